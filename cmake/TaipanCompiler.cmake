@@ -1,0 +1,21 @@
+# Flags shared by every target. No -march: kernels choose their instruction set at run time.
+add_library(taipan_flags INTERFACE)
+target_include_directories(taipan_flags INTERFACE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/include")
+target_compile_options(taipan_flags INTERFACE -Wall -Wextra -Wshadow -Wno-unused-parameter)
+if(TAIPAN_WERROR)
+  target_compile_options(taipan_flags INTERFACE -Werror)
+endif()
+# Highway: a baseline, AVX2 and AVX-512; the steps between bring nothing here and cost build time.
+target_compile_definitions(taipan_flags INTERFACE
+  "HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4|HWY_AVX3_DL)" TAIPAN_VERSION="${PROJECT_VERSION}")
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CCACHE_PROGRAM}")
+endif()
+
+set(TAIPAN_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
+if(TAIPAN_SANITIZE)
+  add_compile_options(-fsanitize=${TAIPAN_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${TAIPAN_SANITIZE})
+endif()

@@ -1,0 +1,45 @@
+# taipan_sources(TARGET FOLDER): adds every .cc of a folder that is not a test, a benchmark or a test's helper.
+function(taipan_sources target folder)
+  file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${folder}/*.cc")
+  list(FILTER sources EXCLUDE REGEX "_(test|bench|reference)\\.cc$|/test_util\\.cc$")
+  if(NOT sources)
+    file(WRITE "${CMAKE_BINARY_DIR}/empty.cc" "")
+    set(sources "${CMAKE_BINARY_DIR}/empty.cc")
+  endif()
+  target_sources(${target} PRIVATE ${sources})
+  target_link_libraries(${target} PRIVATE taipan_flags)
+endfunction()
+
+# taipan_module(NAME DEPS ...): src/NAME becomes the library taipan_NAME; its *_test.cc one test program.
+# A dependency without :: is another module. The installed library is made of these modules (TaipanInstall).
+function(taipan_module name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  set(target taipan_${name})
+  add_library(${target} STATIC)
+  taipan_sources(${target} src/${name})
+  foreach(dep IN LISTS ARG_DEPS)
+    if(dep MATCHES "::")
+      set_property(GLOBAL APPEND PROPERTY TAIPAN_EXTERNAL_LIBRARIES ${dep})
+    else()
+      set(dep taipan_${dep})
+    endif()
+    target_link_libraries(${target} PUBLIC ${dep})
+  endforeach()
+  set_property(GLOBAL APPEND PROPERTY TAIPAN_MODULES ${target})
+
+  file(GLOB tests CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${name}/*_test.cc")
+  if(TAIPAN_BUILD_TESTS AND tests)
+    taipan_test_program(${name} unit SOURCES ${tests} LIBRARIES ${target})
+  endif()
+endfunction()
+
+# taipan_test_program(NAME LABEL SOURCES ... LIBRARIES ...): GoogleTest program taipan_NAME_tests, run by ctest in the
+# source folder.
+function(taipan_test_program name label)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
+  set(target taipan_${name}_tests)
+  add_executable(${target} ${ARG_SOURCES})
+  target_link_libraries(${target} PRIVATE ${ARG_LIBRARIES} taipan_flags GTest::gtest GTest::gmock GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${target} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
+  set_tests_properties(${name} PROPERTIES LABELS ${label})
+endfunction()

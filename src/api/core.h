@@ -1,0 +1,45 @@
+#pragma once
+// The library's own Model beside the public one of the same name: inside this folder it is core::Model. Include this
+// header instead of taipan/taipan.h, before any other header of the library would be read with both in sight.
+
+#include "infer/generator.h"
+#include "infer/scoring.h"
+#include "infer/state_io.h"
+#include "model/model.h"
+#include "model/model_files.h"
+#include "text/tokenizer.h"
+#include "train/batch_source.h"
+#include "train/optimizer.h"
+
+namespace taipan::core {
+using Model = ::taipan::Model;
+}
+
+#include "taipan/taipan.h"
+
+namespace taipan {
+inline namespace v1 {
+
+struct Model::Impl {
+  core::Model model;
+  std::unique_ptr<Tokenizer> tokenizer;  // null: none, or none that this version can read
+  std::string tokenizer_json;            // the text of its file, for Save
+  std::string tokenizer_problem;         // why there is none
+
+  Impl(core::Model m, const std::string& tokenizer_source);
+  static std::shared_ptr<Impl> New(const ModelConfig& config, uint64_t seed);
+  const Tokenizer& RequireTokenizer() const;
+};
+
+// Bugs of ours reach users of the library as std::runtime_error like everything else.
+template <class F>
+auto Guarded(F&& f) {
+  try {
+    return f();
+  } catch (const InternalError& error) {
+    throw std::runtime_error(std::string("this is a bug in taipan, please report it: ") + error.what());
+  }
+}
+
+}  // namespace v1
+}  // namespace taipan

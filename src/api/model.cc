@@ -1,0 +1,102 @@
+#include <limits>
+
+#include "api/core.h"
+#include "base/files.h"
+#include "base/parallel.h"
+
+namespace taipan {
+inline namespace v1 {
+
+namespace {
+
+constexpr double kOpenGate = 3;  // s_1 - s_0 of new weights: where training starts well
+
+}  // namespace
+
+// tokenizer_source: "byte", a model directory, or "". A tokenizer that cannot be read does not keep anybody from working
+// with token ids.
+Model::Impl::Impl(core::Model m, const std::string& tokenizer_source) : model(std::move(m)) {
+  try {
+    if (!tokenizer_source.empty()) tokenizer = LoadTokenizer(tokenizer_source);
+    if (tokenizer) {
+      const std::string file = tokenizer_source + "/tokenizer.json";
+      tokenizer_json = tokenizer_source == "byte" ? ByteTokenizerJson() : ReadFile(file);
+    }
+  } catch (const UserError& error) {
+    tokenizer_problem = error.what();
+  }
+}
+
+const Tokenizer& Model::Impl::RequireTokenizer() const {
+  if (!tokenizer_problem.empty()) throw UserError({"", tokenizer_problem, "", "", "work with token ids"});
+  if (!tokenizer) throw UserError({"model", "it has no tokenizer", "a tokenizer file in its folder", "", "work with token ids"});
+  return *tokenizer;
+}
+
+Model::Model(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Model Model::Load(const std::string& directory) {
+  return Guarded([&] { return Model(std::make_shared<Impl>(LoadModel(directory), directory)); });
+}
+
+Model Model::FromPreset(const std::string& name, uint64_t seed) {
+  return Guarded([&] { return Model(Impl::New(FindPreset(name).config, seed)); });
+}
+
+Model Model::FromConfig(const std::string& file, uint64_t seed) {
+  return Guarded([&] { return Model(Impl::New(LoadModelConfig(file), seed)); });
+}
+
+std::shared_ptr<Model::Impl> Model::Impl::New(const ModelConfig& config, uint64_t seed) {
+  auto impl = std::make_shared<Impl>(core::Model(config), config.vocab_size == 256 ? "byte" : "");
+  impl->model.Initialise(seed, kOpenGate);
+  return impl;
+}
+
+void Model::Save(const std::string& directory) const {
+  Guarded([&] {
+    MakeDirectories(directory);
+    SaveModel(impl_->model, directory);
+    if (impl_->tokenizer) WriteFileAtomically(directory + "/tokenizer.json", impl_->tokenizer_json);
+  });
+}
+
+int64_t Model::vocab_size() const { return impl_->model.config().vocab_size; }
+int64_t Model::parameter_count() const { return CountParameters(impl_->model.config()); }
+
+Tokens Model::Encode(std::string_view text) const {
+  return Guarded([&] { return impl_->RequireTokenizer().Encode(text); });
+}
+
+std::string Model::Decode(const Tokens& tokens) const {
+  return Guarded([&] {
+    CheckTokenIds(tokens, vocab_size(), "tokens");
+    return impl_->RequireTokenizer().Decode(tokens);
+  });
+}
+
+std::vector<double> Model::Score(const Tokens& tokens) const {
+  return Guarded([&] {
+    std::vector<double> logprobs(tokens.size(), std::numeric_limits<double>::quiet_NaN());
+    ScoreOptions options;
+    options.on_logprobs = [&](int64_t first, std::span<const float> part) {
+      std::copy(part.begin(), part.end(), logprobs.begin() + first);
+    };
+    ScoreTokens(impl_->model, tokens, options);
+    return logprobs;
+  });
+}
+
+Tokens Model::Generate(const Tokens& prompt, const GenerateOptions& options, const TokenCallback& on_token) const {
+  Session session(*this);
+  session.Append(prompt);
+  return session.Generate(options, on_token);
+}
+
+void SetThreadCount(int threads) {
+  if (threads < 1) throw UserError({"SetThreadCount", "impossible number of threads", "1 or more", std::to_string(threads), ""});
+  SetNumThreads(threads);
+}
+
+}  // namespace v1
+}  // namespace taipan

@@ -1,0 +1,77 @@
+#include "api/core.h"
+
+namespace taipan {
+inline namespace v1 {
+
+struct Session::Impl {
+  std::shared_ptr<Model::Impl> model;
+  Generator generator;
+  std::vector<float> logits;  // after the last token read
+
+  explicit Impl(std::shared_ptr<Model::Impl> m) : model(std::move(m)), generator(model->model) {}
+  // A fork shares the pages of keys and values until one of the two writes.
+  Impl(const Impl& other) : model(other.model), generator(model->model), logits(other.logits) {
+    if (!logits.empty()) generator.Continue(other.generator.state(), logits);
+  }
+  void KeepLogits() { logits.assign(generator.logits().begin(), generator.logits().end()); }
+};
+
+Session::Session(const Model& model) : impl_(Guarded([&] { return std::make_unique<Impl>(model.impl_); })) {}
+Session::Session(const Session& other) : impl_(Guarded([&] { return std::make_unique<Impl>(*other.impl_); })) {}
+Session& Session::operator=(const Session& other) {
+  if (this != &other) impl_ = Guarded([&] { return std::make_unique<Impl>(*other.impl_); });
+  return *this;
+}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+const std::vector<float>& Session::Append(const Tokens& tokens) {
+  return *Guarded([&] {
+    if (tokens.empty()) throw UserError({"tokens", "nothing to read", "at least one token", "none", ""});
+    CheckTokenIds(tokens, impl_->model->model.config().vocab_size, "tokens");
+    impl_->generator.Read(tokens);
+    impl_->KeepLogits();
+    return &impl_->logits;
+  });
+}
+
+Tokens Session::Generate(const GenerateOptions& o, const TokenCallback& on_token) {
+  return Guarded([&] {
+    GenerationOptions options;
+    options.sampling = {o.temperature, o.top_k, o.top_p, o.min_p, o.seed};
+    options.max_tokens = o.max_tokens;
+    options.stop_token = o.stop_token;
+    const std::optional<int64_t> eos = impl_->model->model.config().eos_token_id;
+    if (!options.stop_token && eos) options.stop_token = static_cast<int32_t>(*eos);
+    Tokens generated;
+    impl_->generator.Generate(options, [&](int32_t token) {
+      generated.push_back(token);
+      return !on_token || on_token(token);
+    });
+    impl_->KeepLogits();
+    return generated;
+  });
+}
+
+int64_t Session::position() const { return impl_->generator.state().position; }
+
+void Session::Save(const std::string& file) const {
+  Guarded([&] { SaveSequenceState(impl_->model->model, impl_->generator.state(), file, impl_->logits); });
+}
+
+Session Session::Load(const Model& model, const std::string& file) {
+  return Guarded([&] {
+    Session session(model);
+    LoadedState loaded = LoadSequenceState(model.impl_->model, file);
+    if (loaded.logits.empty() && loaded.state.position > 0) {
+      throw UserError({file, "the state lacks the logits after its last token", "tensor logits", "none", ""});
+    }
+    session.impl_->logits = loaded.logits;
+    if (!loaded.logits.empty()) session.impl_->generator.Continue(std::move(loaded.state), loaded.logits);
+    return session;
+  });
+}
+
+}  // namespace v1
+}  // namespace taipan

@@ -1,0 +1,231 @@
+#include "base/files.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "base/error.h"
+
+namespace taipan {
+namespace {
+
+[[noreturn]] void Fail(const std::string& path, const std::string& doing, int error) {
+  std::string hint;
+  if (error == EFBIG) hint = "the file-size limit of this process or file system is reached";
+  throw UserError({path, fmt::format("cannot {}: {}", doing, std::strerror(error)), "", "", hint});
+}
+
+// Closes a descriptor at the end of the scope.
+struct Descriptor {
+  int fd = -1;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+int OpenRetrying(const std::string& path, int flags, mode_t mode = 0) {
+  int fd;
+  do {
+    fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  } while (fd < 0 && errno == EINTR);
+  return fd;
+}
+
+struct stat OpenForReading(const std::string& path, Descriptor& file) {
+  file.fd = OpenRetrying(path, O_RDONLY);
+  if (file.fd < 0) Fail(path, "open", errno);
+  struct stat info;
+  if (::fstat(file.fd, &info) != 0) Fail(path, "read", errno);
+  if (S_ISDIR(info.st_mode)) throw UserError({path, "wrong kind of path", "a file", "a folder", ""});
+  return info;
+}
+
+std::string ParentOf(const std::string& path) {
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  return parent.empty() ? "." : parent;
+}
+
+std::string WithoutTrailingSlash(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+// Makes a rename or a new name in the folder durable. Some network file systems refuse to sync folders: not an error.
+void SyncDirectory(const std::string& path) {
+  Descriptor folder{OpenRetrying(path, O_RDONLY | O_DIRECTORY)};
+  if (folder.fd < 0) Fail(path, "open", errno);
+  if (::fsync(folder.fd) != 0 && errno != EINVAL && errno != EROFS) Fail(path, "sync", errno);
+}
+
+// Where a write to `path` must land: behind a symbolic link the file that it names, so that the link stays.
+std::string ResolveTarget(const std::string& path) {
+  struct stat info;
+  if (::stat(path.c_str(), &info) != 0) return path;
+  if (S_ISDIR(info.st_mode)) throw UserError({path, "cannot write", "a file", "a folder of this name", ""});
+  // Renaming over a device or a pipe would replace it by a plain file.
+  if (!S_ISREG(info.st_mode)) throw UserError({path, "cannot write", "a regular file", "a device or pipe", ""});
+  char resolved[PATH_MAX];
+  return ::realpath(path.c_str(), resolved) != nullptr ? std::string(resolved) : path;
+}
+
+}  // namespace
+
+std::string ReadFile(const std::string& path) {
+  Descriptor file;
+  const struct stat info = OpenForReading(path, file);
+  std::string content;
+  // Pipes and files of /proc have size 0: read until the end, whatever the size says.
+  content.reserve(static_cast<size_t>(std::max<off_t>(info.st_size, 0)));
+  constexpr size_t kPiece = size_t{1} << 20;
+  for (;;) {
+    const size_t have = content.size();
+    content.resize(std::max(content.capacity(), have + (info.st_size > 0 ? 1 : kPiece)));
+    const ssize_t got = ::read(file.fd, content.data() + have, content.size() - have);
+    content.resize(have + static_cast<size_t>(std::max<ssize_t>(got, 0)));
+    if (got == 0) return content;
+    if (got < 0 && errno != EINTR) Fail(path, "read", errno);
+  }
+}
+
+MappedFile::MappedFile(const std::string& path) {
+  Descriptor file;
+  const struct stat info = OpenForReading(path, file);
+  if (!S_ISREG(info.st_mode)) throw UserError({path, "cannot map", "a regular file", "a device or pipe", ""});
+  size_ = info.st_size;
+  if (size_ == 0) return;
+  void* mapped = ::mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_PRIVATE, file.fd, 0);
+  if (mapped == MAP_FAILED) Fail(path, "map", errno);
+  data_ = static_cast<const char*>(mapped);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<char*>(data_), static_cast<size_t>(size_));
+}
+
+AtomicFile::AtomicFile(const std::string& path)
+    : path_(ResolveTarget(path)), temporary_(fmt::format("{}.tmp-{}", path_, ::getpid())) {
+  fd_ = OpenRetrying(temporary_, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  if (fd_ < 0) Fail(path, "create", errno);
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) ::close(fd_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::Write(const void* data, int64_t bytes) {
+  CHECK(fd_ >= 0);
+  const char* p = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t written = ::write(fd_, p, static_cast<size_t>(bytes));  // may be short: large, or the disk just full
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) Fail(path_, "write", errno);
+    if (written == 0) Fail(path_, "write", ENOSPC);
+    p += written;
+    bytes -= written;
+  }
+}
+
+void AtomicFile::Commit() {
+  CHECK(fd_ >= 0);
+  if (::fsync(fd_) != 0) Fail(path_, "sync", errno);
+  // The descriptor is gone even where close fails (network file systems report a full disk here).
+  const int closed = ::close(std::exchange(fd_, -1));
+  if (closed != 0 && errno != EINTR) Fail(path_, "close", errno);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) Fail(path_, "rename into place", errno);
+  temporary_.clear();
+  SyncDirectory(ParentOf(path_));
+}
+
+void WriteFileAtomically(const std::string& path, std::string_view content) {
+  AtomicFile file(path);
+  file.Write(content);
+  file.Commit();
+}
+
+void MakeDirectories(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(WithoutTrailingSlash(path), error);
+  if (error) Fail(path, "create the folder", error.value());
+  if (!IsDirectory(path)) throw UserError({path, "cannot create the folder", "a folder", "a file of this name", ""});
+}
+
+bool PathExists(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::exists(path, error);
+}
+
+bool IsDirectory(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::is_directory(path, error);
+}
+
+std::vector<std::string> ListDirectory(const std::string& path) {
+  std::vector<std::string> names;
+  std::error_code error;
+  std::filesystem::directory_iterator entry(path, error), end;
+  while (!error && entry != end) {
+    names.push_back(entry->path().filename().string());
+    entry.increment(error);
+  }
+  if (error) Fail(path, "list the folder", error.value());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void RemoveTree(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);
+  if (error) Fail(path, "remove", error.value());
+}
+
+namespace internal {
+
+// For file systems that cannot exchange two names; tested by itself.
+void ReplaceByThirdName(const std::string& from, const std::string& to) {
+  const std::string old = fmt::format("{}.old-{}", to, ::getpid());
+  RemoveTree(old);
+  if (::rename(to.c_str(), old.c_str()) != 0) Fail(to, "move aside", errno);
+  if (::rename(from.c_str(), to.c_str()) != 0) {
+    const int error = errno;
+    ::rename(old.c_str(), to.c_str());
+    Fail(to, fmt::format("put {} in its place", from), error);
+  }
+  SyncDirectory(ParentOf(to));
+  RemoveTree(old);
+}
+
+}  // namespace internal
+
+void ReplaceDirectory(const std::string& from_path, const std::string& to_path) {
+  const std::string from = WithoutTrailingSlash(from_path), to = WithoutTrailingSlash(to_path);
+  if (!IsDirectory(from)) throw UserError({from, "cannot move into place", "a folder", "none", ""});
+  SyncDirectory(from);
+  if (!PathExists(to)) {
+    if (::rename(from.c_str(), to.c_str()) != 0) Fail(to, "rename into place", errno);
+    SyncDirectory(ParentOf(to));
+    return;
+  }
+  if (!IsDirectory(to)) throw UserError({to, "cannot replace", "a folder", "a file of this name", ""});
+  // One step that leaves a complete folder under `to` at every instant.
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
+    SyncDirectory(ParentOf(to));
+    RemoveTree(from);
+  } else if (errno == EINVAL || errno == ENOSYS || errno == ENOTSUP) {
+    internal::ReplaceByThirdName(from, to);
+  } else {
+    Fail(to, "replace", errno);
+  }
+}
+
+}  // namespace taipan

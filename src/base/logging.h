@@ -1,0 +1,31 @@
+#pragma once
+// Messages for the person at the terminal, on stderr: "taipan: warning: ...". Reports go to stdout, progress to
+// ProgressLine.
+
+#include <fmt/format.h>
+
+#include <string_view>
+#include <utility>
+
+namespace taipan {
+
+enum class LogLevel { kInfo, kWarning, kError, kSilent };
+// Messages below `least` are dropped. At first everything is shown.
+void SetLogLevel(LogLevel least);
+
+void LogMessage(LogLevel level, std::string_view message);
+
+template <class... Args>
+void LogInfo(fmt::format_string<Args...> format, Args&&... args) {
+  LogMessage(LogLevel::kInfo, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void LogWarning(fmt::format_string<Args...> format, Args&&... args) {
+  LogMessage(LogLevel::kWarning, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void LogError(fmt::format_string<Args...> format, Args&&... args) {
+  LogMessage(LogLevel::kError, fmt::format(format, std::forward<Args>(args)...));
+}
+
+}  // namespace taipan

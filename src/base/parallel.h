@@ -1,0 +1,44 @@
+#pragma once
+// The one parallel loop. Work is cut into tasks whose boundaries and whose order of summation do not depend on
+// the number of threads, so results do not either; which thread runs a task is left open.
+
+#include <cstdint>
+#include <type_traits>
+
+namespace taipan {
+
+// Threads that ParallelFor and oneDNN use from now on in this process. n >= 1.
+void SetNumThreads(int n);
+int NumThreads();
+// OMP_NUM_THREADS if set, else the CPUs that the affinity mask and the control group's quota allow.
+int DefaultNumThreads();
+
+namespace internal {
+void ParallelForImpl(int64_t n, void (*task)(void* context, int64_t index, int thread), void* context);
+}
+
+// Calls f(index, thread) or f(index) for each index in [0, n); thread is in [0, NumThreads()). Not nested: inside a
+// task it runs serially on thread 0 of its own count. The first exception of a task is rethrown to the caller.
+template <class F>
+void ParallelFor(int64_t n, F&& f) {
+  auto call = [](void* context, int64_t index, int thread) {
+    auto& fn = *static_cast<std::remove_reference_t<F>*>(context);
+    if constexpr (std::is_invocable_v<F&, int64_t, int>) {
+      fn(index, thread);
+    } else {
+      fn(index);
+    }
+  };
+  internal::ParallelForImpl(n, call, const_cast<void*>(static_cast<const void*>(&f)));
+}
+
+// f(begin, end) over [0, n) in ranges of `grain` (the last shorter).
+template <class F>
+void ParallelForRanges(int64_t n, int64_t grain, F&& f) {
+  ParallelFor((n + grain - 1) / grain, [&](int64_t task) {
+    const int64_t begin = task * grain;
+    f(begin, begin + grain < n ? begin + grain : n);
+  });
+}
+
+}  // namespace taipan

@@ -1,0 +1,17 @@
+#pragma once
+// The subcommands. Each Add function declares its flags below `app` and runs the command in its callback; failures leave
+// as UserError and are printed by main.
+
+#include <CLI/CLI.hpp>
+
+namespace taipan {
+
+void AddPresetsCommand(CLI::App& app);
+void AddInitCommand(CLI::App& app);
+void AddInspectCommand(CLI::App& app);
+void AddTrainCommand(CLI::App& app);
+void AddGenerateCommand(CLI::App& app);
+void AddScoreCommand(CLI::App& app);
+void AddBenchCommand(CLI::App& app);
+
+}  // namespace taipan

@@ -1,0 +1,185 @@
+// taipan generate: text from a model, streamed as it is drawn.
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <random>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "cli/commands.h"
+#include "cli/model_argument.h"
+#include "cli/output.h"
+#include "infer/generator.h"
+#include "text/utf8.h"
+
+namespace taipan {
+namespace {
+
+struct GenerateFlags {
+  std::string model, prompt, prompt_file;
+  int64_t max_tokens = 256;
+  SamplingOptions sampling;
+  bool json = false;
+};
+
+// Feeds a file to the generator. Bytes can be cut anywhere, so their file is read in slices and never held whole; other
+// tokenizers need the whole text.
+void ReadPromptFile(const std::string& path, const Tokenizer& tokenizer, Generator& generator) {
+  std::ifstream file;
+  if (path != "-") {
+    file.open(path, std::ios::binary);
+    if (!file) throw UserError(path, fmt::format("cannot be read: {}", std::strerror(errno)));
+  }
+  std::istream& in = path == "-" ? std::cin : file;
+  if (dynamic_cast<const ByteTokenizer*>(&tokenizer) == nullptr) {
+    generator.Read(tokenizer.Encode(std::string(std::istreambuf_iterator<char>(in), {})));
+    return;
+  }
+  Progress progress("prompt", 0, "tokens");
+  int64_t done = 0;
+  std::string slice(static_cast<size_t>(128 * generator.piece()), '\0');  // ends on the grid of pieces
+  while (in.read(slice.data(), static_cast<std::streamsize>(slice.size())) || in.gcount() > 0) {
+    const auto bytes = std::string_view(slice).substr(0, static_cast<size_t>(in.gcount()));
+    generator.Read(tokenizer.Encode(bytes), [&](int64_t read) { progress.Update(done + read); });
+    done += in.gcount();
+  }
+  if (in.bad()) throw UserError(path, fmt::format("cannot be read: {}", std::strerror(errno)));
+  progress.Finish();
+}
+
+// A model needs a token to go on from.
+void ReadStartToken(const Model& model, const Tokenizer& tokenizer, Generator& generator) {
+  if (const auto bos = model.config().bos_token_id) {
+    const int32_t token = static_cast<int32_t>(*bos);
+    Note(fmt::format("empty prompt: starting from the token {} (bos_token_id)", token));
+    generator.Read({&token, 1});
+    return;
+  }
+  Note("empty prompt: starting from a line feed");
+  generator.Read(tokenizer.Encode("\n"));
+}
+
+void ReadPrompt(const GenerateFlags& flags, const Model& model, const Tokenizer& tokenizer, Generator& generator) {
+  if (!flags.prompt_file.empty()) {
+    ReadPromptFile(flags.prompt_file, tokenizer, generator);
+  } else {
+    generator.Read(tokenizer.Encode(flags.prompt));
+  }
+  if (generator.state().position == 0) ReadStartToken(model, tokenizer, generator);
+}
+
+// Shows text as soon as whole characters are there, or keeps it for JSON.
+class TextOutput {
+ public:
+  TextOutput(const Tokenizer& tokenizer, bool keep) : tokenizer_(tokenizer), keep_(keep) {}
+
+  void Add(int32_t token) {
+    Show(stream_.Append(tokenizer_.TokenBytes(token)));
+    if (keep_) tokens_.push_back(token);
+  }
+  void Finish() {
+    Show(stream_.Flush());
+    if (!keep_ && isatty(STDOUT_FILENO) != 0) Show("\n");
+  }
+  const std::string& text() const { return text_; }
+  const std::vector<int32_t>& tokens() const { return tokens_; }
+
+ private:
+  void Show(const std::string& piece) {
+    if (keep_) {
+      text_ += piece;
+    } else if (!piece.empty()) {
+      Print(piece);
+      FlushOutput();
+    }
+  }
+
+  const Tokenizer& tokenizer_;
+  const bool keep_;
+  Utf8Stream stream_;
+  std::string text_;
+  std::vector<int32_t> tokens_;
+};
+
+void Report(const GenerationStats& stats, const GenerateFlags& flags, const TextOutput& output) {
+  if (flags.json) {
+    OrderedJson json = {{"text", output.text()}, {"tokens", output.tokens()}, {"prompt_tokens", stats.prompt_tokens},
+                        {"generated_tokens", stats.generated_tokens}, {"stop_reason", NameOf(stats.stop_reason)},
+                        {"prompt_tokens_per_second", stats.prompt_tokens_per_second()},
+                        {"tokens_per_second", stats.generated_tokens_per_second()},
+                        {"selected_share", stats.selected_share}, {"peak_rss_bytes", PeakResidentBytes()}};
+    json["seed"] = flags.sampling.temperature > 0 ? OrderedJson(flags.sampling.seed) : OrderedJson(nullptr);
+    PrintJson(json);
+    return;
+  }
+  std::string line = fmt::format("prompt {} tokens, {:.1f} tokens/s; generated {} tokens, {:.1f} tokens/s",
+                                 FormatCount(stats.prompt_tokens), stats.prompt_tokens_per_second(),
+                                 FormatCount(stats.generated_tokens), stats.generated_tokens_per_second());
+  if (!stats.selected_share.empty()) line += "; selected share " + FormatShares(stats.selected_share);
+  if (stats.stop_reason == StopReason::kStopToken) line += "; end of text";
+  Note(line);
+}
+
+void RunGenerate(const GenerateFlags& flags) {
+  const Model model = LoadModelDirectory(flags.model);
+  const auto tokenizer = RequireTokenizer(flags.model, model.config());
+  Generator generator(model);
+  ReadPrompt(flags, model, *tokenizer, generator);
+  GenerationOptions options{.sampling = flags.sampling, .max_tokens = flags.max_tokens, .stop_token = {},
+                            .vocab_limit = tokenizer->vocab_size()};
+  if (const auto eos = model.config().eos_token_id) options.stop_token = static_cast<int32_t>(*eos);
+  TextOutput output(*tokenizer, flags.json);
+  const GenerationStats stats = generator.Generate(options, [&](int32_t token) {
+    output.Add(token);
+    return true;
+  });
+  output.Finish();
+  Report(stats, flags, output);
+}
+
+}  // namespace
+
+void AddGenerateCommand(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("generate", "Generate text, streamed to standard output");
+  auto flags = std::make_shared<GenerateFlags>();
+  SamplingOptions& sampling = flags->sampling;
+  command->add_option("--model", flags->model, "Model directory")->type_name("DIR")->required();
+  CLI::Option* prompt = command->add_option("--prompt", flags->prompt,
+                                            "Text to continue; empty: start from bos_token_id, else from a line feed");
+  command->add_option("--prompt-file", flags->prompt_file, "The same from a file of any length, - for standard input")
+      ->type_name("FILE")
+      ->excludes(prompt);
+  command->add_option("--max-tokens", flags->max_tokens, "Tokens to generate at most")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
+      ->capture_default_str();
+  command->add_option("--temperature", sampling.temperature, "Divides the logits; 0: always the most likely token")
+      ->check(CLI::Range(0.0, 1000.0))
+      ->capture_default_str();
+  command->add_option("--top-k", sampling.top_k, "Draw from the K most likely tokens; 0: from all")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
+      ->capture_default_str();
+  command->add_option("--top-p", sampling.top_p, "Draw from the fewest tokens whose probabilities reach X; 1: from all")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command->add_option("--min-p", sampling.min_p, "Leave out tokens less likely than X times the most likely; 0: none")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  CLI::Option* seed = command->add_option("--seed", sampling.seed, "Of the draws (default: random, shown at the start)");
+  AddJsonFlag(*command, flags->json);
+  AddThreadsFlag(*command);
+  command->footer("The filters apply in this order: temperature, top-k, top-p, min-p.");
+  command->callback([flags, seed] {
+    if (seed->count() == 0) {
+      flags->sampling.seed = std::random_device{}();
+      if (flags->sampling.temperature > 0) Note(fmt::format("seed {}", flags->sampling.seed));
+    }
+    RunGenerate(*flags);
+  });
+}
+
+}  // namespace taipan

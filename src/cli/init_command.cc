@@ -1,0 +1,94 @@
+// taipan init: a model directory with fresh weights.
+
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "model/model_files.h"
+#include "text/tokenizer.h"
+
+namespace taipan {
+namespace {
+
+struct InitOptions {
+  std::string preset, config, out;
+  uint64_t seed = 0;
+  int64_t vocab_size = 0;  // 0: as the preset or file says
+  double gate_bias = 3;
+};
+
+// A folder beside the target that disappears unless it was moved into place.
+class TemporaryFolder {
+ public:
+  explicit TemporaryFolder(const std::string& target) : path_(fmt::format("{}.tmp-{}", target, getpid())) {
+    MakeDirectories(path_);
+  }
+  ~TemporaryFolder() {
+    try {
+      if (PathExists(path_)) RemoveTree(path_);
+    } catch (const UserError&) {
+      // The failure that led here is the one to report.
+    }
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+std::string CheckedTarget(std::string out) {
+  while (out.size() > 1 && out.back() == '/') out.pop_back();
+  if (PathExists(out) && !IsDirectory(out)) {
+    throw UserError({out, "is a file", "a new or empty folder", "", "nothing was written"});
+  }
+  if (IsDirectory(out) && !ListDirectory(out).empty()) {
+    throw UserError({out, "the folder is not empty", "a new or empty folder", ListDirectory(out).front(),
+                     "nothing was written"});
+  }
+  return out;
+}
+
+void RunInit(const InitOptions& o) {
+  const std::string target = CheckedTarget(o.out);
+  ModelConfig config = o.preset.empty() ? LoadModelConfig(o.config) : FindPreset(o.preset).config;
+  if (o.vocab_size > 0) {
+    config.vocab_size = o.vocab_size;
+    ValidateModelConfig(config, "--vocab-size");
+  }
+  const TemporaryFolder folder(target);
+  Model model(config);
+  model.Initialise(o.seed, o.gate_bias);
+  SaveModel(model, folder.path());
+  const bool bytes = config.vocab_size == 256;
+  if (bytes) WriteFileAtomically(folder.path() + "/tokenizer.json", ByteTokenizerJson());
+  ReplaceDirectory(folder.path(), target);
+  Note(fmt::format("wrote {}: {} parameters, seed {}{}", target, FormatCount(CountParameters(config)), o.seed,
+                   bytes ? ", byte tokenizer" : ", no tokenizer (vocabulary other than 256)"));
+}
+
+}  // namespace
+
+void AddInitCommand(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("init", "Write a model directory with fresh weights");
+  auto o = std::make_shared<InitOptions>();
+  CLI::Option* preset = command->add_option("--preset", o->preset, "A preset, see `taipan presets`")->type_name("NAME");
+  command->add_option("--config", o->config, "A config.json of your own")->type_name("FILE")->excludes(preset);
+  command->add_option("--out", o->out, "Folder to write, new or empty")->type_name("DIR")->required();
+  command->add_option("--seed", o->seed, "Of the weights")->capture_default_str();
+  command->add_option("--vocab-size", o->vocab_size, "Tokens (default: as the preset or config says; 256 is bytes)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
+  command->add_option("--gate-bias", o->gate_bias, "Initial s_1 - s_0 of the gates; 3 selects nearly every token")
+      ->check(CLI::Range(-50.0, 50.0))
+      ->capture_default_str();
+  AddThreadsFlag(*command);
+  command->callback([command, o] {
+    if (o->preset.empty() == o->config.empty()) throw CLI::RequiredError("init: one of --preset and --config");
+    RunInit(*o);
+  });
+}
+
+}  // namespace taipan

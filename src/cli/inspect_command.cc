@@ -1,0 +1,118 @@
+// taipan inspect: what a model is, what it costs to train and to run.
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/model_argument.h"
+#include "cli/output.h"
+#include "formats/safetensors.h"
+#include "model/memory_plan.h"
+
+namespace taipan {
+namespace {
+
+constexpr int64_t kTrainTokens = 4096;  // the default step of `taipan train`: 8 sequences of 512
+
+// A damaged or foreign weights file shows here without reading the weights.
+void CheckWeights(const std::string& directory, int64_t parameters) {
+  const SafetensorsFile file(directory + "/model.safetensors");
+  int64_t found = 0;
+  for (const auto& [name, entry] : file.entries()) {
+    int64_t size = 1;
+    for (const int64_t n : entry.shape) size *= n;
+    found += size;
+  }
+  if (found != parameters) {
+    throw UserError({file.path(), "does not hold the parameters that config.json describes", FormatCount(parameters),
+                     FormatCount(found), "`taipan score` names the tensors"});
+  }
+}
+
+OrderedJson ReportJson(const NamedConfig& named, const MemoryPlan& plan) {
+  OrderedJson json = {{"model", named.source}, {"config", OrderedJson::parse(ToJson(named.config))},
+                      {"parameters", plan.parameter_count}};
+  for (const ParameterCount& p : plan.parameters) {
+    json["parameter_groups"].push_back({{"group", p.group}, {"count", p.count}});
+  }
+  json["train"] = {{"weight_bytes", plan.weight_bytes},
+                   {"gradient_bytes", plan.gradient_bytes},
+                   {"moment_bytes", plan.moment_bytes},
+                   {"activation_bytes_per_token", plan.activation_bytes_per_token},
+                   {"tokens", kTrainTokens},
+                   {"total_bytes", plan.TrainBytes(kTrainTokens)}};
+  for (const RunCost& r : plan.run) {
+    json["run"].push_back({{"context", r.context}, {"weight_bytes", r.weight_bytes},
+                           {"fixed_state_bytes", r.fixed_state_bytes}, {"window_bytes", r.window_bytes},
+                           {"full_attention_bytes", r.full_bytes}, {"state_bytes", r.state_bytes()},
+                           {"total_bytes", r.total_bytes()}, {"flops_per_token", r.flops_per_token}});
+  }
+  return json;
+}
+
+// "mamba2 x 6, selective_attention, mamba2 x 6, selective_attention"
+std::string PatternText(const std::vector<LayerKind>& pattern) {
+  std::string text;
+  for (size_t i = 0; i < pattern.size();) {
+    size_t end = i;
+    while (end < pattern.size() && pattern[end] == pattern[i]) ++end;
+    text += fmt::format("{}{}", text.empty() ? "" : ", ", NameOf(pattern[i]));
+    if (end - i > 1) text += fmt::format(" x {}", end - i);
+    i = end;
+  }
+  return text;
+}
+
+std::string Size(int64_t bytes) { return FormatBytes(static_cast<double>(bytes)); }
+
+std::string ContextName(int64_t context) {
+  if (context % (1 << 20) == 0) return fmt::format("{}M", context >> 20);
+  if (context % 1024 == 0) return fmt::format("{}K", context / 1024);
+  return FormatCount(context);
+}
+
+void PrintReport(const NamedConfig& named, const MemoryPlan& plan) {
+  Print(fmt::format("{}\nlayers: {}\n\nconfig\n{}\n", named.source, PatternText(named.config.layer_pattern),
+                    ToJson(named.config)));
+  std::vector<std::vector<std::string>> rows;
+  for (const ParameterCount& p : plan.parameters) {
+    rows.push_back({p.group, FormatCount(p.count),
+                    fmt::format("{:.2f} %", 100.0 * static_cast<double>(p.count) / static_cast<double>(plan.parameter_count))});
+  }
+  rows.push_back({"total", FormatCount(plan.parameter_count), "100.00 %"});
+  Print(FormatTable({"group", "parameters", "share"}, rows));
+  Print(fmt::format("\nto train with AdamW in f32: weights {}, gradients {}, moments {}, activations {} a token (an "
+                    "estimate);\n  {} with {} tokens in a micro-batch\n\n",
+                    Size(plan.weight_bytes), Size(plan.gradient_bytes), Size(plan.moment_bytes),
+                    Size(plan.activation_bytes_per_token), Size(plan.TrainBytes(kTrainTokens)), kTrainTokens));
+  rows.clear();
+  for (const RunCost& r : plan.run) {
+    rows.push_back({ContextName(r.context), Size(r.weight_bytes), Size(r.fixed_state_bytes), Size(r.window_bytes),
+                    Size(r.full_bytes), Size(r.total_bytes()), fmt::format("{:.4g}", r.flops_per_token * 1e-9)});
+  }
+  Print("to run one sequence\n");
+  Print(FormatTable({"context", "weights", "fixed state", "windows", "full attention", "total", "GFLOP a token"}, rows));
+}
+
+void RunInspect(const std::string& model, bool json) {
+  const NamedConfig named = ResolveConfig(model);
+  const MemoryPlan plan = PlanMemory(named.config);
+  if (!named.directory.empty()) CheckWeights(named.directory, plan.parameter_count);
+  if (json) {
+    PrintJson(ReportJson(named, plan));
+  } else {
+    PrintReport(named, plan);
+  }
+}
+
+}  // namespace
+
+void AddInspectCommand(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("inspect", "Show a model's config, parameters and memory");
+  auto model = std::make_shared<std::string>();
+  auto json = std::make_shared<bool>(false);
+  command->add_option("MODEL", *model, "A model directory, a preset or a config file")->required();
+  AddJsonFlag(*command, *json);
+  AddThreadsFlag(*command);
+  command->callback([model, json] { RunInspect(*model, *json); });
+}
+
+}  // namespace taipan

@@ -1,0 +1,43 @@
+#include "cli/model_argument.h"
+
+#include "base/error.h"
+#include "base/files.h"
+#include "model/model_files.h"
+
+namespace taipan {
+
+NamedConfig ResolveConfig(const std::string& model) {
+  if (IsDirectory(model)) return {LoadModelConfig(model + "/config.json"), model, model};
+  if (PathExists(model)) return {LoadModelConfig(model), model, ""};
+  for (const Preset& preset : Presets()) {
+    if (preset.name == model) return {preset.config, "preset " + preset.name, ""};
+  }
+  std::vector<std::string> names;
+  for (const Preset& preset : Presets()) names.push_back(preset.name);
+  const std::string nearest = NearestName(model, names);
+  throw UserError({model, "no such model", "a model directory, a config file or a preset", "none of them",
+                   nearest.empty() ? "`taipan presets` lists the presets" : "did you mean the preset " + nearest + "?"});
+}
+
+Model LoadModelDirectory(const std::string& directory) {
+  if (!IsDirectory(directory)) {
+    throw UserError({directory, "no such model directory", "a folder with config.json and model.safetensors",
+                     PathExists(directory) ? "a file" : "nothing", "`taipan init` and `taipan train` write them"});
+  }
+  return LoadModel(directory);
+}
+
+std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& directory, const ModelConfig& config) {
+  std::unique_ptr<Tokenizer> tokenizer = LoadTokenizer(directory);
+  if (tokenizer == nullptr) {
+    throw UserError({directory, "the model has no tokenizer", "tokenizer.json in its folder", "none",
+                     "`taipan score --tokens` works with token ids"});
+  }
+  if (tokenizer->vocab_size() > config.vocab_size) {
+    throw UserError({directory, "the tokenizer has more tokens than the model",
+                     fmt::format("at most {}", config.vocab_size), fmt::format("{}", tokenizer->vocab_size()), ""});
+  }
+  return tokenizer;
+}
+
+}  // namespace taipan

@@ -1,0 +1,25 @@
+#pragma once
+// What a user may name as a model: a model directory, a config file, or a preset.
+
+#include <memory>
+#include <string>
+
+#include "model/model.h"
+#include "text/tokenizer.h"
+
+namespace taipan {
+
+struct NamedConfig {
+  ModelConfig config;
+  std::string source;     // "preset taipan-190m", a path
+  std::string directory;  // where weights are, "" for presets and config files
+};
+// UserError where the name is none of the three, with the nearest preset.
+NamedConfig ResolveConfig(const std::string& model);
+
+// The model of a directory. UserError with a hint where it is a preset's name or no folder.
+Model LoadModelDirectory(const std::string& directory);
+// Its tokenizer. UserError where it has none or one that does not fit the vocabulary.
+std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& directory, const ModelConfig& config);
+
+}  // namespace taipan

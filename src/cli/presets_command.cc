@@ -1,0 +1,68 @@
+// taipan presets: the configurations that ship with the program.
+
+#include <map>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "model/memory_plan.h"
+
+namespace taipan {
+namespace {
+
+constexpr int64_t kTrainTokens = 4096;  // the default step of `taipan train`: 8 sequences of 512
+constexpr int64_t kRunContext = 4096;
+
+// "18 mamba2, 3 selective_attention"
+std::string LayerSummary(const ModelConfig& config) {
+  std::string text;
+  for (const LayerKind kind : {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention,
+                               LayerKind::kSlidingAttention}) {
+    const auto count = std::count(config.layer_pattern.begin(), config.layer_pattern.end(), kind);
+    if (count > 0) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, NameOf(kind));
+  }
+  return text;
+}
+
+void RunPresets(bool json) {
+  std::vector<std::vector<std::string>> rows;
+  for (const Preset& preset : Presets()) {
+    const MemoryPlan plan = PlanMemory(preset.config, {kRunContext});
+    const int64_t train = plan.TrainBytes(kTrainTokens), run = plan.run.front().total_bytes();
+    if (json) {
+      OrderedJson line = {{"name", preset.name}, {"summary", preset.summary}, {"parameters", plan.parameter_count}};
+      line["layers"] = preset.config.num_layers();
+      for (const LayerKind kind : preset.config.layer_pattern) line["layer_pattern"].push_back(NameOf(kind));
+      line["hidden_size"] = preset.config.hidden_size;
+      line["vocab_size"] = preset.config.vocab_size;
+      line["train_tokens"] = kTrainTokens;
+      line["train_bytes"] = train;
+      line["run_context"] = kRunContext;
+      line["run_bytes"] = run;
+      rows.push_back({line.dump()});
+      continue;
+    }
+    rows.push_back({preset.name, FormatCount(plan.parameter_count), LayerSummary(preset.config),
+                    FormatBytes(static_cast<double>(train)), FormatBytes(static_cast<double>(run)), preset.summary});
+  }
+  if (json) {
+    std::string array;
+    for (const auto& row : rows) array += (array.empty() ? "[" : ",\n ") + row.front();
+    Print(array + "]\n");
+    return;
+  }
+  Print(FormatTable({"preset", "parameters", "layers", "to train", "to run", ""}, rows));
+  Print(fmt::format("\nMemory with AdamW in f32 for {} tokens in a micro-batch, and to run one sequence of {} tokens.\n",
+                    kTrainTokens, kRunContext));
+}
+
+}  // namespace
+
+void AddPresetsCommand(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("presets", "List the model presets: parameters, layers, memory");
+  auto json = std::make_shared<bool>(false);
+  AddJsonFlag(*command, *json);
+  AddThreadsFlag(*command);
+  command->callback([json] { RunPresets(*json); });
+}
+
+}  // namespace taipan

@@ -1,0 +1,18 @@
+#pragma once
+// Input of commands: whole files or standard input ("-"), and token sequences, one JSON array of ids a line.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace taipan {
+
+std::string ReadInput(const std::string& path);
+// How errors name the input.
+std::string InputName(const std::string& path);
+
+// UserErrors name the file, the line (from 1) and what is wrong: no JSON, no list, an empty list, ids that are not
+// integers or lie outside [0, vocab).
+std::vector<std::vector<int32_t>> ParseTokenLines(const std::string& text, int64_t vocab, const std::string& where);
+
+}  // namespace taipan

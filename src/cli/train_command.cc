@@ -1,0 +1,166 @@
+// taipan train: trains a model on text or tokens into a run folder.
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "cli/commands.h"
+#include "cli/model_argument.h"
+#include "cli/output.h"
+#include "infer/generator.h"
+#include "text/utf8.h"
+#include "train/run.h"
+
+namespace taipan {
+namespace {
+
+struct TrainArguments {
+  Json given = Json::object();  // what the command line sets, keys as in a run file
+  std::string run_file;
+  bool resume = false;
+  std::string sample_prompt = "The ";
+  int64_t sample_tokens = 128;
+};
+
+std::string FlagOf(const std::string& key) {
+  std::string flag = "--" + key;
+  std::replace(flag.begin(), flag.end(), '_', '-');
+  return flag;
+}
+
+// "" where the text is a number in the range, else what is wrong: the form that CLI11 expects.
+std::string RangeProblem(const std::string& flag, const std::string& text, const NumberRange& range) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (end == text.c_str() || *end != '\0') return "";  // CLI11 says that it is no number
+  try {
+    CheckRange(flag, "value", value, range);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+template <class T>
+CLI::Option* AddFlag(CLI::App& command, const FieldInfo& info, const std::shared_ptr<TrainArguments>& args) {
+  const std::string name = info.name;
+  return command.add_option_function<T>(FlagOf(name), [args, name](const T& value) { args->given[name] = value; },
+                                        info.help);
+}
+
+template <class T>
+CLI::Option* AddNumber(CLI::App& command, const FieldInfo& info, const std::shared_ptr<TrainArguments>& args,
+                       const std::optional<T>& initial) {
+  CLI::Option* option = AddFlag<T>(command, info, args);
+  const std::string flag = FlagOf(info.name);
+  const NumberRange range = info.range;
+  option->check([flag, range](const std::string& text) { return RangeProblem(flag, text, range); });
+  if (initial) option->default_str(fmt::format("{}", *initial));
+  return option;
+}
+
+struct FlagAdder {
+  CLI::App& command;
+  const FieldInfo& info;
+  const std::shared_ptr<TrainArguments>& args;
+
+  void operator()(int64_t* v) const { AddNumber<int64_t>(command, info, args, *v); }
+  void operator()(double* v) const { AddNumber<double>(command, info, args, *v); }
+  void operator()(std::optional<int64_t>* v) const { AddNumber<int64_t>(command, info, args, *v); }
+  void operator()(std::optional<double>* v) const { AddNumber<double>(command, info, args, *v); }
+  void operator()(std::string* v) const {
+    CLI::Option* option = AddFlag<std::string>(command, info, args);
+    std::vector<std::string> choices = info.choices;
+    std::erase(choices, "");
+    if (!choices.empty()) option->check(CLI::IsMember(choices));
+    if (!v->empty()) option->default_str(*v);
+  }
+  void operator()(std::vector<std::string>*) const { AddFlag<std::vector<std::string>>(command, info, args); }
+  template <class Other>
+  void operator()(Other*) const {
+    CHECK(false);  // no setting has this type
+  }
+};
+
+// Writes a short continuation of the prompt to stderr.
+void ShowSample(const Model& model, const Tokenizer* tokenizer, int64_t step, const TrainArguments& args, uint64_t seed) {
+  if (!tokenizer) return;  // nothing to read
+  const std::vector<int32_t> prompt = tokenizer->Encode(args.sample_prompt);
+  if (prompt.empty()) return;
+  Generator generator(model);
+  generator.Read(prompt);
+  GenerationOptions options;
+  options.max_tokens = args.sample_tokens;
+  options.sampling.seed = seed;
+  options.stop_token = tokenizer->eos();
+  Utf8Stream stream;
+  std::string text = args.sample_prompt;
+  generator.Generate(options, [&](int32_t id) {
+    text += stream.Append(tokenizer->TokenBytes(id));
+    return true;
+  });
+  Note(fmt::format("sample after step {}:\n{}\n", step, text + stream.Flush()));
+}
+
+RunRequest RequestOf(const TrainArguments& args) {
+  RunRequest request;
+  request.resume = args.resume;
+  request.settings = RequestedSettings(args.run_file, args.given, args.resume);
+  const TrainSettings& s = request.settings;
+  if (s.out.empty()) throw CLI::RequiredError("--out");
+  const bool continues = args.resume && PathExists(s.out + "/run.json");
+  if (s.model.empty()) throw CLI::RequiredError("--model");
+  if (s.data.empty()) throw CLI::RequiredError("--data");
+  try {
+    const NamedConfig named = ResolveConfig(s.model);
+    request.config = named.config;
+    request.weights_directory = named.directory;
+    request.preset = named.source.starts_with("preset ");
+  } catch (const UserError&) {
+    // A run needs the model that it began with no more, once it has checkpoints.
+    if (!continues || args.given.contains("model")) throw;
+  }
+  return request;
+}
+
+void RunTrain(const TrainArguments& args) {
+  const RunRequest request = RequestOf(args);
+  const uint64_t seed = static_cast<uint64_t>(request.settings.seed);
+  RunHooks hooks;
+  hooks.sample = [&](const Model& model, const Tokenizer* tokenizer, int64_t step) {
+    ShowSample(model, tokenizer, step, args, seed);
+  };
+  const std::string model_folder = request.settings.out + "/model";
+  switch (RunTraining(request, hooks)) {
+    case RunEnd::kFinished:
+      return Note("finished; the model is in " + model_folder);
+    case RunEnd::kAlreadyFinished:
+      return;
+    case RunEnd::kTimeLimit:
+      return Note("stopped at the time limit and saved; --resume continues; the model is in " + model_folder);
+    case RunEnd::kInterrupted:
+      return Note("interrupted and saved; --resume continues; the model is in " + model_folder);
+  }
+}
+
+}  // namespace
+
+void AddTrainCommand(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("train", "Train a model on text or tokens into a run folder");
+  auto args = std::make_shared<TrainArguments>();
+  TrainSettings defaults;
+  VisitFields(defaults, [&](const FieldInfo& info, FieldPointer field) {
+    std::visit(FlagAdder{*command, info, args}, field);
+  });
+  command->add_option("--config", args->run_file, "A JSON run file with these settings as keys; flags override it")
+      ->type_name("FILE");
+  command->add_flag("--resume", args->resume, "Continue the run in --out from its newest checkpoint");
+  command->add_option("--sample-prompt", args->sample_prompt, "What samples while training continue")
+      ->capture_default_str();
+  command->add_option("--sample-tokens", args->sample_tokens, "Tokens of a sample")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))->capture_default_str();
+  AddThreadsFlag(*command);
+  command->callback([args] { RunTrain(*args); });
+}
+
+}  // namespace taipan

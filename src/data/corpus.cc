@@ -1,0 +1,278 @@
+#include "data/corpus.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/error.h"
+
+namespace taipan {
+namespace {
+
+enum class FileKind { kText, kJsonLines, kU16, kU32 };
+
+FileKind KindOf(const std::string& path) {
+  const std::string extension = std::filesystem::path(path).extension().string();
+  if (extension == ".jsonl" || extension == ".ndjson") return FileKind::kJsonLines;
+  if (extension == ".u16" || extension == ".bin") return FileKind::kU16;
+  if (extension == ".u32") return FileKind::kU32;
+  return FileKind::kText;
+}
+
+// The data files below a folder: hidden and empty ones are left out.
+std::vector<std::string> FilesBelow(const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> files;
+  std::error_code error;
+  fs::recursive_directory_iterator it(folder, error), end;
+  while (!error && it != end) {
+    const bool hidden = it->path().filename().string().starts_with('.');
+    if (hidden && it->is_directory(error)) it.disable_recursion_pending();
+    if (!hidden && it->is_regular_file(error) && it->file_size(error) > 0) files.push_back(it->path().string());
+    it.increment(error);
+  }
+  if (error) throw UserError(folder, "cannot list the folder: " + error.message());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+bool IsByteTokenizer(const Tokenizer* tokenizer) { return dynamic_cast<const ByteTokenizer*>(tokenizer) != nullptr; }
+
+// Little-endian whatever the machine, from any address.
+uint32_t LoadLittle(const char* p, int64_t bytes) {
+  uint32_t value = 0;
+  for (int64_t i = 0; i < bytes; ++i) value |= static_cast<uint32_t>(static_cast<unsigned char>(p[i])) << (8 * i);
+  return value;
+}
+
+// The texts of a JSONL file one after the other.
+std::string JoinJsonLines(const MappedFile& file, const std::string& path) {
+  const std::string_view all(file.data(), static_cast<size_t>(file.size()));
+  std::string text;
+  int64_t line_number = 0;
+  for (size_t begin = 0; begin < all.size();) {
+    const size_t end = std::min(all.find('\n', begin), all.size());
+    std::string_view line = all.substr(begin, end - begin);
+    begin = end + 1;
+    ++line_number;
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const std::string where = fmt::format("{}:{}", path, line_number);
+    if (json.is_discarded()) throw UserError({where, "not a line of JSON", R"({"text": "..."})", "", ""});
+    const bool has_text = json.is_object() && json.contains("text") && json["text"].is_string();
+    if (!has_text) throw UserError({where, "no string \"text\" on this line", R"({"text": "..."})", json.type_name(), ""});
+    if (!text.empty() && text.back() != '\n') text += '\n';
+    text += json["text"].get_ref<const std::string&>();
+  }
+  return text;
+}
+
+uint64_t Mix(uint64_t hash, uint64_t word) {
+  // The finaliser of MurmurHash3 over a running sum: every bit of a word reaches every bit of the result.
+  uint64_t x = (hash ^ word) + 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 33)) * 0xff51afd7ed558ccdu;
+  x = (x ^ (x >> 33)) * 0xc4ceb9fe1a85ec53u;
+  return x ^ (x >> 33);
+}
+
+uint64_t HashRange(uint64_t hash, const char* data, int64_t size) {
+  int64_t i = 0;
+  for (; i + 8 <= size; i += 8) {
+    uint64_t word;
+    std::memcpy(&word, data + i, 8);
+    hash = Mix(hash, word);
+  }
+  uint64_t tail = 0;
+  std::memcpy(&tail, data + i, static_cast<size_t>(size - i));
+  return Mix(hash, tail);
+}
+
+}  // namespace
+
+uint64_t HashContent(const char* data, int64_t size) {
+  constexpr int64_t kSample = int64_t{1} << 20, kSamples = 64;
+  uint64_t hash = Mix(0, static_cast<uint64_t>(size));
+  if (size <= kSample * kSamples) return HashRange(hash, data, size);
+  for (int64_t i = 0; i < kSamples; ++i) {
+    const int64_t begin = (size - kSample) / (kSamples - 1) * i;
+    hash = HashRange(hash, data + (i + 1 < kSamples ? begin : size - kSample), kSample);
+  }
+  return hash;
+}
+
+// One file: a mapping of bytes or of 16- or 32-bit ids, or ids in memory.
+struct Corpus::Part {
+  std::string path;
+  int64_t begin = 0;                  // in the corpus, tokens
+  int64_t size = 0;                   // tokens
+  int64_t width = 1;                  // bytes a token in the mapping, or in `text`
+  std::unique_ptr<MappedFile> file;
+  std::string text;                   // bytes in memory, where there is no mapping
+  std::vector<int32_t> ids;           // used where not empty
+
+  const char* bytes() const { return file ? file->data() : text.data(); }
+
+  void Read(int64_t from, int64_t count, int64_t vocab_size, int32_t* out) const {
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t at = from + i;
+      const int64_t id = !ids.empty() ? ids[static_cast<size_t>(at)]
+                         : width == 1 ? static_cast<unsigned char>(bytes()[at])
+                                      : int64_t{LoadLittle(bytes() + at * width, width)};
+      if (id < 0 || id >= vocab_size) [[unlikely]] Reject(at, id, vocab_size);
+      out[i] = static_cast<int32_t>(id);
+    }
+  }
+
+  [[noreturn]] void Reject(int64_t at, int64_t id, int64_t vocab_size) const {
+    const std::string offset = file ? fmt::format(" (byte {})", at * width) : "";
+    throw UserError({path, fmt::format("token {}{} is outside the vocabulary", at, offset),
+                     fmt::format("an id below {}", vocab_size), std::to_string(id), ""});
+  }
+};
+
+Corpus::Corpus(const std::vector<std::string>& paths, const Tokenizer* tokenizer, int64_t vocab_size)
+    : vocab_size_(vocab_size) {
+  for (const std::string& path : paths) {
+    if (!PathExists(path)) throw UserError(path, "no such file or folder");
+    if (!IsDirectory(path)) {
+      AddFile(path, tokenizer);
+      continue;
+    }
+    const std::vector<std::string> files = FilesBelow(path);
+    if (files.empty()) throw UserError({path, "the folder holds no data", "at least one file with text", "none", ""});
+    for (const std::string& file : files) AddFile(file, tokenizer);
+  }
+  if (size_ == 0) throw UserError("--data", "no data was given");
+}
+
+Corpus::Corpus(std::vector<int32_t> tokens, int64_t vocab_size, const std::string& name) : vocab_size_(vocab_size) {
+  auto part = std::make_unique<Part>();
+  part->path = name;
+  part->size = static_cast<int64_t>(tokens.size());
+  part->ids = std::move(tokens);
+  const int64_t bytes = part->size * 4;
+  stamps_.push_back({name, bytes, HashContent(reinterpret_cast<const char*>(part->ids.data()), bytes)});
+  bytes_are_tokens_ = vocab_size == 256;
+  AddPart(std::move(part));
+}
+
+Corpus::~Corpus() = default;
+
+bool HoldsText(const std::vector<std::string>& paths) {
+  for (const std::string& path : paths) {
+    if (!PathExists(path)) continue;
+    for (const std::string& file : IsDirectory(path) ? FilesBelow(path) : std::vector<std::string>{path}) {
+      const FileKind kind = KindOf(file);
+      if (kind == FileKind::kText || kind == FileKind::kJsonLines) return true;
+    }
+  }
+  return false;
+}
+
+void Corpus::AddFile(const std::string& path, const Tokenizer* tokenizer) {
+  auto part = std::make_unique<Part>();
+  part->path = path;
+  part->file = std::make_unique<MappedFile>(path);
+  const int64_t bytes = part->file->size();
+  if (bytes == 0) throw UserError(path, "the file is empty");
+  stamps_.push_back({std::filesystem::path(path).filename().string(), bytes, HashContent(part->file->data(), bytes)});
+  // Without a tokenizer a vocabulary of 256 is taken for bytes.
+  const bool bytes_are_ids = tokenizer ? IsByteTokenizer(tokenizer) : vocab_size_ == 256;
+  switch (KindOf(path)) {
+    case FileKind::kU16:
+      FillFromTokens(*part, 2, bytes_are_ids);
+      break;
+    case FileKind::kU32:
+      FillFromTokens(*part, 4, bytes_are_ids);
+      break;
+    case FileKind::kText:
+      FillFromText(*part, /*json_lines=*/false, tokenizer);
+      break;
+    case FileKind::kJsonLines:
+      FillFromText(*part, /*json_lines=*/true, tokenizer);
+      break;
+  }
+  AddPart(std::move(part));
+}
+
+void Corpus::FillFromTokens(Part& part, int64_t width, bool tokens_are_bytes) {
+  const int64_t bytes = part.file->size();
+  if (bytes % width != 0) {
+    throw UserError({part.path, fmt::format("not a file of {}-bit tokens", width * 8),
+                     fmt::format("a multiple of {} bytes", width), fmt::format("{} bytes", bytes), ""});
+  }
+  part.width = width;
+  part.size = bytes / width;
+  bytes_are_tokens_ = bytes_are_tokens_ && tokens_are_bytes;
+}
+
+void Corpus::FillFromText(Part& part, bool json_lines, const Tokenizer* tokenizer) {
+  if (!tokenizer) {
+    throw UserError({part.path, "text needs a tokenizer and the model has none", "", "",
+                     "give --tokenizer, or token files (.u16, .u32, .bin)"});
+  }
+  if (json_lines) {
+    part.text = JoinJsonLines(*part.file, part.path);
+    part.file.reset();
+    if (part.text.empty()) throw UserError(part.path, "the file holds no text");
+  }
+  const std::string_view text = part.file ? std::string_view(part.file->data(), static_cast<size_t>(part.file->size()))
+                                          : std::string_view(part.text);
+  part.size = static_cast<int64_t>(text.size());
+  if (IsByteTokenizer(tokenizer)) return;
+  bytes_are_tokens_ = false;
+  part.ids = tokenizer->Encode(text);
+  part.size = static_cast<int64_t>(part.ids.size());
+  part.file.reset();
+  part.text.clear();
+}
+
+void Corpus::AddPart(std::unique_ptr<Part> part) {
+  part->begin = size_;
+  size_ += part->size;
+  parts_.push_back(std::move(part));
+}
+
+void Corpus::Read(int64_t begin, int64_t count, int32_t* out) const {
+  CHECK_GE(begin, 0);
+  CHECK_LE(begin + count, size_);
+  auto it = std::upper_bound(parts_.begin(), parts_.end(), begin,
+                             [](int64_t at, const std::unique_ptr<Part>& part) { return at < part->begin; });
+  for (--it; count > 0; ++it) {
+    const Part& part = **it;
+    const int64_t from = begin - part.begin;
+    const int64_t n = std::min(count, part.size - from);
+    part.Read(from, n, vocab_size_, out);
+    begin += n;
+    out += n;
+    count -= n;
+  }
+}
+
+std::string Corpus::Describe() const {
+  return fmt::format("{} file{}, {:.2f} M tokens", parts_.size(), parts_.size() == 1 ? "" : "s",
+                     static_cast<double>(size_) / 1e6);
+}
+
+void CheckSameData(const std::vector<FileStamp>& saved, const std::vector<FileStamp>& now, const std::string& where) {
+  const std::string hint = "a run continues on the data it began with";
+  if (saved.size() != now.size()) {
+    throw UserError({where, "the run was trained on other data", fmt::format("{} files", saved.size()),
+                     fmt::format("{} files", now.size()), hint});
+  }
+  for (size_t i = 0; i < saved.size(); ++i) {
+    if (saved[i] == now[i]) continue;
+    const auto show = [](const FileStamp& s) {
+      return fmt::format("{} ({} bytes, content {:016x})", s.name, s.bytes, s.hash);
+    };
+    throw UserError({where, fmt::format("the run was trained on other data: file {}", i + 1), show(saved[i]),
+                     show(now[i]), hint});
+  }
+}
+
+}  // namespace taipan

@@ -1,0 +1,165 @@
+#include "formats/safetensors.h"
+
+#include <bit>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "base/files.h"
+#include "base/parallel.h"
+#include "formats/safetensors_header.h"
+
+namespace taipan {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "numbers in safetensors files are little-endian");
+
+constexpr int64_t kLengthBytes = 8;                  // before the header
+constexpr int64_t kMostHeaderBytes = 100'000'000;    // the limit of the reference implementation
+constexpr int64_t kAlign = 64;                       // of the first tensor in a file that we write
+
+float FromBF16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+
+float FromF16(uint16_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
+  const uint32_t exponent = (bits >> 10) & 31, fraction = bits & 1023;
+  if (exponent == 0) {  // zero and subnormals: fraction * 2^-24, exact in f32
+    const float value = static_cast<float>(fraction) * 0x1p-24f;
+    return sign != 0 ? -value : value;
+  }
+  const uint32_t widened = exponent == 31 ? 255 : exponent + (127 - 15);
+  return std::bit_cast<float>(sign | (widened << 23) | (fraction << 13));
+}
+
+// Calls convert(element) for n elements of type Stored, which may stand at any address.
+template <class Stored, class Convert>
+void ConvertAll(const void* from, float* to, int64_t n, Convert convert) {
+  constexpr int64_t kGrain = int64_t{1} << 18;
+  ParallelForRanges(n, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      Stored element;
+      std::memcpy(&element, static_cast<const char*>(from) + i * static_cast<int64_t>(sizeof element), sizeof element);
+      to[i] = convert(element);
+    }
+  });
+}
+
+std::string WhereIs(const std::string& name) { return "tensor " + QuoteName(name); }
+
+}  // namespace
+
+struct SafetensorsFile::Mapping {
+  explicit Mapping(const std::string& path) : file(path) {}
+  MappedFile file;
+};
+
+SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), mapping_(std::make_unique<Mapping>(path)) {
+  Parse(mapping_->file.data(), mapping_->file.size());
+}
+
+SafetensorsFile::SafetensorsFile(const void* bytes, int64_t size, const std::string& name) : path_(name) {
+  Parse(bytes, size);
+}
+
+SafetensorsFile::~SafetensorsFile() = default;
+SafetensorsFile::SafetensorsFile(SafetensorsFile&&) noexcept = default;
+
+void SafetensorsFile::Parse(const void* bytes, int64_t size) {
+  const char* p = static_cast<const char*>(bytes);
+  if (size < kLengthBytes) {
+    throw UserError({path_, "truncated or not a safetensors file", "at least 8 bytes", std::to_string(size), ""});
+  }
+  uint64_t header_bytes;
+  std::memcpy(&header_bytes, p, sizeof header_bytes);
+  if (header_bytes > static_cast<uint64_t>(size - kLengthBytes)) {
+    constexpr std::string_view kPointer = "version https://git-lfs";
+    const bool pointer = std::string_view(p, static_cast<size_t>(size)).substr(0, kPointer.size()) == kPointer;
+    throw UserError({path_, "truncated or not a safetensors file: its header is longer than the file",
+                     fmt::format("at most {} bytes of header", size - kLengthBytes), std::to_string(header_bytes),
+                     pointer ? "this is a Git LFS pointer; fetch the file itself with git lfs pull" : ""});
+  }
+  if (header_bytes > static_cast<uint64_t>(kMostHeaderBytes)) {
+    throw UserError({path_, "the header is too long", fmt::format("at most {} bytes", kMostHeaderBytes),
+                     std::to_string(header_bytes), ""});
+  }
+  const int64_t data_begin = kLengthBytes + static_cast<int64_t>(header_bytes);
+  SafetensorsHeader header =
+      ParseSafetensorsHeader({p + kLengthBytes, static_cast<size_t>(header_bytes)}, size - data_begin, path_);
+  metadata_ = std::move(header.metadata);
+  for (SafetensorsHeaderEntry& e : header.entries) {
+    entries_[e.name] = {e.dtype, std::move(e.shape), p + data_begin + e.begin, e.end - e.begin};
+  }
+}
+
+const SafetensorsEntry& SafetensorsFile::At(const std::string& name) const {
+  const auto it = entries_.find(name);
+  if (it != entries_.end()) return it->second;
+  std::vector<std::string> names;
+  for (const auto& [other, entry] : entries_) names.push_back(other);
+  const std::string nearest = NearestName(name, names);
+  throw UserError({path_, WhereIs(name) + " is missing", "", "",
+                   nearest.empty() ? fmt::format("the file has {} tensors", names.size())
+                                   : "the nearest name in the file is " + QuoteName(nearest)});
+}
+
+Tensor SafetensorsFile::ReadF32(const std::string& name, const std::vector<int64_t>& shape) const {
+  const SafetensorsEntry& e = At(name);
+  if (e.shape != shape) {
+    throw UserError({path_, WhereIs(name) + " has the wrong shape", ShortShape(shape), ShortShape(e.shape), ""});
+  }
+  const bool fits = e.dtype == DType::kF32 || e.dtype == DType::kF64 || e.dtype == DType::kBF16 || e.dtype == DType::kF16;
+  if (!fits) {
+    throw UserError({path_, WhereIs(name) + " has the wrong dtype", "F32, F64, BF16 or F16", NameOf(e.dtype), ""});
+  }
+  Tensor t(shape);
+  float* to = t.F32();
+  switch (e.dtype) {
+    case DType::kF64: ConvertAll<double>(e.data, to, t.size(), [](double v) { return static_cast<float>(v); }); break;
+    case DType::kBF16: ConvertAll<uint16_t>(e.data, to, t.size(), FromBF16); break;
+    case DType::kF16: ConvertAll<uint16_t>(e.data, to, t.size(), FromF16); break;
+    default: std::memcpy(to, e.data, static_cast<size_t>(e.bytes)); break;
+  }
+  return t;
+}
+
+Tensor SafetensorsFile::Read(const std::string& name) const {
+  const SafetensorsEntry& e = At(name);
+  Tensor t(e.shape, e.dtype);
+  if (e.bytes > 0) std::memcpy(t.data(), e.data, static_cast<size_t>(e.bytes));
+  return t;
+}
+
+void WriteSafetensors(const std::string& path, const std::vector<SafetensorsItem>& items,
+                      const std::map<std::string, std::string>& metadata) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  if (!metadata.empty()) json["__metadata__"] = metadata;
+  std::vector<int64_t> sizes;
+  std::set<std::string> names{"__metadata__"};
+  int64_t offset = 0;
+  for (const SafetensorsItem& item : items) {
+    CHECK(names.insert(item.name).second);
+    int64_t bytes = SizeOf(item.dtype);
+    for (int64_t n : item.shape) {
+      CHECK_GE(n, 0);
+      bytes *= n;
+    }
+    CHECK(bytes == 0 || item.data != nullptr);
+    sizes.push_back(bytes);
+    json[item.name] = {{"dtype", NameOf(item.dtype)}, {"shape", item.shape}, {"data_offsets", {offset, offset + bytes}}};
+    offset += bytes;
+  }
+  std::string header = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  while ((kLengthBytes + static_cast<int64_t>(header.size())) % kAlign != 0) header += ' ';
+  CHECK_LE(static_cast<int64_t>(header.size()), kMostHeaderBytes);
+
+  AtomicFile file(path);
+  const uint64_t length = header.size();
+  file.Write(&length, sizeof length);
+  file.Write(header);
+  for (size_t i = 0; i < items.size(); ++i) file.Write(items[i].data, sizes[i]);
+  file.Commit();
+}
+
+}  // namespace taipan

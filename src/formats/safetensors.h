@@ -1,0 +1,60 @@
+#pragma once
+// safetensors: an 8-byte little-endian header length, a JSON header, tensor bytes. Read by mmap, written atomically.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace taipan {
+
+struct SafetensorsEntry {
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  const void* data = nullptr;  // into the mapping, perhaps not aligned beyond the file's own offsets
+  int64_t bytes = 0;
+};
+
+class SafetensorsFile {
+ public:
+  // UserError for a missing, truncated or garbage file: header longer than the file, bad JSON, unknown dtype, duplicate
+  // names, offsets out of range or overlapping, gaps or bytes after the last tensor, sizes that do not match shapes.
+  explicit SafetensorsFile(const std::string& path);
+  // Parses bytes in memory (tests, fuzzing); they must outlive the object.
+  SafetensorsFile(const void* bytes, int64_t size, const std::string& name);
+  ~SafetensorsFile();
+  SafetensorsFile(SafetensorsFile&&) noexcept;
+
+  const std::string& path() const { return path_; }
+  const std::map<std::string, SafetensorsEntry>& entries() const { return entries_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  bool Has(const std::string& name) const { return entries_.count(name) != 0; }
+  const SafetensorsEntry& At(const std::string& name) const;             // UserError naming the file
+  // As f32 (from F32, F64, BF16, F16) with the shape asked for; UserError where dtype or shape do not fit.
+  Tensor ReadF32(const std::string& name, const std::vector<int64_t>& shape) const;
+  Tensor Read(const std::string& name) const;                            // as stored
+
+ private:
+  struct Mapping;
+  void Parse(const void* bytes, int64_t size);
+  std::string path_;
+  std::unique_ptr<Mapping> mapping_;
+  std::map<std::string, SafetensorsEntry> entries_;
+  std::map<std::string, std::string> metadata_;
+};
+
+struct SafetensorsItem {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  const void* data = nullptr;
+};
+// Writes atomically (temporary file, fsync, rename). Tensors are aligned to 64 bytes by padding the header; in the
+// order given. No timestamps: equal items give equal bytes.
+void WriteSafetensors(const std::string& path, const std::vector<SafetensorsItem>& items,
+                      const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace taipan

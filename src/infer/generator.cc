@@ -1,0 +1,78 @@
+#include "infer/generator.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace taipan {
+namespace {
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+const char* NameOf(StopReason reason) {
+  switch (reason) {
+    case StopReason::kMaxTokens: return "max_tokens";
+    case StopReason::kStopToken: return "stop_token";
+    case StopReason::kCallback: return "callback";
+  }
+  return "";
+}
+
+Generator::Generator(const Model& model, int64_t piece)
+    : reader_(model, piece), state_(model.NewState()), logits_({1, model.config().vocab_size}) {}
+
+void Generator::Read(std::span<const int32_t> tokens, const std::function<void(int64_t)>& progress) {
+  if (tokens.empty()) return;
+  const auto start = std::chrono::steady_clock::now();
+  reader_.Read(tokens, state_, progress);
+  reader_.LastLogits(logits_.Matrix());
+  has_logits_ = true;
+  prompt_tokens_ += static_cast<int64_t>(tokens.size());
+  prompt_seconds_ += SecondsSince(start);
+}
+
+GenerationStats Generator::Generate(const GenerationOptions& options, const std::function<bool(int32_t)>& on_token) {
+  if (!has_logits_) {
+    throw UserError({"prompt", "generation needs a token to start from", "at least one token", "an empty prompt", ""});
+  }
+  Sampler sampler(options.sampling);
+  GenerationStats stats;
+  SequenceState* const state = &state_;
+  const size_t vocab = static_cast<size_t>(options.vocab_limit > 0 ? std::min(options.vocab_limit, logits_.size())
+                                                                   : logits_.size());
+  const auto start = std::chrono::steady_clock::now();
+  while (stats.generated_tokens < options.max_tokens) {
+    const int32_t token = sampler.Sample(logits().first(vocab), state_.position);
+    const bool stop = options.stop_token == token;
+    const bool wanted = stop || !on_token || on_token(token);
+    reader_.Step({&token, 1}, {&state, 1}, logits_.Matrix());
+    ++stats.generated_tokens;
+    if (stop) {
+      stats.stop_reason = StopReason::kStopToken;
+      break;
+    }
+    if (!wanted) {
+      stats.stop_reason = StopReason::kCallback;
+      break;
+    }
+  }
+  stats.generation_seconds = SecondsSince(start);
+  stats.prompt_tokens = prompt_tokens_;
+  stats.prompt_seconds = prompt_seconds_;
+  stats.selected_share = reader_.selection().Shares();
+  return stats;
+}
+
+std::span<const float> Generator::logits() const { return {logits_.F32(), static_cast<size_t>(logits_.size())}; }
+
+void Generator::Continue(SequenceState state, std::span<const float> new_logits) {
+  CHECK_EQ(static_cast<int64_t>(new_logits.size()), logits_.size());
+  state_ = std::move(state);
+  std::copy(new_logits.begin(), new_logits.end(), logits_.F32());
+  has_logits_ = true;
+}
+
+}  // namespace taipan

@@ -1,0 +1,63 @@
+#pragma once
+// Text generation on one sequence: read a prompt in pieces, then draw and read token by token.
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "infer/sampler.h"
+#include "infer/sequence_reader.h"
+
+namespace taipan {
+
+struct GenerationOptions {
+  SamplingOptions sampling;
+  int64_t max_tokens = 256;
+  std::optional<int32_t> stop_token;  // usually the end-of-text token of the config; it is read but not reported
+  int64_t vocab_limit = 0;            // draw ids below this only: a padded vocabulary has rows without text; 0: all
+};
+
+enum class StopReason { kMaxTokens, kStopToken, kCallback };
+const char* NameOf(StopReason reason);  // "max_tokens", "stop_token", "callback"
+
+struct GenerationStats {
+  int64_t prompt_tokens = 0, generated_tokens = 0;
+  double prompt_seconds = 0, generation_seconds = 0;
+  std::vector<double> selected_share;  // [SAL], of all tokens read
+  StopReason stop_reason = StopReason::kMaxTokens;
+
+  double prompt_tokens_per_second() const { return prompt_seconds > 0 ? prompt_tokens / prompt_seconds : 0; }
+  double generated_tokens_per_second() const {
+    return generation_seconds > 0 ? generated_tokens / generation_seconds : 0;
+  }
+};
+
+class Generator {
+ public:
+  // The model must outlive the generator. piece: tokens a piece of the prompt, 0: PieceLength.
+  explicit Generator(const Model& model, int64_t piece = 0);
+
+  // Reads tokens; a long prompt may come in several calls. progress is told the tokens of this call read so far.
+  void Read(std::span<const int32_t> tokens, const std::function<void(int64_t)>& progress = nullptr);
+
+  // Draws tokens and reads them, so that the state has seen all that was generated. on_token gets each id before it is
+  // read and may return false to end. At least one token must have been read before.
+  GenerationStats Generate(const GenerationOptions& options, const std::function<bool(int32_t)>& on_token);
+
+  const SequenceState& state() const { return state_; }
+  int64_t piece() const { return reader_.piece(); }
+  std::span<const float> logits() const;  // [V] after the last token read
+  // Continues from a state and the logits after its last token (a fork or a restored state).
+  void Continue(SequenceState state, std::span<const float> logits);
+
+ private:
+  SequenceReader reader_;
+  SequenceState state_;
+  Tensor logits_;  // [1, V]
+  bool has_logits_ = false;
+  int64_t prompt_tokens_ = 0;
+  double prompt_seconds_ = 0;
+};
+
+}  // namespace taipan

@@ -1,0 +1,89 @@
+#include "infer/scoring.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+namespace taipan {
+namespace {
+
+// Bounds the logits that exist at a time to 64 MiB.
+constexpr int64_t kMaxLogits = int64_t{16} << 20;
+
+void SendLogits(const Model& model, ForwardContext& context, int64_t first, int64_t count, const ScoreOptions& options) {
+  const int64_t vocab = model.config().vocab_size;
+  const int64_t step = std::clamp<int64_t>(kMaxLogits / vocab, 1, count);
+  Tensor logits({step, vocab});
+  std::vector<int64_t> rows;
+  for (int64_t begin = 0; begin < count; begin += step) {
+    rows.resize(static_cast<size_t>(std::min(step, count - begin)));
+    std::iota(rows.begin(), rows.end(), begin);
+    const MatrixView part = logits.Matrix().Rows(0, static_cast<int64_t>(rows.size()));
+    model.Logits(context, rows, part);
+    options.on_logits(first + begin, part);
+  }
+}
+
+double SumOfFinite(std::span<const float> logprobs, int64_t first_token) {
+  double sum = 0;
+  for (size_t i = 0; i < logprobs.size(); ++i) {
+    if (!std::isfinite(logprobs[i])) {
+      throw UserError({fmt::format("token position {}", first_token + static_cast<int64_t>(i)),
+                       "the model's log-probability is not a finite number", "a finite value",
+                       fmt::format("{}", logprobs[i]), "its weights are damaged or its training diverged"});
+    }
+    sum += logprobs[i];
+  }
+  return sum;
+}
+
+}  // namespace
+
+void CheckTokenIds(std::span<const int32_t> tokens, int64_t vocab, const std::string& where) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= vocab) {
+      throw UserError({where, "token id outside the model's vocabulary", fmt::format("0 to {}", vocab - 1),
+                       fmt::format("{} (at index {})", tokens[i], i), ""});
+    }
+  }
+}
+
+ScoreResult ScoreTokens(const Model& model, std::span<const int32_t> tokens, const ScoreOptions& options) {
+  if (tokens.empty()) throw UserError({"tokens", "the sequence is empty", "at least one token", "none", ""});
+  CheckTokenIds(tokens, model.config().vocab_size, "tokens");
+  const auto start = std::chrono::steady_clock::now();
+  const int64_t n = static_cast<int64_t>(tokens.size());
+  const int64_t piece = options.piece > 0 ? options.piece : PieceLength(model.config());
+  const GateOptions gate = InferenceGate(model.config());
+  SequenceState state = model.NewState();
+  ForwardContext context;
+  SelectionCounts selection;
+  Batch batch;
+  std::vector<float> logprobs;
+  ScoreResult result;
+  ForEachPiece(0, n, piece, [&](int64_t begin, int64_t count) {
+    const auto from = tokens.begin() + begin;
+    const int64_t labelled = std::min(count, n - 1 - begin);  // the last token has no successor
+    batch.tokens.assign(from, from + count);
+    batch.targets.assign(from + 1, from + 1 + labelled);
+    batch.targets.resize(static_cast<size_t>(count), -1);
+    batch.segments.assign(1, Segment{.begin = 0, .length = count, .state_in = &state, .state_out = &state});
+    model.Forward(batch, gate, /*keep=*/false, context);
+    selection.Add(context, count);
+    logprobs.resize(static_cast<size_t>(count));
+    if (labelled > 0) model.Score(context, batch, logprobs.data());
+    const std::span<const float> scored(logprobs.data(), static_cast<size_t>(labelled));
+    result.sum_logprob += SumOfFinite(scored, begin + 1);
+    if (options.on_logprobs && labelled > 0) options.on_logprobs(begin + 1, scored);
+    if (options.on_logits) SendLogits(model, context, begin, count, options);
+    if (options.on_progress) options.on_progress(begin + count);
+  });
+  result.tokens = n;
+  result.scored = n - 1;
+  result.selected_share = selection.Shares();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
+}  // namespace taipan

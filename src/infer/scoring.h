@@ -1,0 +1,36 @@
+#pragma once
+// log p of every token of a sequence, in pieces with a carried state: any length at constant memory.
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "infer/sequence_reader.h"
+
+namespace taipan {
+
+struct ScoreOptions {
+  int64_t piece = 0;  // tokens a forward, 0: PieceLength
+  // Natural log p(token first + i | the tokens before it), for consecutive i from first = 1 on.
+  std::function<void(int64_t first, std::span<const float> logprobs)> on_logprobs;
+  // Logits [n, V] after the tokens first, first + 1, ...; every token comes once, in order.
+  std::function<void(int64_t first, ConstMatrixView logits)> on_logits;
+  std::function<void(int64_t tokens_done)> on_progress;
+};
+
+struct ScoreResult {
+  int64_t tokens = 0;       // read
+  int64_t scored = 0;       // tokens - 1: the first has nothing before it
+  double sum_logprob = 0;   // nats
+  double mean_logprob() const { return sum_logprob / static_cast<double>(scored); }
+  std::vector<double> selected_share;  // [SAL]
+  double seconds = 0;
+};
+
+// UserError for an empty sequence, ids outside the vocabulary, and a model that gives log p that is no finite number.
+ScoreResult ScoreTokens(const Model& model, std::span<const int32_t> tokens, const ScoreOptions& options = {});
+
+// UserError naming `where` and the first id outside [0, vocab).
+void CheckTokenIds(std::span<const int32_t> tokens, int64_t vocab, const std::string& where);
+
+}  // namespace taipan

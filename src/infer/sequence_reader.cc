@@ -1,0 +1,61 @@
+#include "infer/sequence_reader.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace taipan {
+
+int64_t PieceLength(const ModelConfig& config) {
+  constexpr int64_t kTarget = 512;
+  const int64_t chunk = std::max<int64_t>(config.chunk_size, 1);
+  return (kTarget + chunk - 1) / chunk * chunk;
+}
+
+void ForEachPiece(int64_t position, int64_t n, int64_t piece, const std::function<void(int64_t, int64_t)>& f) {
+  CHECK_GT(piece, 0);
+  for (int64_t begin = 0; begin < n;) {
+    const int64_t to_grid = piece - (position + begin) % piece;
+    const int64_t count = std::min(to_grid, n - begin);
+    f(begin, count);
+    begin += count;
+  }
+}
+
+SequenceReader::SequenceReader(const Model& model, int64_t piece)
+    : model_(model), piece_(piece > 0 ? piece : PieceLength(model.config())), gate_(InferenceGate(model.config())) {}
+
+void SequenceReader::Read(std::span<const int32_t> tokens, SequenceState& state,
+                          const std::function<void(int64_t)>& progress) {
+  ForEachPiece(state.position, static_cast<int64_t>(tokens.size()), piece_, [&](int64_t begin, int64_t count) {
+    const auto piece = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
+    batch_.tokens.assign(piece.begin(), piece.end());
+    batch_.segments.assign(1, Segment{.begin = 0, .length = count, .state_in = &state, .state_out = &state});
+    model_.Forward(batch_, gate_, /*keep=*/false, context_);
+    selection_.Add(context_, count);
+    if (progress) progress(begin + count);
+  });
+}
+
+void SequenceReader::LastLogits(MatrixView logits) {
+  CHECK_GT(batch_.size(), 0);
+  rows_.assign(1, batch_.size() - 1);
+  model_.Logits(context_, rows_, logits);
+}
+
+void SequenceReader::Step(std::span<const int32_t> tokens, std::span<SequenceState* const> states, MatrixView logits) {
+  CHECK_EQ(tokens.size(), states.size());
+  const int64_t n = static_cast<int64_t>(tokens.size());
+  batch_.tokens.assign(tokens.begin(), tokens.end());
+  batch_.segments.clear();
+  for (int64_t i = 0; i < n; ++i) {
+    SequenceState* state = states[static_cast<size_t>(i)];
+    batch_.segments.push_back({.begin = i, .length = 1, .row = i, .state_in = state, .state_out = state});
+  }
+  model_.Forward(batch_, gate_, /*keep=*/false, context_);
+  selection_.Add(context_, n);
+  rows_.resize(static_cast<size_t>(n));
+  std::iota(rows_.begin(), rows_.end(), int64_t{0});
+  model_.Logits(context_, rows_, logits);
+}
+
+}  // namespace taipan

@@ -1,0 +1,50 @@
+#pragma once
+// Feeds tokens to a model with a carried state: long inputs in pieces cut on a fixed grid from the sequence's start, so
+// that memory stays constant and the cut never changes a bit, and single tokens of several sequences as one batch.
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "infer/selection.h"
+#include "model/model.h"
+
+namespace taipan {
+
+// Tokens a piece: a multiple of the model's chunk, near 512 (large enough for full matrix products, small enough that
+// the activations of a piece stay far below the weights).
+int64_t PieceLength(const ModelConfig& config);
+
+// Calls f(begin, count) for the pieces of n tokens that start at `position`, cut at the multiples of `piece`.
+void ForEachPiece(int64_t position, int64_t n, int64_t piece, const std::function<void(int64_t, int64_t)>& f);
+
+class SequenceReader {
+ public:
+  // The model must outlive the reader. piece 0: PieceLength.
+  explicit SequenceReader(const Model& model, int64_t piece = 0);
+
+  // Reads the tokens into the state. progress (may be null) is told the tokens read so far after each piece.
+  void Read(std::span<const int32_t> tokens, SequenceState& state,
+            const std::function<void(int64_t)>& progress = nullptr);
+  // Logits [V] after the last token of the last Read.
+  void LastLogits(MatrixView logits);
+
+  // One token for each of several sequences in one forward; logits [states.size(), V]. Row i is what reading token i
+  // into states[i] alone would give, bit for bit.
+  void Step(std::span<const int32_t> tokens, std::span<SequenceState* const> states, MatrixView logits);
+
+  const Model& model() const { return model_; }
+  int64_t piece() const { return piece_; }
+  const SelectionCounts& selection() const { return selection_; }
+
+ private:
+  const Model& model_;
+  const int64_t piece_;
+  const GateOptions gate_;
+  ForwardContext context_;
+  Batch batch_;                // reused: a steady loop allocates nothing
+  std::vector<int64_t> rows_;
+  SelectionCounts selection_;
+};
+
+}  // namespace taipan

@@ -1,0 +1,133 @@
+#include "kernels/adamw.h"
+
+#include <cmath>
+#include <vector>
+
+#include "base/error.h"
+#include "base/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/adamw.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+#include "kernels/partial-inl.h"
+
+#ifndef TAIPAN_ADAMW_COEFFICIENTS_
+#define TAIPAN_ADAMW_COEFFICIENTS_
+namespace taipan {
+namespace {
+
+// p <- p - (decay * p + rate * m / (root * sqrt(v) + eps)), with m and v moved towards g and g^2 by their shares.
+struct AdamWCoefficients {
+  float gradient_scale;
+  float m_share, v_share;  // 1 - beta, rounded once: beta itself rounded would change 1 - beta by more
+  float decay;             // lr * weight_decay
+  float rate;              // lr / (1 - beta1^t)
+  float root;              // 1 / sqrt(1 - beta2^t)
+  float eps;
+};
+
+}  // namespace
+}  // namespace taipan
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace taipan {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class V>
+HWY_INLINE V AdamWVector(const AdamWCoefficients& c, V p, V g, V& m, V& v) {
+  const hn::DFromV<V> d;
+  g = hn::Mul(g, hn::Set(d, c.gradient_scale));
+  m = hn::MulAdd(hn::Set(d, c.m_share), hn::Sub(g, m), m);
+  v = hn::MulAdd(hn::Set(d, c.v_share), hn::Sub(hn::Mul(g, g), v), v);
+  const V denominator = hn::MulAdd(hn::Sqrt(v), hn::Set(d, c.root), hn::Set(d, c.eps));
+  const V update = hn::Div(hn::Mul(hn::Set(d, c.rate), m), denominator);
+  // One rounding at the size of p for decay and update together.
+  return hn::Sub(p, hn::MulAdd(hn::Set(d, c.decay), p, update));
+}
+
+void AdamWBlock(const AdamWCoefficients& c, float* HWY_RESTRICT param, const float* HWY_RESTRICT gradient,
+                float* HWY_RESTRICT m, float* HWY_RESTRICT v, int64_t n) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    auto mi = hn::LoadU(d, m + i), vi = hn::LoadU(d, v + i);
+    hn::StoreU(AdamWVector(c, hn::LoadU(d, param + i), hn::LoadU(d, gradient + i), mi, vi), d, param + i);
+    hn::StoreU(mi, d, m + i);
+    hn::StoreU(vi, d, v + i);
+  }
+  if (i < n) {
+    const int64_t rest = n - i;
+    auto mi = LoadPartial(d, m + i, rest, 0), vi = LoadPartial(d, v + i, rest, 0);
+    const auto p = AdamWVector(c, LoadPartial(d, param + i, rest, 0), LoadPartial(d, gradient + i, rest, 0), mi, vi);
+    StorePartial(p, d, param + i, rest);
+    StorePartial(mi, d, m + i, rest);
+    StorePartial(vi, d, v + i, rest);
+  }
+}
+
+double SquaredNormBlock(const float* x, int64_t n) {
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<float, decltype(d)> df;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto even = hn::Zero(d), odd = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    const auto a = hn::PromoteTo(d, hn::LoadU(df, x + i)), b = hn::PromoteTo(d, hn::LoadU(df, x + i + lanes));
+    even = hn::MulAdd(a, a, even);
+    odd = hn::MulAdd(b, b, odd);
+  }
+  double sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(even, odd)));
+  for (; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return sum;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace taipan
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace taipan {
+namespace {
+
+HWY_EXPORT(AdamWBlock);
+HWY_EXPORT(SquaredNormBlock);
+
+constexpr int64_t kBlock = 16384;  // elements of a task: 64 KiB an array
+
+}  // namespace
+
+void AdamW(float* param, const float* gradient, float* m, float* v, int64_t n, const AdamWSettings& settings) {
+  CHECK_GE(n, 0);
+  CHECK_GE(settings.step, 1);
+  const double t = static_cast<double>(settings.step);
+  const AdamWCoefficients c{
+      .gradient_scale = settings.gradient_scale,
+      .m_share = static_cast<float>(1 - settings.beta1),
+      .v_share = static_cast<float>(1 - settings.beta2),
+      .decay = static_cast<float>(settings.lr * settings.weight_decay),
+      .rate = static_cast<float>(settings.lr / (1 - std::pow(settings.beta1, t))),
+      .root = static_cast<float>(1 / std::sqrt(1 - std::pow(settings.beta2, t))),
+      .eps = static_cast<float>(settings.eps),
+  };
+  ParallelForRanges(n, kBlock, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(AdamWBlock)(c, param + begin, gradient + begin, m + begin, v + begin, end - begin);
+  });
+}
+
+double SquaredNorm(const float* x, int64_t n) {
+  CHECK_GE(n, 0);
+  std::vector<double> partials(static_cast<size_t>((n + kBlock - 1) / kBlock));
+  ParallelForRanges(n, kBlock, [&](int64_t begin, int64_t end) {
+    partials[static_cast<size_t>(begin / kBlock)] = HWY_DYNAMIC_DISPATCH(SquaredNormBlock)(x + begin, end - begin);
+  });
+  double sum = 0;
+  for (double p : partials) sum += p;
+  return sum;
+}
+
+}  // namespace taipan
+#endif  // HWY_ONCE

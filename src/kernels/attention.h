@@ -1,0 +1,42 @@
+#pragma once
+// Softmax attention of chosen queries over runs of keys: full causal (window 0), sliding window, and Taipan's selected
+// queries are the same call with other queries and windows. Online softmax; nothing of size [T, window] is stored.
+
+#include <span>
+
+#include "tensor/tensor.h"
+
+namespace taipan {
+
+struct AttentionShape {
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t window = 0;  // position i sees j with i - j < window, j <= i; 0: every j <= i
+};
+
+// `count` keys and values at consecutive positions from `position`; rows are `stride` floats apart, [kv_heads * head_dim] wide.
+struct KeySpan {
+  const float* k = nullptr;
+  const float* v = nullptr;
+  int64_t stride = 0, position = 0, count = 0;
+};
+struct KeyGradientSpan {  // beside a KeySpan, same layout; null: not wanted. Added to.
+  float* dk = nullptr;
+  float* dv = nullptr;
+};
+
+// Query rows [begin, begin + count) of one sequence, with ascending positions, and its keys in ascending position order.
+struct AttentionSegment {
+  int64_t begin = 0, count = 0;
+  std::span<const KeySpan> keys;
+  std::span<const KeyGradientSpan> key_gradients;  // backward: as many as keys
+};
+
+// q, out [n, heads * head_dim]; positions [n]; lse [n, heads]: log of the softmax's denominator, for backward (null: not kept).
+void AttentionForward(const AttentionShape& shape, ConstMatrixView q, const int64_t* positions,
+                      std::span<const AttentionSegment> segments, MatrixView out, float* lse, Arena& scratch);
+// Writes dq [n, heads * head_dim], adds to the key gradients.
+void AttentionBackward(const AttentionShape& shape, ConstMatrixView q, const int64_t* positions,
+                       std::span<const AttentionSegment> segments, ConstMatrixView out, const float* lse,
+                       ConstMatrixView dout, MatrixView dq, Arena& scratch);
+
+}  // namespace taipan

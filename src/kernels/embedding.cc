@@ -1,0 +1,77 @@
+#include "kernels/embedding.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/embedding.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace taipan {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// table[tokens[t]] += dout[t] for the columns [begin, begin + cols), t ascending.
+void ScatterAddColumns(ConstMatrixView dout, std::span<const int32_t> tokens, MatrixView table, int64_t begin,
+                       int64_t cols) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    const float* from = dout.F32(static_cast<int64_t>(t)) + begin;
+    float* to = table.F32(tokens[t]) + begin;
+    int64_t c = 0;
+    for (; c + lanes <= cols; c += lanes) hn::StoreU(hn::Add(hn::LoadU(d, to + c), hn::LoadU(d, from + c)), d, to + c);
+    for (; c < cols; ++c) to[c] += from[c];
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace taipan
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace taipan {
+namespace {
+
+HWY_EXPORT(ScatterAddColumns);
+
+constexpr int64_t kGatherRows = 64;
+// Four cache lines of a row: wide enough to stream, narrow enough that d = 768 gives twelve tasks.
+constexpr int64_t kScatterColumns = 64;
+
+void CheckIds(std::span<const int32_t> tokens, int64_t vocab) {
+  for (int32_t id : tokens) {
+    CHECK_GE(id, 0);
+    CHECK_LT(id, vocab);
+  }
+}
+
+}  // namespace
+
+void Embed(ConstMatrixView table, std::span<const int32_t> tokens, MatrixView out) {
+  CHECK_EQ(out.rows, static_cast<int64_t>(tokens.size()));
+  CHECK_EQ(out.cols, table.cols);
+  CheckIds(tokens, table.rows);
+  ParallelForRanges(out.rows, kGatherRows, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      std::memcpy(out.F32(t), table.F32(tokens[static_cast<size_t>(t)]), static_cast<size_t>(out.cols) * sizeof(float));
+    }
+  });
+}
+
+void EmbedBackward(ConstMatrixView dout, std::span<const int32_t> tokens, MatrixView dtable) {
+  CHECK_EQ(dout.rows, static_cast<int64_t>(tokens.size()));
+  CHECK_EQ(dout.cols, dtable.cols);
+  CheckIds(tokens, dtable.rows);
+  // A task owns its columns, so every element is one sum over the tokens in their order.
+  ParallelForRanges(dout.cols, kScatterColumns, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(ScatterAddColumns)(dout, tokens, dtable, begin, end - begin);
+  });
+}
+
+}  // namespace taipan
+#endif  // HWY_ONCE

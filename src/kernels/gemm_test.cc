@@ -1,0 +1,144 @@
+#include "kernels/gemm.h"
+
+#include <gtest/gtest.h>
+
+#include "kernels/test_util.h"
+
+namespace taipan {
+namespace {
+
+using test::PaddedMatrix;
+using test::RandomVector;
+using test::RelativeFrobeniusError;
+
+// A dot product of K terms in f32: a random walk of K roundings of 2^-24, relative to the sum's own size sqrt(K).
+constexpr double kTolerance = 1e-6;
+
+struct Shape {
+  int64_t t, n, k;
+};
+std::vector<Shape> Shapes() {
+  return {{0, 5, 3}, {1, 1, 1}, {1, 97, 40}, {3, 16, 7}, {15, 33, 64}, {16, 33, 64}, {17, 5, 129}, {100, 200, 31}, {300, 70, 530}};
+}
+
+std::vector<double> Product(const std::vector<double>& a, const std::vector<double>& b, int64_t m, int64_t n, int64_t k) {
+  std::vector<double> c(static_cast<size_t>(m * n));  // a [m, k], b [k, n]
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t l = 0; l < k; ++l) {
+      for (int64_t j = 0; j < n; ++j) c[i * n + j] += a[i * k + l] * b[l * n + j];
+    }
+  }
+  return c;
+}
+
+std::vector<double> Transposed(const std::vector<double>& a, int64_t rows, int64_t cols) {
+  std::vector<double> t(a.size());
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < cols; ++j) t[j * rows + i] = a[i * cols + j];
+  }
+  return t;
+}
+
+LinearWeight Weight(int64_t n, int64_t k, uint64_t seed) {
+  LinearWeight w;
+  w.master = Tensor({n, k});
+  const auto values = RandomVector<float>(n * k, seed);
+  std::copy(values.begin(), values.end(), w.master.F32());
+  return w;
+}
+
+std::vector<double> Values(const Tensor& t) { return {t.F32(), t.F32() + t.size()}; }
+
+TEST(Gemm, AgreesWithDoublePrecision) {
+  for (const Shape& s : Shapes()) {
+    const LinearWeight w = Weight(s.n, s.k, 1);
+    PaddedMatrix x(s.t, s.k, 3, 1), y(s.t, s.n, 2, 3), dx(s.t, s.k, 1, 1);
+    x.FillRandom(2);
+    const auto wv = Values(w.master);
+    const std::vector<double> expected = Product(x.DenseDouble(), Transposed(wv, s.n, s.k), s.t, s.n, s.k);
+    Linear(x.View(), w, y.View());
+    ASSERT_LE(RelativeFrobeniusError(y.Dense(), expected), kTolerance) << s.t << " " << s.n << " " << s.k;
+    Linear(x.View(), w, y.View(), Accumulate::kAdd);
+    std::vector<double> twice = expected;
+    for (double& v : twice) v *= 2;
+    ASSERT_LE(RelativeFrobeniusError(y.Dense(), twice), kTolerance);
+    y.FillRandom(3);
+    LinearBackwardInput(y.View(), w, dx.View());
+    ASSERT_LE(RelativeFrobeniusError(dx.Dense(), Product(y.DenseDouble(), wv, s.t, s.k, s.n)), kTolerance);
+    Tensor dw({s.n, s.k});
+    LinearBackwardWeight(y.View(), x.View(), dw.Matrix());
+    LinearBackwardWeight(y.View(), x.View(), dw.Matrix());
+    std::vector<double> dw_expected = Product(Transposed(y.DenseDouble(), s.t, s.n), x.DenseDouble(), s.n, s.k, s.t);
+    for (double& v : dw_expected) v *= 2;
+    ASSERT_LE(RelativeFrobeniusError(Values(dw), dw_expected), kTolerance);
+    ASSERT_TRUE(y.GuardsIntact() && dx.GuardsIntact());
+  }
+}
+
+TEST(Gemm, SlicesOfTheWeightAreColumnsOfTheResult) {
+  const LinearWeight w = Weight(90, 24, 5);
+  PaddedMatrix x(20, 24), whole(20, 90), part(20, 31, 4, 1);
+  x.FillRandom(6);
+  Linear(x.View(), w, whole.View());
+  LinearSlice(x.View(), w, 17, part.View());
+  for (int64_t r = 0; r < 20; ++r) {
+    for (int64_t c = 0; c < 31; ++c) ASSERT_EQ(part.View().F32(r)[c], whole.View().F32(r)[17 + c]);
+  }
+}
+
+// The promise of gemm.h: however many rows and threads, a row's bits are the same.
+TEST(Gemm, ARowDependsOnNothingButItselfAndTheWeight) {
+  for (const Shape& s : {Shape{300, 97, 40}, {300, 256, 64}, {300, 1064, 256}, {300, 256, 512}, {300, 768, 1536}, {300, 5, 2048}}) {
+    const LinearWeight w = Weight(s.n, s.k, 1);
+    PaddedMatrix x(s.t, s.k);
+    x.FillRandom(2);
+    for (const Accumulate acc : {Accumulate::kWrite, Accumulate::kAdd}) {
+      for (const bool backward : {false, true}) {
+        if (backward && s.n > 600) continue;
+        PaddedMatrix in(s.t, backward ? s.n : s.k);
+        in.FillRandom(4);
+        const auto run = [&](int64_t begin, int64_t rows, int threads) {
+          test::ThreadCount count(threads);
+          PaddedMatrix y(s.t, backward ? s.k : s.n);
+          y.FillRandom(7);
+          const MatrixView out = y.View().Rows(begin, rows);
+          if (backward) LinearBackwardInput(in.View().Rows(begin, rows), w, out, acc);
+          if (!backward) Linear(in.View().Rows(begin, rows), w, out, acc);
+          const auto dense = y.Dense();
+          const int64_t cols = out.cols;
+          return std::vector<float>(dense.begin() + begin * cols, dense.begin() + (begin + rows) * cols);
+        };
+        const std::vector<float> whole = run(0, s.t, 1);
+        const int64_t cols = backward ? s.k : s.n;
+        for (const int64_t rows : {1, 2, 7, 15, 16, 17, 33, 64, 129, 300}) {
+          for (const int threads : {1, 2, 3}) {
+            const int64_t begin = s.t - rows;
+            const std::vector<float> expected(whole.begin() + begin * cols, whole.end());
+            ASSERT_TRUE(test::SameBits(run(begin, rows, threads), expected))
+                << rows << " rows, " << threads << " threads, n " << s.n << ", k " << s.k << (backward ? ", backward" : "");
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Gemm, WeightGradientDoesNotDependOnThreads) {
+  PaddedMatrix dy(3000, 72), x(3000, 40);
+  dy.FillRandom(1);
+  x.FillRandom(2);
+  test::ExpectSameBitsForAnyThreads([&] {
+    Tensor dw({72, 40});
+    LinearBackwardWeight(dy.View(), x.View(), dw.Matrix());
+    return std::vector<float>(dw.F32(), dw.F32() + dw.size());
+  });
+}
+
+TEST(Gemm, RefusesShapesThatDoNotFit) {
+  const LinearWeight w = Weight(4, 3, 1);
+  PaddedMatrix x(2, 3), y(2, 5);
+  EXPECT_THROW(Linear(x.View(), w, y.View()), InternalError);
+}
+
+}  // namespace
+}  // namespace taipan

@@ -1,0 +1,12 @@
+#pragma once
+// SwiGLU's elementwise part: y = silu(gate) * up. f32, [T, F] views.
+
+#include "tensor/tensor.h"
+
+namespace taipan {
+
+void Swiglu(ConstMatrixView gate, ConstMatrixView up, MatrixView y);
+// Writes dgate and dup (which may be gate and up themselves).
+void SwigluBackward(ConstMatrixView gate, ConstMatrixView up, ConstMatrixView dy, MatrixView dgate, MatrixView dup);
+
+}  // namespace taipan

@@ -1,0 +1,147 @@
+#include "kernels/token_gate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "base/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/token_gate.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace taipan {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// scores[2 * r + k] = weight[k] . u[r]. Two chains of sums an output: a row's bits depend on the row alone.
+void GateScores(ConstMatrixView u, const float* weight, float* scores) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), n = u.cols;
+  const float* w0 = weight;
+  const float* w1 = weight + n;
+  for (int64_t r = 0; r < u.rows; ++r) {
+    const float* x = u.F32(r);
+    auto a0 = hn::Zero(d), b0 = hn::Zero(d), a1 = hn::Zero(d), b1 = hn::Zero(d);
+    int64_t i = 0;
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+      const auto xa = hn::LoadU(d, x + i), xb = hn::LoadU(d, x + i + lanes);
+      a0 = hn::MulAdd(xa, hn::LoadU(d, w0 + i), a0);
+      a1 = hn::MulAdd(xa, hn::LoadU(d, w1 + i), a1);
+      b0 = hn::MulAdd(xb, hn::LoadU(d, w0 + i + lanes), b0);
+      b1 = hn::MulAdd(xb, hn::LoadU(d, w1 + i + lanes), b1);
+    }
+    float s0 = hn::GetLane(hn::SumOfLanes(d, hn::Add(a0, b0)));
+    float s1 = hn::GetLane(hn::SumOfLanes(d, hn::Add(a1, b1)));
+    for (; i < n; ++i) {
+      s0 += x[i] * w0[i];
+      s1 += x[i] * w1[i];
+    }
+    scores[2 * r] = s0;
+    scores[2 * r + 1] = s1;
+  }
+}
+
+// ds[r] = dL/ds1 = -dL/ds0 of row r: du[r] += ds[r] (w1 - w0), dw1 += ds[r] u[r].
+void GateBackwardTile(ConstMatrixView u, const float* weight, const float* ds, MatrixView du, float* HWY_RESTRICT dw1) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), n = u.cols;
+  const float* w0 = weight;
+  const float* w1 = weight + n;
+  for (int64_t r = 0; r < u.rows; ++r) {
+    const float* x = u.F32(r);
+    float* dx = du.F32(r);
+    const auto g = hn::Set(d, ds[r]);
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+      const auto slope = hn::Sub(hn::LoadU(d, w1 + i), hn::LoadU(d, w0 + i));
+      hn::StoreU(hn::MulAdd(g, slope, hn::LoadU(d, dx + i)), d, dx + i);
+      hn::StoreU(hn::MulAdd(g, hn::LoadU(d, x + i), hn::LoadU(d, dw1 + i)), d, dw1 + i);
+    }
+    for (; i < n; ++i) {
+      dx[i] += ds[r] * (w1[i] - w0[i]);
+      dw1[i] += ds[r] * x[i];
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace taipan
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace taipan {
+namespace {
+
+HWY_EXPORT(GateScores);
+HWY_EXPORT(GateBackwardTile);
+
+constexpr int64_t kRowTile = 64;      // rows of a task and of a partial sum of dweight
+constexpr int64_t kColumnTile = 256;  // columns of a task that adds partial sums
+
+double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+}  // namespace
+
+void TokenGate(ConstMatrixView u, const float* weight, const float* bias, const float* noise, float tau, float delta,
+               const GateValues& out) {
+  CHECK_GT(tau, 0.0f);
+  ParallelForRanges(u.rows, kRowTile, [&](int64_t begin, int64_t end) {
+    float scores[2 * kRowTile];
+    HWY_DYNAMIC_DISPATCH(GateScores)(u.Rows(begin, end - begin), weight, scores);
+    for (int64_t t = begin; t < end; ++t) {
+      const float s0 = scores[2 * (t - begin)] + bias[0], s1 = scores[2 * (t - begin) + 1] + bias[1];
+      const float g0 = noise != nullptr ? noise[2 * t] : 0.0f, g1 = noise != nullptr ? noise[2 * t + 1] : 0.0f;
+      // In f32, as the definition has it; false for a tie and for NaN.
+      const float noisy = (s1 + g1) - (s0 + g0);
+      out.selected[t] = noisy > delta ? 1 : 0;
+      out.margin[t] = s1 - s0;
+      out.alpha[t] = static_cast<float>(Sigmoid(static_cast<double>(s1) - s0));
+      if (out.m_soft != nullptr) {
+        const double difference = (static_cast<double>(s1) + g1) - (static_cast<double>(s0) + g0);
+        out.m_soft[t] = static_cast<float>(Sigmoid(difference / tau));
+      }
+    }
+  });
+}
+
+void TokenGateBackward(ConstMatrixView u, const float* weight, const GateValues& saved, float tau, const float* dm,
+                       const float* dalpha, MatrixView du, float* dweight, float* dbias) {
+  const int64_t rows = u.rows, d = u.cols, tiles = (rows + kRowTile - 1) / kRowTile;
+  CHECK_EQ(du.rows, rows);
+  CHECK_EQ(du.cols, d);
+  if (rows == 0) return;
+  CHECK(saved.alpha != nullptr && saved.m_soft != nullptr);
+  std::vector<float> weight_partials(static_cast<size_t>(tiles * d));  // [tiles, d], of dL/d weight[1]
+  std::vector<double> bias_partials(static_cast<size_t>(tiles));
+  ParallelForRanges(rows, kRowTile, [&](int64_t begin, int64_t end) {
+    float ds[kRowTile];
+    double bias_sum = 0;
+    for (int64_t t = begin; t < end; ++t) {
+      const double alpha = saved.alpha[t], m = saved.m_soft[t];
+      ds[t - begin] = static_cast<float>(dalpha[t] * alpha * (1 - alpha) + dm[t] * m * (1 - m) / tau);
+      bias_sum += ds[t - begin];
+    }
+    const int64_t tile = begin / kRowTile;
+    bias_partials[static_cast<size_t>(tile)] = bias_sum;
+    HWY_DYNAMIC_DISPATCH(GateBackwardTile)
+    (u.Rows(begin, end - begin), weight, ds, du.Rows(begin, end - begin), weight_partials.data() + tile * d);
+  });
+  ParallelForRanges(d, kColumnTile, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      double sum = 0;
+      for (int64_t tile = 0; tile < tiles; ++tile) sum += weight_partials[static_cast<size_t>(tile * d + c)];
+      dweight[c] -= static_cast<float>(sum);
+      dweight[d + c] += static_cast<float>(sum);
+    }
+  });
+  double sum = 0;
+  for (double p : bias_partials) sum += p;
+  dbias[0] -= static_cast<float>(sum);
+  dbias[1] += static_cast<float>(sum);
+}
+
+}  // namespace taipan
+#endif  // HWY_ONCE

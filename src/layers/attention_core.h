@@ -1,0 +1,52 @@
+#pragma once
+// Projections, rotary embedding, keys and values across segments, and attention of chosen queries: what plain and
+// selective attention share. Keys and values exist for every token; queries for the chosen rows only.
+
+#include "kernels/attention.h"
+#include "kernels/gemm.h"
+#include "layers/block.h"
+
+namespace taipan {
+
+struct AttentionDims {
+  int64_t d_model = 0, ff = 0;
+  AttentionShape shape;              // heads, kv_heads, head_dim, window (0: full)
+  std::vector<double> rope;          // inverse frequencies; empty: no positional embedding
+  float eps = 1e-5f;
+
+  int64_t q_width() const { return shape.heads * shape.head_dim; }
+  int64_t kv_width() const { return shape.kv_heads * shape.head_dim; }
+  // Floats kept for backward and multiplications a token when every query attends.
+  BlockCost Cost(int64_t context, double query_share) const;
+};
+
+struct AttentionProjections {
+  LinearWeight q_proj;          // [Ha*dh, d]
+  LinearWeight k_proj, v_proj;  // [Hkv*dh, d]
+  LinearWeight o_proj;          // [d, Ha*dh]
+
+  explicit AttentionProjections(const AttentionDims& dims);
+  void ForEach(const ParamVisitor& visit);
+};
+
+struct AttentionSaved {
+  const int64_t* rows;        // [n] rows of the batch that attend, ascending; null: all
+  int64_t n;
+  int64_t* positions;         // [n] of the queries
+  MatrixView uq;              // [n, d] what q_proj read
+  MatrixView q;               // [n, Ha*dh] rotated
+  MatrixView k, v;            // [T, Hkv*dh], k rotated
+  MatrixView context;         // [n, Ha*dh] attention's output
+  float* lse;                 // [n, Ha]
+  std::vector<KvCache> past;  // a segment each: incoming keys and values (pages shared)
+};
+
+// o [n, d] = o_proj(attention of rows). u [T, d]. Appends to outgoing states.
+void AttendForward(const AttentionDims& dims, const AttentionProjections& p, const ForwardCall& call, ConstMatrixView u,
+                   const int64_t* rows, int64_t n, MatrixView o, AttentionSaved& saved);
+// Writes du [T, d].
+void AttendBackward(const AttentionDims& dims, const AttentionProjections& p, const BackwardCall& call,
+                    const AttentionSaved& saved, ConstMatrixView u, ConstMatrixView d_o, MatrixView du,
+                    AttentionProjections& grads);
+
+}  // namespace taipan

@@ -1,0 +1,63 @@
+#pragma once
+// What one layer remembers of one sequence: SSM and convolution state of a Mamba-2 block, or the keys and values of an
+// attention block in reference-counted pages. A copy shares pages; a page is cloned when somebody writes to a shared one.
+
+#include <memory>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "tensor/tensor.h"
+
+namespace taipan {
+
+// Keys and values of the positions [first(), end()). With a window only the last `window` positions stay.
+class KvCache {
+ public:
+  KvCache() = default;
+  KvCache(int64_t width, int64_t window);  // width = kv_heads * head_dim; window 0: everything is kept
+
+  int64_t width() const { return width_; }
+  int64_t window() const { return window_; }
+  int64_t first() const { return first_; }
+  int64_t end() const { return end_; }
+  int64_t count() const { return end_ - first_; }
+
+  // Rows k, v [n, width] at positions end() ...; what leaves the window is forgotten.
+  void Append(ConstMatrixView k, ConstMatrixView v);
+  // Positions >= from as spans, one a page, ascending; returns their number, at most pages().
+  int64_t Spans(int64_t from, KeySpan* out) const;
+  int64_t pages() const { return static_cast<int64_t>(pages_.size()); }
+  // Forgets the positions >= end (rewinding a sequence). Throws UserError where a window has already dropped what
+  // position `end` would need.
+  void Truncate(int64_t end);
+  // An empty cache that starts at `position` (restoring a saved state).
+  void RestartAt(int64_t position);
+
+  int64_t bytes() const;
+
+ private:
+  struct Page;
+  int64_t FirstPageStart() const { return first_ / kPageTokens * kPageTokens; }
+  Page& Writable(size_t index);
+
+  static constexpr int64_t kPageTokens = 128;  // 128 tokens of 1024 floats: 1 MiB of keys and values
+  int64_t width_ = 0, window_ = 0, first_ = 0, end_ = 0;
+  std::vector<std::shared_ptr<Page>> pages_;   // page i holds positions [FirstPageStart() + i * kPageTokens, ...)
+  std::shared_ptr<Page> spare_;                // the last page that fell out of the window, used again
+};
+
+struct LayerState {
+  Tensor ssm;   // [H, P, N] f32: Mamba-2 only
+  Tensor conv;  // [W-1, d_inner + 2GN] f32, oldest first: Mamba-2 only
+  KvCache kv;   // attention only
+
+  int64_t bytes() const { return ssm.bytes() + conv.bytes() + kv.bytes(); }
+};
+
+// dL/d LayerState: ssm and conv of the same shapes; dk, dv [n, width] for the last n positions before the boundary.
+struct LayerStateGradient {
+  Tensor ssm, conv;
+  Tensor dk, dv;
+};
+
+}  // namespace taipan

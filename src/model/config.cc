@@ -1,0 +1,154 @@
+#include "model/config.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/fields.h"
+#include "base/files.h"
+
+namespace taipan {
+namespace {
+
+constexpr const char* kModelType = "taipan";
+constexpr LayerKind kAllKinds[] = {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention,
+                                   LayerKind::kSlidingAttention};
+
+std::vector<std::string> KindNames() {
+  std::vector<std::string> names;
+  for (LayerKind kind : kAllKinds) names.push_back(NameOf(kind));
+  return names;
+}
+
+// What config.json holds: the config and the keys that only a file has.
+struct ConfigFile {
+  ModelConfig config;
+  std::string model_type = kModelType;
+  std::vector<std::string> architectures = {"TaipanForCausalLM"};
+  std::optional<int64_t> num_hidden_layers;
+  std::string dtype, transformers_version;  // what other programs note; tensors carry their own dtype
+};
+
+void VisitPattern(const FieldInfo& info, std::vector<LayerKind>& pattern, const FieldVisitor& visit) {
+  std::vector<std::string> names;
+  for (LayerKind kind : pattern) names.push_back(NameOf(kind));
+  visit(info, &names);
+  pattern.clear();
+  for (const std::string& name : names) {
+    for (LayerKind kind : kAllKinds) {
+      if (name == NameOf(kind)) pattern.push_back(kind);
+    }
+  }
+}
+
+// The defaults are those of ModelConfig: a file needs vocab_size, hidden_size, layer_pattern and, where the pattern has
+// an attention block, intermediate_size. Ranges are left to ValidateModelConfig, because keys that the pattern does not
+// use are checked for their type only.
+void VisitShape(ConfigFile& file, const FieldVisitor& visit) {
+  ModelConfig& c = file.config;
+  visit({.name = "model_type", .help = "this format", .choices = {kModelType}}, &file.model_type);
+  visit({.name = "architectures", .help = "for other programs"}, &file.architectures);
+  visit({.name = "vocab_size", .help = "rows of the embedding, an integer", .required = true}, &c.vocab_size);
+  visit({.name = "hidden_size", .help = "width of the residual stream, an integer", .required = true}, &c.hidden_size);
+  visit({.name = "intermediate_size", .help = "hidden width of SwiGLU"}, &c.intermediate_size);
+  visit({.name = "num_hidden_layers", .help = "length of layer_pattern"}, &file.num_hidden_layers);
+  VisitPattern({.name = "layer_pattern",
+                .help = "a list of block kinds, from the embedding to the head",
+                .required = true,
+                .choices = KindNames()},
+               c.layer_pattern, visit);
+  visit({.name = "expand", .help = "d_inner / hidden_size"}, &c.expand);
+  visit({.name = "head_dim", .help = "channels of an SSM head"}, &c.head_dim);
+  visit({.name = "state_size", .help = "SSM state of a channel"}, &c.state_size);
+  visit({.name = "n_groups", .help = "groups of heads that share B and C"}, &c.n_groups);
+  visit({.name = "conv_kernel", .help = "taps of the convolution, in tokens"}, &c.conv_kernel);
+  visit({.name = "chunk_size", .help = "tokens of an SSD chunk; changes speed, not results"}, &c.chunk_size);
+  visit({.name = "time_step_limit", .help = "limits of dt"}, &c.time_step_limit);
+}
+
+void VisitFields(ConfigFile& file, const FieldVisitor& visit) {
+  VisitShape(file, visit);
+  ModelConfig& c = file.config;
+  visit({.name = "num_attention_heads", .help = "query heads"}, &c.num_attention_heads);
+  visit({.name = "num_key_value_heads", .help = "key and value heads"}, &c.num_key_value_heads);
+  visit({.name = "attention_head_dim", .help = "channels of an attention head"}, &c.attention_head_dim);
+  visit({.name = "sliding_window", .help = "tokens that a query of a windowed attention sees"}, &c.sliding_window);
+  visit({.name = "attention_budget", .help = "share of tokens that should attend"}, &c.attention_budget);
+  visit({.name = "budget_loss_weight", .help = "lambda"}, &c.budget_loss_weight);
+  visit({.name = "gumbel_temperature", .help = "tau"}, &c.gumbel_temperature);
+  std::string straight_through = c.straight_through_all ? "all" : "selected";
+  visit({.name = "straight_through", .help = "tokens whose loss reaches the gate", .choices = {"selected", "all"}},
+        &straight_through);
+  c.straight_through_all = straight_through == "all";
+  visit({.name = "selection_threshold", .help = "s1 - s0 above which a token attends", .write = !c.selection_threshold.empty()},
+        &c.selection_threshold);
+  visit({.name = "rope_theta", .help = "base of rotary embeddings; null: no positions"}, &c.rope_theta);
+  visit({.name = "rms_norm_eps", .help = "of every norm"}, &c.rms_norm_eps);
+  visit({.name = "tie_word_embeddings", .help = "the head is the embedding"}, &c.tie_word_embeddings);
+  visit({.name = "bos_token_id", .help = "null: none"}, &c.bos_token_id);
+  visit({.name = "eos_token_id", .help = "null: none"}, &c.eos_token_id);
+  visit({.name = "dtype", .help = "accepted, not used", .write = false}, &file.dtype);
+  visit({.name = "torch_dtype", .help = "accepted, not used", .write = false}, &file.dtype);
+  visit({.name = "transformers_version", .help = "accepted, not used", .write = false}, &file.transformers_version);
+}
+
+// Before the keys are looked at: the config of another architecture has other keys, and that would be the wrong complaint.
+void CheckModelType(const Json& json, const std::string& where) {
+  if (!json.is_object() || !json.contains("model_type")) return;
+  const Json& type = json["model_type"];
+  if (type.is_string() && type.get<std::string>() == kModelType) return;
+  throw UserError({where, "model_type is not supported",
+                   "\"taipan\", whose layer_pattern has mamba2, selective_attention, attention and sliding_attention",
+                   DescribeJson(type), ""});
+}
+
+}  // namespace
+
+const char* NameOf(LayerKind kind) {
+  switch (kind) {
+    case LayerKind::kMamba2:
+      return "mamba2";
+    case LayerKind::kSelectiveAttention:
+      return "selective_attention";
+    case LayerKind::kAttention:
+      return "attention";
+    case LayerKind::kSlidingAttention:
+      return "sliding_attention";
+  }
+  CheckFailed(__FILE__, __LINE__, "unknown LayerKind");
+}
+
+int64_t CountBlocks(const ModelConfig& config, LayerKind kind) {
+  return std::count(config.layer_pattern.begin(), config.layer_pattern.end(), kind);
+}
+
+int64_t CountAttentionBlocks(const ModelConfig& config) {
+  return config.num_layers() - CountBlocks(config, LayerKind::kMamba2);
+}
+
+int64_t ModelConfig::num_sals() const { return CountBlocks(*this, LayerKind::kSelectiveAttention); }
+
+ModelConfig ParseModelConfig(const std::string& json_text, const std::string& where) {
+  const Json json = ParseJson(json_text, where);
+  CheckModelType(json, where);
+  ConfigFile file;
+  ReadFields(json, where, file);
+  const int64_t layers = file.config.num_layers();
+  if (file.num_hidden_layers.value_or(layers) != layers) {
+    throw UserError({where, "num_hidden_layers disagrees with layer_pattern", std::to_string(layers),
+                     std::to_string(*file.num_hidden_layers), ""});
+  }
+  ValidateModelConfig(file.config, where);
+  return file.config;
+}
+
+ModelConfig LoadModelConfig(const std::string& path) { return ParseModelConfig(ReadFile(path), path); }
+
+std::string ToJson(const ModelConfig& config) {
+  ConfigFile file;
+  file.config = config;
+  file.num_hidden_layers = config.num_layers();
+  return WriteFields(file);
+}
+
+}  // namespace taipan

@@ -1,0 +1,79 @@
+#pragma once
+// config.json of a model: fields by their Hugging Face names, checked.
+
+#include <array>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace taipan {
+
+enum class LayerKind { kMamba2, kSelectiveAttention, kAttention, kSlidingAttention };
+
+struct ModelConfig {
+  int64_t vocab_size = 256;
+  int64_t hidden_size = 0;        // d_model
+  int64_t intermediate_size = 0;  // SwiGLU; may be 0 where no block uses it
+  std::vector<LayerKind> layer_pattern;
+  // Mamba-2
+  int64_t expand = 2;
+  int64_t head_dim = 64;
+  int64_t state_size = 128;
+  int64_t n_groups = 1;
+  int64_t conv_kernel = 4;
+  int64_t chunk_size = 64;
+  std::array<double, 2> time_step_limit = {0.0, std::numeric_limits<double>::infinity()};
+  // attention of all three kinds
+  int64_t num_attention_heads = 1;
+  int64_t num_key_value_heads = 1;
+  int64_t attention_head_dim = 64;
+  int64_t sliding_window = 2048;
+  std::optional<double> rope_theta;  // none: no positional embedding
+  // selective attention
+  double attention_budget = 0.15;
+  double budget_loss_weight = 0.1;
+  double gumbel_temperature = 1.0;
+  bool straight_through_all = false;  // "straight_through": "all" | "selected"
+  std::vector<double> selection_threshold;  // delta a SAL at inference, written by calibration; empty: 0
+  double rms_norm_eps = 1e-5;
+  bool tie_word_embeddings = true;
+  std::optional<int64_t> bos_token_id, eos_token_id;
+
+  int64_t num_layers() const { return static_cast<int64_t>(layer_pattern.size()); }
+  int64_t num_sals() const;
+  int64_t d_inner() const { return expand * hidden_size; }
+  int64_t ssm_heads() const { return d_inner() / head_dim; }
+
+  bool operator==(const ModelConfig&) const = default;
+};
+
+const char* NameOf(LayerKind kind);  // "mamba2", ...
+int64_t CountBlocks(const ModelConfig& config, LayerKind kind);
+int64_t CountAttentionBlocks(const ModelConfig& config);  // of all three kinds
+
+// Throw UserError naming `where` (a file or preset) for JSON that is not an object, unknown keys (with the nearest name),
+// missing keys, wrong types and impossible values. Config text is our own format ("model_type": "taipan").
+ModelConfig ParseModelConfig(const std::string& json_text, const std::string& where);
+ModelConfig LoadModelConfig(const std::string& path);
+void ValidateModelConfig(const ModelConfig& config, const std::string& where);
+std::string ToJson(const ModelConfig& config);  // the text of config.json, keys in a fixed order
+
+// The layer pattern of taipan, mamba2, transformer, jamba or samba. In the three hybrids one attention block follows
+// every mamba_blocks / attention_blocks Mamba-2 blocks; mamba2 has no attention blocks, transformer no Mamba-2 blocks.
+// UserError for another name or counts that the pattern cannot have.
+std::vector<LayerKind> MakePattern(const std::string& name, int64_t mamba_blocks, int64_t attention_blocks);
+
+// Presets: taipan-190m, -450m, -1.3b with their baselines (mamba2-190m, transformer-190m, jamba-190m, samba-190m, ...) at
+// equal parameter count within 3 %, and laptop sizes 1m, 8m, 30m in the same five patterns.
+struct Preset {
+  std::string name;
+  ModelConfig config;
+  std::string summary;  // a line for the table
+};
+const std::vector<Preset>& Presets();
+const Preset& FindPreset(const std::string& name);  // UserError with the nearest name
+
+int64_t CountParameters(const ModelConfig& config);  // from the config alone, tied embeddings once
+
+}  // namespace taipan

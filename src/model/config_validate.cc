@@ -1,0 +1,117 @@
+#include "base/error.h"
+#include "base/fields.h"
+#include "model/config.h"
+#include "model/parameter_groups.h"
+
+namespace taipan {
+namespace {
+
+constexpr double kMaxSize = 2147483647;            // of one dimension: ids and row lengths fit 32 bits
+constexpr double kMaxElements = 1099511627776.0;   // 2^40 parameters or SSM state elements, 4 TiB in f32: more than any
+                                                   // machine holds, and bytes with both moments stay far below 2^63
+
+class Validator {
+ public:
+  Validator(const ModelConfig& config, const std::string& where) : c_(config), where_(where) {}
+
+  void Check() const {
+    if (c_.layer_pattern.empty()) throw UserError({where_, "layer_pattern is empty", "at least one block", "none", ""});
+    Size("vocab_size", c_.vocab_size);
+    Size("hidden_size", c_.hidden_size);
+    CheckRange(where_, "rms_norm_eps", c_.rms_norm_eps, Above(0));
+    CheckFinite();
+    TokenId("bos_token_id", c_.bos_token_id);
+    TokenId("eos_token_id", c_.eos_token_id);
+    if (CountBlocks(c_, LayerKind::kMamba2) > 0) CheckMamba2();
+    if (CountAttentionBlocks(c_) > 0) CheckAttention();
+    if (c_.num_sals() > 0) CheckSelection();
+    Limit("the model has too many parameters", SumParameterGroups(ParameterGroups(c_)), kMaxElements);
+  }
+
+ private:
+  void CheckMamba2() const {
+    Size("expand", c_.expand);
+    Size("head_dim", c_.head_dim);
+    Size("state_size", c_.state_size);
+    Size("n_groups", c_.n_groups);
+    CheckRange(where_, "conv_kernel", c_.conv_kernel, Between(2, 8));
+    Size("chunk_size", c_.chunk_size);
+    Product("expand * hidden_size", c_.expand, c_.hidden_size);
+    Product("n_groups * state_size", c_.n_groups, c_.state_size);
+    Divides("expand * hidden_size", c_.d_inner(), "head_dim", c_.head_dim);
+    Divides("the number of SSM heads, expand * hidden_size / head_dim,", c_.ssm_heads(), "n_groups", c_.n_groups);
+    const auto& [low, high] = c_.time_step_limit;
+    CheckRange(where_, "time_step_limit[0]", low, AtLeast(0));
+    if (!(low <= high)) {
+      throw UserError({where_, "time_step_limit is not ascending", "an upper limit of at least " + ShortestDouble(low),
+                       ShortestDouble(high), ""});
+    }
+    const double blocks = static_cast<double>(CountBlocks(c_, LayerKind::kMamba2));
+    Limit("the SSM states are too large", blocks * static_cast<double>(c_.d_inner()) * static_cast<double>(c_.state_size),
+          kMaxElements);
+  }
+
+  void CheckAttention() const {
+    Size("num_attention_heads", c_.num_attention_heads);
+    Size("num_key_value_heads", c_.num_key_value_heads);
+    Size("attention_head_dim", c_.attention_head_dim);
+    Size("intermediate_size", c_.intermediate_size);
+    Product("num_attention_heads * attention_head_dim", c_.num_attention_heads, c_.attention_head_dim);
+    Divides("num_attention_heads", c_.num_attention_heads, "num_key_value_heads", c_.num_key_value_heads);
+    if (c_.rope_theta) {
+      CheckRange(where_, "rope_theta", *c_.rope_theta, Above(0));
+      if (c_.attention_head_dim % 2 != 0) {
+        throw UserError({where_, "attention_head_dim must be even where rope_theta is a number", "an even number",
+                         std::to_string(c_.attention_head_dim), ""});
+      }
+    }
+    if (CountAttentionBlocks(c_) > CountBlocks(c_, LayerKind::kAttention)) Size("sliding_window", c_.sliding_window);
+  }
+
+  void CheckSelection() const {
+    CheckRange(where_, "attention_budget", c_.attention_budget, AboveUpTo(0, 1));
+    CheckRange(where_, "budget_loss_weight", c_.budget_loss_weight, AtLeast(0));
+    CheckRange(where_, "gumbel_temperature", c_.gumbel_temperature, Above(0));
+    if (!c_.selection_threshold.empty() && static_cast<int64_t>(c_.selection_threshold.size()) != c_.num_sals()) {
+      throw UserError({where_, "selection_threshold needs one value for each selective_attention block",
+                       fmt::format("{} values", c_.num_sals()), std::to_string(c_.selection_threshold.size()), ""});
+    }
+  }
+
+  // Also of keys that the pattern does not use: JSON could not hold anything else.
+  void CheckFinite() const {
+    CheckRange(where_, "attention_budget", c_.attention_budget, NumberRange{});
+    CheckRange(where_, "budget_loss_weight", c_.budget_loss_weight, NumberRange{});
+    CheckRange(where_, "gumbel_temperature", c_.gumbel_temperature, NumberRange{});
+    if (c_.rope_theta) CheckRange(where_, "rope_theta", *c_.rope_theta, NumberRange{});
+    for (double threshold : c_.selection_threshold) CheckRange(where_, "selection_threshold", threshold, NumberRange{});
+  }
+
+  void Size(const char* name, int64_t value) const { CheckRange(where_, name, value, Between(1, kMaxSize)); }
+
+  void TokenId(const char* name, const std::optional<int64_t>& id) const {
+    if (id) CheckRange(where_, name, *id, AtLeastBelow(0, static_cast<double>(c_.vocab_size)));
+  }
+
+  void Product(const char* name, int64_t a, int64_t b) const { Size(name, a * b); }  // both below 2^31
+
+  void Limit(const char* problem, double value, double limit) const {
+    if (value <= limit) return;
+    throw UserError({where_, problem, fmt::format("at most {:.4g}", limit), fmt::format("{:.4g}", value), ""});
+  }
+
+  void Divides(const char* whole_name, int64_t whole, const char* part_name, int64_t part) const {
+    if (whole % part == 0) return;
+    throw UserError({where_, fmt::format("{} must divide {}", part_name, whole_name), fmt::format("a divisor of {}", whole),
+                     std::to_string(part), ""});
+  }
+
+  const ModelConfig& c_;
+  const std::string& where_;
+};
+
+}  // namespace
+
+void ValidateModelConfig(const ModelConfig& config, const std::string& where) { Validator(config, where).Check(); }
+
+}  // namespace taipan

@@ -1,0 +1,51 @@
+#pragma once
+// What a model costs, from its config alone: parameters by group, bytes to train and to run, FLOPs. All weights,
+// activations and states are f32.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+
+namespace taipan {
+
+struct ParameterCount {
+  std::string group;
+  int64_t count = 0;
+};
+
+// Bytes to run one sequence that has read `context` tokens.
+struct RunCost {
+  int64_t context = 0;           // tokens
+  int64_t weight_bytes = 0;
+  int64_t fixed_state_bytes = 0; // SSM and convolution states
+  int64_t window_bytes = 0;      // keys and values of the windows: at most sliding_window tokens
+  int64_t full_bytes = 0;        // keys and values of full attention: grow with the context
+  double flops_per_token = 0;    // forward, mean over the tokens of a sequence of this length
+
+  int64_t state_bytes() const { return fixed_state_bytes + window_bytes + full_bytes; }
+  int64_t total_bytes() const { return weight_bytes + state_bytes(); }
+};
+
+struct MemoryPlan {
+  std::vector<ParameterCount> parameters;  // by group, in the order of the network
+  int64_t parameter_count = 0;
+  // Training with AdamW.
+  int64_t weight_bytes = 0, gradient_bytes = 0;
+  int64_t moment_bytes = 0;                // both moments
+  int64_t activation_bytes_per_token = 0;  // kept for backward, for each token of the micro-batch; an estimate
+  std::vector<RunCost> run;                // at the asked contexts
+
+  int64_t TrainBytes(int64_t tokens) const {  // with `tokens` in the micro-batch
+    return weight_bytes + gradient_bytes + moment_bytes + tokens * activation_bytes_per_token;
+  }
+};
+
+// The contexts of the table in `inspect`: 4K, 128K and 1M tokens.
+std::vector<int64_t> StandardContexts();
+
+// Of a valid config. Contexts are at least 1 and at most 2^30. Selective attention counts queries of the budget's share.
+MemoryPlan PlanMemory(const ModelConfig& config, const std::vector<int64_t>& contexts = StandardContexts());
+
+}  // namespace taipan

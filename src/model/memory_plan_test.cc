@@ -1,0 +1,150 @@
+#include "model/memory_plan.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace taipan {
+namespace {
+
+// d 8, d_inner 16, H 4 of P 4, N 6, G 2, W 3, Q 4; attention Ha 4, Hkv 2, dh 2, window 10; ff 12; V 11.
+ModelConfig Small(std::vector<LayerKind> pattern) {
+  ModelConfig c;
+  c.vocab_size = 11;
+  c.hidden_size = 8;
+  c.intermediate_size = 12;
+  c.layer_pattern = std::move(pattern);
+  c.head_dim = 4;
+  c.state_size = 6;
+  c.n_groups = 2;
+  c.conv_kernel = 3;
+  c.chunk_size = 4;
+  c.num_attention_heads = 4;
+  c.num_key_value_heads = 2;
+  c.attention_head_dim = 2;
+  c.sliding_window = 10;
+  c.attention_budget = 0.25;
+  ValidateModelConfig(c, "test");
+  return c;
+}
+
+int64_t CountOf(const MemoryPlan& plan, const std::string& group) {
+  for (const ParameterCount& p : plan.parameters) {
+    if (p.group == group) return p.count;
+  }
+  return 0;
+}
+
+TEST(MemoryPlan, CountsParametersByGroup) {
+  ModelConfig c = Small({LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kMamba2, LayerKind::kAttention});
+  c.tie_word_embeddings = false;
+  const MemoryPlan plan = PlanMemory(c);
+  EXPECT_EQ(CountOf(plan, "embedding"), 11 * 8);
+  EXPECT_EQ(CountOf(plan, "mamba2 in_proj"), 2 * (16 + 16 + 12 + 12 + 4) * 8);
+  EXPECT_EQ(CountOf(plan, "mamba2 conv"), 2 * (40 * 3 + 40));
+  EXPECT_EQ(CountOf(plan, "mamba2 ssm scalars"), 2 * 3 * 4);
+  EXPECT_EQ(CountOf(plan, "mamba2 norms"), 2 * (8 + 16));
+  EXPECT_EQ(CountOf(plan, "mamba2 out_proj"), 2 * 16 * 8);
+  EXPECT_EQ(CountOf(plan, "attention q"), 2 * 8 * 8);
+  EXPECT_EQ(CountOf(plan, "attention k"), 2 * 4 * 8);
+  EXPECT_EQ(CountOf(plan, "attention v"), 2 * 4 * 8);
+  EXPECT_EQ(CountOf(plan, "attention o"), 2 * 8 * 8);
+  EXPECT_EQ(CountOf(plan, "gate"), 2 * 8 + 2);
+  EXPECT_EQ(CountOf(plan, "attention norms"), 2 * 2 * 8);
+  EXPECT_EQ(CountOf(plan, "mlp"), 2 * 3 * 8 * 12);
+  EXPECT_EQ(CountOf(plan, "final norm"), 8);
+  EXPECT_EQ(CountOf(plan, "head"), 11 * 8);
+  EXPECT_EQ(plan.parameters.size(), 15u);
+  // 88 + 960 + 320 + 24 + 48 + 256 + 128 + 64 + 64 + 128 + 18 + 32 + 576 + 8 + 88
+  EXPECT_EQ(plan.parameter_count, 2802);
+  EXPECT_EQ(CountParameters(c), 2802);
+  EXPECT_EQ(plan.weight_bytes, 4 * 2802);
+  EXPECT_EQ(plan.gradient_bytes, 4 * 2802);
+  EXPECT_EQ(plan.moment_bytes, 8 * 2802);
+}
+
+TEST(MemoryPlan, LeavesOutGroupsThatThePatternLacks) {
+  const MemoryPlan mamba = PlanMemory(Small({LayerKind::kMamba2}));
+  EXPECT_EQ(mamba.parameters.size(), 7u);
+  EXPECT_EQ(CountOf(mamba, "mlp"), 0);
+  EXPECT_EQ(CountOf(mamba, "head"), 0);
+  const MemoryPlan transformer = PlanMemory(Small({LayerKind::kAttention}));
+  EXPECT_EQ(transformer.parameters.size(), 8u);
+  EXPECT_EQ(CountOf(transformer, "gate"), 0);
+}
+
+TEST(MemoryPlan, ActivationsOfAMambaBlock) {
+  // h 8, u 8, zxbcdt 60, conv out 40, dt 4, y 16, gated 16, entering states 16*6/4 = 24, norms 1 + 2; final stream 8.
+  EXPECT_EQ(PlanMemory(Small({LayerKind::kMamba2})).activation_bytes_per_token, 4 * (8 + 8 + 60 + 40 + 4 + 32 + 24 + 3 + 8));
+}
+
+TEST(MemoryPlan, ActivationsOfAttention) {
+  // h 8, u 8, k and v 2*4, q 8, attention's output 8, o 8, stream 8, its norm 8, gate, up and act 36, norms 2; final 8.
+  EXPECT_EQ(PlanMemory(Small({LayerKind::kAttention})).activation_bytes_per_token,
+            4 * (8 + 8 + 8 + 24 + 8 + 8 + 36 + 2 + 8));
+  // A quarter of q, output and o.
+  EXPECT_EQ(PlanMemory(Small({LayerKind::kSelectiveAttention})).activation_bytes_per_token,
+            4 * (8 + 8 + 8 + 6 + 8 + 8 + 36 + 2 + 8));
+}
+
+TEST(MemoryPlan, TrainBytes) {
+  const MemoryPlan plan = PlanMemory(Small({LayerKind::kAttention}));
+  EXPECT_EQ(plan.TrainBytes(10), 16 * plan.parameter_count + 10 * plan.activation_bytes_per_token);
+}
+
+TEST(MemoryPlan, StateOfEveryKind) {
+  const ModelConfig c =
+      Small({LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kSlidingAttention, LayerKind::kAttention});
+  const MemoryPlan plan = PlanMemory(c, {4, 100});
+  ASSERT_EQ(plan.run.size(), 2u);
+  for (const RunCost& run : plan.run) {
+    EXPECT_EQ(run.fixed_state_bytes, 4 * (4 * 4 * 6 + 2 * 40));
+    EXPECT_EQ(run.weight_bytes, 4 * CountParameters(c));
+    EXPECT_EQ(run.total_bytes(), run.weight_bytes + run.fixed_state_bytes + run.window_bytes + run.full_bytes);
+  }
+  EXPECT_EQ(plan.run[0].window_bytes, 4 * 2 * (2 * 4 * 4));   // two windowed blocks, k and v of 4 floats, 4 tokens
+  EXPECT_EQ(plan.run[1].window_bytes, 4 * 2 * (2 * 4 * 10));
+  EXPECT_EQ(plan.run[0].full_bytes, 4 * (2 * 4 * 4));
+  EXPECT_EQ(plan.run[1].full_bytes, 4 * (2 * 4 * 100));
+}
+
+TEST(MemoryPlan, FlopsOfEveryKind) {
+  const double head = 2 * 11 * 8;
+  // in_proj 60*8, out_proj 16*8, conv 40*3; 2.5 tokens of the chunk times (G*N + d_inner = 28); state in and out 2*96.
+  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kMamba2}), {7}).run[0].flops_per_token,
+                   head + 2 * (480 + 128 + 120 + 70 + 192));
+  // Full attention over 100 tokens: 50.5 keys; k, v 64; q, o 128; scores and values 16 * 50.5; mlp 288.
+  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kAttention}), {100}).run[0].flops_per_token,
+                   head + 2 * (64 + 128 + 808 + 288));
+  // Window 10 over 100 tokens: (55 + 90 * 10) / 100 = 9.55 keys.
+  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kSlidingAttention}), {100}).run[0].flops_per_token,
+                   head + 2 * (64 + 128 + 16 * 9.55 + 288));
+  // A quarter of the queries, and the gate's 2 * 8.
+  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kSelectiveAttention}), {100}).run[0].flops_per_token,
+                   head + 2 * (64 + (128 + 16 * 9.55) / 4 + 288 + 16));
+  // Shorter than the window: (4 + 1) / 2 keys.
+  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kSlidingAttention}), {4}).run[0].flops_per_token,
+                   head + 2 * (64 + 128 + 16 * 2.5 + 288));
+}
+
+TEST(MemoryPlan, StandardContextsAndBounds) {
+  EXPECT_EQ(StandardContexts(), (std::vector<int64_t>{4096, 131072, 1048576}));
+  EXPECT_THROW(PlanMemory(Small({LayerKind::kAttention}), {0}), InternalError);
+  // State of taipan does not grow past its window; a transformer's does.
+  const MemoryPlan taipan = PlanMemory(FindPreset("taipan-190m").config);
+  EXPECT_EQ(taipan.run[0].state_bytes(), taipan.run[2].state_bytes());
+  // 18 blocks of (1536 * 128 + 3 * 1792) floats and 3 windows of 2048 tokens with 2 * 768 floats.
+  EXPECT_EQ(taipan.run[2].state_bytes(), 4 * (18 * (196608 + 5376) + 3 * 2048 * 1536));
+  const MemoryPlan transformer = PlanMemory(FindPreset("transformer-190m").config);
+  EXPECT_EQ(transformer.run[2].state_bytes(), 256 * transformer.run[0].state_bytes());
+  // The largest config that validates does not overflow.
+  ModelConfig huge = Small({LayerKind::kAttention});
+  huge.hidden_size = 1;
+  huge.num_attention_heads = huge.num_key_value_heads = 1;
+  huge.attention_head_dim = 2147483647;
+  ValidateModelConfig(huge, "huge");
+  EXPECT_EQ(PlanMemory(huge, {int64_t{1} << 30}).run[0].full_bytes, int64_t{1} << 62);
+}
+
+}  // namespace
+}  // namespace taipan

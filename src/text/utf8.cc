@@ -1,0 +1,71 @@
+#include "text/utf8.h"
+
+#include "base/error.h"
+
+namespace taipan {
+namespace {
+
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
+
+}  // namespace
+
+std::string Utf8Stream::Append(std::string_view bytes) {
+  std::string out;
+  out.reserve(bytes.size());
+  for (const char c : bytes) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (needed_ > 0) {
+      const bool fits = byte >= lowest_ && byte <= highest_;
+      lowest_ = 0x80;
+      highest_ = 0xBF;
+      if (fits) {
+        held_ += c;
+        if (--needed_ == 0) {
+          out += held_;
+          held_.clear();
+        }
+        continue;
+      }
+      out += kReplacement;  // for what was held; this byte starts anew
+      held_.clear();
+      needed_ = 0;
+    }
+    if (byte < 0x80) {
+      out += c;
+    } else if (byte >= 0xC2 && byte <= 0xF4) {
+      needed_ = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
+      if (byte == 0xE0) lowest_ = 0xA0;   // below: overlong
+      if (byte == 0xED) highest_ = 0x9F;  // above: surrogates
+      if (byte == 0xF0) lowest_ = 0x90;   // below: overlong
+      if (byte == 0xF4) highest_ = 0x8F;  // above: beyond U+10FFFF
+      held_ = c;
+    } else {
+      out += kReplacement;
+    }
+  }
+  return out;
+}
+
+std::string Utf8Stream::Flush() {
+  std::string out(held_.empty() ? std::string_view() : kReplacement);
+  *this = Utf8Stream();
+  return out;
+}
+
+std::string ToValidUtf8(std::string_view bytes) {
+  Utf8Stream stream;
+  std::string out = stream.Append(bytes);
+  return out + stream.Flush();
+}
+
+std::string EncodeUtf8(uint32_t code_point) {
+  CHECK_LE(code_point, 0x10FFFFu);
+  CHECK(code_point < 0xD800 || code_point > 0xDFFF);
+  const auto tail = [&](int shift) { return static_cast<char>(0x80 | ((code_point >> shift) & 0x3F)); };
+  if (code_point < 0x80) return {static_cast<char>(code_point)};
+  if (code_point < 0x800) return {static_cast<char>(0xC0 | (code_point >> 6)), tail(0)};
+  if (code_point < 0x10000) return {static_cast<char>(0xE0 | (code_point >> 12)), tail(6), tail(0)};
+  return {static_cast<char>(0xF0 | (code_point >> 18)), tail(12), tail(6), tail(0)};
+}
+
+}  // namespace taipan

@@ -1,0 +1,45 @@
+#include "train/batch_source.h"
+
+#include <algorithm>
+
+namespace taipan {
+
+void ClearBatch(Batch& batch) {
+  batch.tokens.clear();
+  batch.targets.clear();
+  batch.weights.clear();
+  batch.segments.clear();
+}
+
+void AppendWindow(Batch& batch, const int32_t* window, int64_t n, int64_t row) {
+  Segment segment;
+  segment.begin = batch.size();
+  segment.length = n;
+  segment.row = row;
+  batch.segments.push_back(segment);
+  batch.tokens.insert(batch.tokens.end(), window, window + n);
+  batch.targets.insert(batch.targets.end(), window + 1, window + n + 1);
+}
+
+void CorpusSource::Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const {
+  const int64_t n = loader_.context();
+  std::vector<int32_t> window(static_cast<size_t>(n + 1));
+  ClearBatch(batch);
+  for (int64_t row = first_row; row < first_row + rows; ++row) {
+    loader_.Read(step, row, window.data());
+    AppendWindow(batch, window.data(), n, row);
+  }
+}
+
+void AddTotals(const Batch& batch, StepTotals& totals) {
+  for (size_t i = 0; i < batch.targets.size(); ++i) {
+    if (batch.targets[i] >= 0) totals.targets += batch.weights.empty() ? 1.0 : double{batch.weights[i]};
+  }
+  for (const Segment& s : batch.segments) {
+    const size_t rows = static_cast<size_t>(s.row) + 1;
+    if (totals.row_lengths.size() < rows) totals.row_lengths.resize(rows, 0);
+    totals.row_lengths[rows - 1] += s.length;
+  }
+}
+
+}  // namespace taipan

@@ -1,0 +1,40 @@
+#pragma once
+// Where the rows of a training step come from.
+
+#include <cstdint>
+#include <memory>
+
+#include "data/windows.h"
+#include "model/model.h"
+
+namespace taipan {
+
+class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+  virtual int64_t batch_size() const = 0;  // rows a step
+  // Fills `batch` with the rows [first_row, first_row + rows) of a step; step counts from 0, Segment::row is the row of
+  // the step. A pure function of its arguments: nothing else is saved for a resumed run.
+  virtual void Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const = 0;
+};
+
+// Windows over a corpus: a row is one document of n tokens, each with a target.
+class CorpusSource : public BatchSource {
+ public:
+  explicit CorpusSource(WindowLoader loader) : loader_(std::move(loader)) {}
+  int64_t batch_size() const override { return loader_.batch_size(); }
+  void Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const override;
+  const WindowLoader& loader() const { return loader_; }
+
+ private:
+  WindowLoader loader_;
+};
+
+// Empties a batch and appends rows to it: window [n + 1] gives n inputs and n targets of row `row` of the step.
+void ClearBatch(Batch& batch);
+void AppendWindow(Batch& batch, const int32_t* window, int64_t n, int64_t row);
+
+// Adds a batch to the divisors of its step.
+void AddTotals(const Batch& batch, StepTotals& totals);
+
+}  // namespace taipan

@@ -1,0 +1,115 @@
+#include "train/metrics.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/files.h"
+
+namespace taipan {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+
+// One parsed line into the history. False: a line of neither kind.
+bool AddLine(const OrderedJson& line, MetricsHistory& history) {
+  if (line.contains("valid_ce")) {
+    ValidMetrics m;
+    m.step = line.at("step").get<int64_t>();
+    m.ce = line.at("valid_ce").get<double>();
+    history.Add(m);
+    return true;
+  }
+  if (!line.contains("ce")) return false;
+  StepMetrics m;
+  m.step = line.at("step").get<int64_t>();
+  m.ce = line.at("ce").get<double>();
+  m.selected_share = line.at("selected_share").get<std::vector<double>>();
+  history.Add(m);
+  return true;
+}
+
+}  // namespace
+
+std::string ToJsonLine(const StepMetrics& m) {
+  const OrderedJson line = {{"step", m.step},
+                     {"loss", m.loss},
+                     {"ce", m.ce},
+                     {"budget_loss", m.budget_loss},
+                     {"selected_share", m.selected_share},
+                     {"grad_norm", m.grad_norm},
+                     {"lr", m.lr},
+                     {"budget_loss_weight", m.budget_loss_weight},
+                     {"tokens", m.tokens},
+                     {"seconds", m.seconds},
+                     {"tokens_per_second", m.tokens_per_second}};
+  return line.dump() + "\n";
+}
+
+std::string ToJsonLine(const ValidMetrics& m) {
+  const OrderedJson line = {{"step", m.step},
+                     {"valid_ce", m.ce},
+                     {"valid_bits_per_byte", std::isfinite(m.bits_per_byte) ? OrderedJson(m.bits_per_byte) : OrderedJson()},
+                     {"valid_tokens", m.tokens},
+                     {"valid_selected_share", m.selected_share},
+                     {"valid_selected_share_noise", m.selected_share_noise}};
+  return line.dump() + "\n";
+}
+
+void MetricsHistory::Add(const StepMetrics& m) {
+  step.push_back(static_cast<double>(m.step));
+  ce.push_back(m.ce);
+  selected_share.resize(m.selected_share.size());
+  for (size_t i = 0; i < m.selected_share.size(); ++i) selected_share[i].push_back(m.selected_share[i]);
+}
+
+void MetricsHistory::Add(const ValidMetrics& m) {
+  valid_step.push_back(static_cast<double>(m.step));
+  valid_ce.push_back(m.ce);
+}
+
+MetricsHistory CutMetrics(const std::string& path, int64_t last_step) {
+  MetricsHistory history;
+  if (!PathExists(path)) return history;
+  const std::string all = ReadFile(path);
+  std::string kept;
+  int64_t line_number = 0;
+  for (size_t begin = 0, end; (end = all.find('\n', begin)) != std::string::npos; begin = end + 1) {
+    ++line_number;
+    const std::string text = all.substr(begin, end - begin);
+    const OrderedJson line = OrderedJson::parse(text, nullptr, /*allow_exceptions=*/false);
+    const bool last = end + 1 == all.size();
+    if (line.is_discarded() && last) break;  // torn, with a line feed after it
+    const std::string where = path + ":" + std::to_string(line_number);
+    try {
+      if (line.at("step").get<int64_t>() > last_step) break;
+      if (!AddLine(line, history)) throw UserError(where, "not a line of training metrics");
+    } catch (const OrderedJson::exception&) {
+      throw UserError(where, "not a line of training metrics");
+    }
+    kept += text + "\n";
+  }
+  if (kept.size() != all.size()) WriteFileAtomically(path, kept);
+  return history;
+}
+
+MetricsWriter::MetricsWriter(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "ab")) {
+  if (!file_) throw UserError(path, std::string("cannot write: ") + std::strerror(errno));
+}
+
+MetricsWriter::~MetricsWriter() { std::fclose(file_); }
+
+void MetricsWriter::Write(const std::string& line) {
+  const bool written = std::fwrite(line.data(), 1, line.size(), file_) == line.size() && std::fflush(file_) == 0;
+  if (!written) throw UserError(path_, std::string("cannot write: ") + std::strerror(errno));
+}
+
+void MetricsWriter::Sync() {
+  if (fsync(fileno(file_)) != 0) throw UserError(path_, std::string("cannot write: ") + std::strerror(errno));
+}
+
+}  // namespace taipan

@@ -1,0 +1,67 @@
+#pragma once
+// RUN_DIR/metrics.jsonl: one line a step, and lines of validation.
+
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+namespace taipan {
+
+// Of the weights before the step's update, except for time.
+struct StepMetrics {
+  int64_t step = 0;                    // from 1
+  double loss = 0;                     // ce + lambda * budget_loss
+  double ce = 0;                       // nats a token
+  double budget_loss = 0;              // unweighted
+  std::vector<double> selected_share;  // a SAL each
+  double grad_norm = 0;                // before clipping
+  double lr = 0;
+  double budget_loss_weight = 0;       // lambda of this step
+  int64_t tokens = 0;                  // read since the first step
+  double seconds = 0;                  // spent in steps since the first, over all resumed parts
+  double tokens_per_second = 0;        // of this step
+};
+
+struct ValidMetrics {
+  int64_t step = 0;                          // updates before
+  double ce = 0;                             // nats a token
+  double bits_per_byte = 0;                  // NaN where the bytes of a token are not known: null in the file
+  int64_t tokens = 0;                        // scored
+  std::vector<double> selected_share;        // without noise, a SAL each
+  std::vector<double> selected_share_noise;  // with Gumbel noise
+};
+
+std::string ToJsonLine(const StepMetrics& m);   // with the line feed
+std::string ToJsonLine(const ValidMetrics& m);
+
+// The columns that the curve shows.
+struct MetricsHistory {
+  std::vector<double> step, ce;
+  std::vector<std::vector<double>> selected_share;  // [SAL][step]
+  std::vector<double> valid_step, valid_ce;
+
+  void Add(const StepMetrics& m);
+  void Add(const ValidMetrics& m);
+};
+
+// Keeps the lines up to `last_step` and drops the rest together with a torn last line; a missing file stays missing.
+// Returns what the kept lines say. UserError for a complete line that is not of this kind of file.
+MetricsHistory CutMetrics(const std::string& path, int64_t last_step);
+
+// Appends lines; each is flushed to the system.
+class MetricsWriter {
+ public:
+  explicit MetricsWriter(const std::string& path);
+  ~MetricsWriter();
+  MetricsWriter(const MetricsWriter&) = delete;
+  MetricsWriter& operator=(const MetricsWriter&) = delete;
+  void Write(const std::string& line);
+  void Sync();  // to the disk, before a checkpoint counts on the lines before it
+
+ private:
+  std::string path_;
+  std::FILE* file_;
+};
+
+}  // namespace taipan

@@ -1,0 +1,66 @@
+#include "train/optimizer.h"
+
+#include <cmath>
+
+#include "formats/safetensors.h"
+
+namespace taipan {
+
+double GradientNorm(ModelParams& gradients) {
+  double sum = 0;
+  gradients.ForEach([&](const ParamInfo&, Tensor& g) { sum += SquaredNorm(g.F32(), g.size()); });
+  return std::sqrt(sum);
+}
+
+std::string FirstNonFinite(ModelParams& params) {
+  std::string name;
+  params.ForEach([&](const ParamInfo& info, Tensor& p) {
+    // The sum of the squares of finite floats cannot overflow a double, so the norm decides.
+    if (name.empty() && !std::isfinite(SquaredNorm(p.F32(), p.size()))) name = info.name;
+  });
+  return name;
+}
+
+Optimizer::Optimizer(ModelParams& params) {
+  params.ForEach([&](const ParamInfo& info, Tensor& p) {
+    moments_.push_back({info.name, Tensor(p.shape()), Tensor(p.shape())});
+  });
+}
+
+void Optimizer::Step(ModelParams& params, ModelParams& gradients, const AdamWSettings& settings) {
+  std::vector<const float*> g;
+  gradients.ForEach([&](const ParamInfo&, Tensor& tensor) { g.push_back(tensor.F32()); });
+  CHECK_EQ(g.size(), moments_.size());
+  size_t i = 0;
+  params.ForEach([&](const ParamInfo& info, Tensor& p) {
+    AdamWSettings own = settings;
+    if (!info.decay) own.weight_decay = 0;
+    Moments& moments = moments_[i];
+    AdamW(p.F32(), g[i], moments.m.F32(), moments.v.F32(), p.size(), own);
+    ++i;
+  });
+}
+
+void Optimizer::Save(const std::string& path) const {
+  std::vector<SafetensorsItem> items;
+  for (const Moments& moments : moments_) {
+    items.push_back({"m." + moments.name, DType::kF32, moments.m.shape(), moments.m.data()});
+    items.push_back({"v." + moments.name, DType::kF32, moments.v.shape(), moments.v.data()});
+  }
+  WriteSafetensors(path, items);
+}
+
+void Optimizer::Load(const std::string& path) {
+  const SafetensorsFile file(path);
+  const size_t expected = 2 * moments_.size();
+  if (file.entries().size() != expected) {
+    throw UserError({path, "not the optimizer state of this model", fmt::format("{} tensors", expected),
+                     fmt::format("{} tensors", file.entries().size()), ""});
+  }
+  for (Moments& moments : moments_) {
+    moments.m = file.ReadF32("m." + moments.name, moments.m.shape());
+    moments.v = file.ReadF32("v." + moments.name, moments.v.shape());
+  }
+}
+
+}  // namespace taipan

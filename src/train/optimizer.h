@@ -1,0 +1,37 @@
+#pragma once
+// AdamW over all parameters of a model, with its moments.
+
+#include <string>
+#include <vector>
+
+#include "kernels/adamw.h"
+#include "model/model.h"
+
+namespace taipan {
+
+// Euclidean norm over every gradient, sums in double in file order. NaN and infinity come through.
+double GradientNorm(ModelParams& gradients);
+
+// The name of the first tensor, in file order, that holds a NaN or an infinity; "" where all are finite.
+std::string FirstNonFinite(ModelParams& params);
+
+class Optimizer {
+ public:
+  explicit Optimizer(ModelParams& params);  // zero moments of the parameters' shapes
+
+  // One update. Weight decay acts on the parameters that declare it; settings.step is the number of this update, from 1.
+  void Step(ModelParams& params, ModelParams& gradients, const AdamWSettings& settings);
+
+  // "m.NAME" and "v.NAME" of every parameter. Load checks names and shapes (UserError).
+  void Save(const std::string& path) const;
+  void Load(const std::string& path);
+
+ private:
+  struct Moments {
+    std::string name;
+    Tensor m, v;
+  };
+  std::vector<Moments> moments_;  // in the order of ForEach
+};
+
+}  // namespace taipan

@@ -1,0 +1,40 @@
+#pragma once
+// A training run in a folder: metrics.jsonl, checkpoints, the newest model, the curve; begun, interrupted, continued.
+//
+//   RUN_DIR/run.json        resolved settings          RUN_DIR/metrics.jsonl   a line a step, lines of validation
+//   RUN_DIR/data.json       stamps of the data         RUN_DIR/curve.svg
+//   RUN_DIR/model/          the newest model           RUN_DIR/checkpoints/step-N/{model/, optimizer.safetensors, ...}
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "train/settings.h"
+#include "train/trainer.h"
+
+namespace taipan {
+
+struct RunRequest {
+  TrainSettings settings;            // settings.out is the folder
+  std::optional<ModelConfig> config; // of the model asked for; none where a resumed run names none
+  std::string weights_directory;     // where its weights are; "": this run initialises them
+  bool preset = false;               // the vocabulary follows the tokenizer
+  bool resume = false;
+};
+
+struct RunHooks {
+  // Shows what the model writes; null: never. The tokenizer is null where the data is token files.
+  std::function<void(const Model&, const Tokenizer*, int64_t step)> sample;
+};
+
+enum class RunEnd { kFinished, kAlreadyFinished, kTimeLimit, kInterrupted };
+
+// The settings that a command asks for: the defaults, or those of the run in its folder where one is resumed; over them
+// the run file (path, "": none), over them `given` (keys as in a run file; the flags of the command line).
+TrainSettings RequestedSettings(const std::string& run_file, const Json& given, bool resume);
+
+// Trains until the end, the time limit or an interrupt, and saves. UserError for everything that stops it; the
+// checkpoints that were complete stay.
+RunEnd RunTraining(const RunRequest& request, const RunHooks& hooks);
+
+}  // namespace taipan

@@ -1,0 +1,35 @@
+#pragma once
+// The live line of a training run.
+
+#include <string>
+
+#include "base/progress.h"
+#include "train/metrics.h"
+#include "train/settings.h"
+
+namespace taipan {
+
+class RunProgress {
+ public:
+  // bytes_per_token 0: not known, bits a token are shown. seconds_before: spent by the parts of the run before this one.
+  RunProgress(const TrainSettings& settings, double bytes_per_token, int64_t first_step, double seconds_before);
+
+  void Show(const StepMetrics& m);
+  void Print(const std::string& text) { line_.Print(text); }  // stays, above the live line
+  void Finish() { line_.Finish(); }
+
+  // "step 120/1000  loss 2.081  2.985 bits/byte  selected 0.15 0.17  |g| 0.53  lr 9.8e-04  12.3K tokens/s  4m05s left"
+  std::string Line(const StepMetrics& m) const;
+
+ private:
+  ProgressLine line_;
+  TrainSettings settings_;
+  double bytes_per_token_;
+  int64_t first_step_;
+  double seconds_before_;
+};
+
+// "valid 2.985 bits/byte (2.069 nats a token, 65536 tokens)  selected 0.15 0.17, with noise 0.18 0.21"
+std::string ValidationLine(const ValidMetrics& m);
+
+}  // namespace taipan

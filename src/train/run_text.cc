@@ -1,0 +1,102 @@
+#include "train/run_text.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/files.h"
+
+namespace taipan {
+namespace {
+
+// What a model folder may hold beside config and weights, and a trained copy of it must keep.
+constexpr const char* kTextFiles[] = {"tokenizer.json", "tokenizer.model",         "vocab.json",
+                                      "merges.txt",     "tokenizer_config.json",   "special_tokens_map.json",
+                                      "added_tokens.json", "generation_config.json"};
+
+RunTokenizer FromFile(const std::string& path) {
+  RunTokenizer t;
+  t.tokenizer = LoadTokenizer(path);
+  t.source = path;
+  if (dynamic_cast<const ByteTokenizer*>(t.tokenizer.get())) {
+    t.files.emplace_back("tokenizer.json", ByteTokenizerJson());
+  } else {
+    // Under the name by which a model folder's tokenizer is found, whatever the file was called.
+    const bool json = std::filesystem::path(path).extension() == ".json";
+    t.files.emplace_back(json ? "tokenizer.json" : "tokenizer.model", ReadFile(path));
+  }
+  return t;
+}
+
+RunTokenizer FromModel(const std::string& directory, bool needed) {
+  RunTokenizer t;
+  t.source = directory;
+  try {
+    t.tokenizer = LoadTokenizer(directory);
+  } catch (const UserError&) {
+    if (needed) throw;  // token files train without it
+  }
+  for (const char* name : kTextFiles) {
+    const std::string path = directory + "/" + name;
+    if (PathExists(path)) t.files.emplace_back(name, ReadFile(path));
+  }
+  return t;
+}
+
+struct Stamps {
+  std::vector<std::string> names, hashes;
+  std::vector<double> bytes;  // whole numbers below 2^53
+};
+void VisitFields(Stamps& s, const FieldVisitor& visit) {
+  visit({.name = "names", .required = true}, &s.names);
+  visit({.name = "bytes", .required = true}, &s.bytes);
+  visit({.name = "hashes", .required = true}, &s.hashes);
+}
+
+}  // namespace
+
+void RunTokenizer::WriteFiles(const std::string& directory) const {
+  for (const auto& [name, content] : files) WriteFileAtomically(directory + "/" + name, content);
+}
+
+RunTokenizer ChooseTokenizer(const TrainSettings& settings, const std::string& weights_directory) {
+  const bool text = HoldsText(settings.data) || HoldsText(settings.valid_data);
+  if (!settings.tokenizer.empty()) return FromFile(settings.tokenizer);
+  if (!weights_directory.empty() && HasTokenizer(weights_directory)) return FromModel(weights_directory, text);
+  if (text) return FromFile("byte");
+  RunTokenizer none;
+  none.source = "none";
+  return none;
+}
+
+void CheckVocabulary(const RunTokenizer& t, int64_t vocab_size, const std::string& model) {
+  if (!t.tokenizer || t.tokenizer->vocab_size() <= vocab_size) return;
+  throw UserError({model, fmt::format("the tokenizer {} gives ids that the model does not have", t.source),
+                   fmt::format("a vocabulary of at least {}", t.tokenizer->vocab_size()), std::to_string(vocab_size),
+                   ""});
+}
+
+void SaveStamps(const std::vector<FileStamp>& stamps, const std::string& path) {
+  Stamps s;
+  for (const FileStamp& stamp : stamps) {
+    s.names.push_back(stamp.name);
+    s.bytes.push_back(static_cast<double>(stamp.bytes));
+    s.hashes.push_back(fmt::format("{:016x}", stamp.hash));
+  }
+  WriteFileAtomically(path, WriteFields(s));
+}
+
+std::vector<FileStamp> LoadStamps(const std::string& path) {
+  Stamps s;
+  ReadFields(ParseJson(ReadFile(path), path), path, s);
+  if (s.names.size() != s.bytes.size() || s.names.size() != s.hashes.size()) {
+    throw UserError(path, "not the stamps of a run's data: lists of different lengths");
+  }
+  std::vector<FileStamp> stamps;
+  for (size_t i = 0; i < s.names.size(); ++i) {
+    stamps.push_back({s.names[i], static_cast<int64_t>(s.bytes[i]), std::strtoull(s.hashes[i].c_str(), nullptr, 16)});
+  }
+  return stamps;
+}
+
+}  // namespace taipan

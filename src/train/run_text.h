@@ -1,0 +1,32 @@
+#pragma once
+// Which tokenizer a run reads text with, and the files that say so in its model folder.
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/corpus.h"
+#include "train/settings.h"
+
+namespace taipan {
+
+struct RunTokenizer {
+  std::unique_ptr<Tokenizer> tokenizer;                        // null: token files only
+  std::vector<std::pair<std::string, std::string>> files;      // name and content, for the model folder
+  std::string source;                                          // "byte", a path, "none"
+
+  void WriteFiles(const std::string& directory) const;
+};
+
+// settings.tokenizer, else the one of the model in weights_directory, else bytes where any data is text.
+RunTokenizer ChooseTokenizer(const TrainSettings& settings, const std::string& weights_directory);
+
+// Throws where the tokenizer gives ids that the vocabulary does not have.
+void CheckVocabulary(const RunTokenizer& tokenizer, int64_t vocab_size, const std::string& model);
+
+// RUN_DIR/data.json: the stamps of data and tokenizer.
+void SaveStamps(const std::vector<FileStamp>& stamps, const std::string& path);
+std::vector<FileStamp> LoadStamps(const std::string& path);
+
+}  // namespace taipan

@@ -1,0 +1,26 @@
+#include "train/schedule.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace taipan {
+
+double LearningRate(const TrainSettings& s, int64_t step) {
+  const double peak = s.learning_rate, low = s.min_learning_rate.value();
+  const int64_t warmup = s.warmup_steps.value();
+  if (step <= warmup) return peak * static_cast<double>(step) / static_cast<double>(warmup);
+  if (s.steps <= warmup) return low;  // beyond the end of a run that only warmed up
+  const double share = static_cast<double>(std::min(step, s.steps) - warmup) / static_cast<double>(s.steps - warmup);
+  return low + (peak - low) * (1 + std::cos(std::numbers::pi * share)) / 2;
+}
+
+double BudgetLossWeight(const TrainSettings& s, int64_t step) {
+  const double start = s.budget_loss_weight_start.value(), full = s.budget_loss_weight.value();
+  const BudgetRamp ramp = ParseRamp(s.budget_ramp);
+  if (step >= ramp.end) return full;
+  if (step <= ramp.begin) return start;
+  return start + (full - start) * static_cast<double>(step - ramp.begin) / static_cast<double>(ramp.end - ramp.begin);
+}
+
+}  // namespace taipan

@@ -1,0 +1,14 @@
+#pragma once
+// What changes from step to step; steps count from 1. Settings must be resolved.
+
+#include "train/settings.h"
+
+namespace taipan {
+
+// Linear warm-up to the peak, then half a cosine to the minimum, which the last step uses.
+double LearningRate(const TrainSettings& s, int64_t step);
+
+// lambda: the start value until step A, then linearly to the final value at step B; "0:0": the final value throughout.
+double BudgetLossWeight(const TrainSettings& s, int64_t step);
+
+}  // namespace taipan

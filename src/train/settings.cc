@@ -1,0 +1,190 @@
+#include "train/settings.h"
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/files.h"
+
+namespace taipan {
+namespace {
+
+void VisitPaths(TrainSettings& s, const FieldVisitor& visit) {
+  visit({.name = "model", .help = "a preset, a model directory to train on from, or a config file for new weights"},
+        &s.model);
+  visit({.name = "data", .help = "text files, folders of them, JSONL, or token files (.u16, .u32, .bin)"}, &s.data);
+  visit({.name = "out", .help = "folder of the run", .write = false}, &s.out);
+  visit({.name = "valid_data", .help = "data to validate on, of the same kinds"}, &s.valid_data);
+  visit({.name = "tokenizer", .help = "byte, or a tokenizer file (default: the model's own, else byte)"},
+        &s.tokenizer);
+  visit({.name = "vocab_size", .help = "rows of the embedding of a preset (default: the tokenizer's)",
+         .range = AtLeast(1)}, &s.vocab_size);
+}
+
+void VisitShape(TrainSettings& s, const FieldVisitor& visit) {
+  visit({.name = "context", .help = "tokens a sequence", .range = AtLeast(1)}, &s.context);
+  visit({.name = "batch_size", .help = "sequences a step", .range = AtLeast(1)}, &s.batch_size);
+  visit({.name = "micro_batch_size", .help = "sequences a forward; gradients add up over a step (default: all)",
+         .range = AtLeast(1)}, &s.micro_batch_size);
+  visit({.name = "steps", .help = "optimizer steps", .range = AtLeast(1)}, &s.steps);
+  visit({.name = "time_limit", .help = "stop and save after this many seconds, 0: none; shapes no schedule",
+         .range = AtLeast(0)}, &s.time_limit);
+  visit({.name = "order", .help = "of the windows over the data", .choices = {"sequential", "shuffled"}}, &s.order);
+  visit({.name = "seed", .help = "of weights, order and noise", .range = AtLeast(0)}, &s.seed);
+  visit({.name = "dtype", .help = "of weights and arithmetic", .choices = {"f32", "bf16"}}, &s.dtype);
+}
+
+void VisitOptimizer(TrainSettings& s, const FieldVisitor& visit) {
+  visit({.name = "learning_rate", .help = "peak, after the warm-up", .range = AtLeast(0)}, &s.learning_rate);
+  visit({.name = "min_learning_rate", .help = "at the last step (default: 1/50 of the peak)", .range = AtLeast(0)},
+        &s.min_learning_rate);
+  visit({.name = "warmup_steps", .help = "steps of rising rate (default: 1/20 of the steps, at most 2000)",
+         .range = AtLeast(0)}, &s.warmup_steps);
+  visit({.name = "weight_decay", .help = "of AdamW, on matrices only", .range = AtLeast(0)}, &s.weight_decay);
+  visit({.name = "clip_norm", .help = "largest norm of all gradients together, 0: no clipping", .range = AtLeast(0)},
+        &s.clip_norm);
+  visit({.name = "beta1", .help = "of AdamW", .range = AtLeastBelow(0, 1)}, &s.beta1);
+  visit({.name = "beta2", .help = "of AdamW", .range = AtLeastBelow(0, 1)}, &s.beta2);
+  visit({.name = "eps", .help = "of AdamW", .range = Above(0)}, &s.eps);
+}
+
+void VisitGate(TrainSettings& s, const FieldVisitor& visit) {
+  visit({.name = "budget", .help = "share of tokens that may attend (default: the config's, 0.15)",
+         .range = Between(0, 1)}, &s.budget);
+  visit({.name = "budget_loss_weight",
+         .help = "lambda after the ramp (default: 30 for new weights, else the config's)", .range = AtLeast(0)},
+        &s.budget_loss_weight);
+  visit({.name = "budget_loss_weight_start", .help = "lambda before the ramp (default: 0 for new weights)",
+         .range = AtLeast(0)}, &s.budget_loss_weight_start);
+  visit({.name = "budget_ramp",
+         .help = "A:B, lambda rises from step A to step B, 0:0: constant (default for new weights: 1/3 to 2/3 of the "
+                 "steps)"}, &s.budget_ramp);
+  visit({.name = "gate_bias", .help = "s_1 - s_0 of new weights: how open the gates start"}, &s.gate_bias);
+  visit({.name = "gumbel_temperature", .help = "tau of the surrogate (default: the config's, 1)", .range = Above(0)},
+        &s.gumbel_temperature);
+  visit({.name = "gumbel_noise", .help = "noise on the gates while training", .choices = {"on", "off"}},
+        &s.gumbel_noise);
+  visit({.name = "straight_through", .help = "tokens that carry the gradient of selection (default: the config's)",
+         .choices = {"", "selected", "all"}}, &s.straight_through);
+}
+
+void VisitReports(TrainSettings& s, const FieldVisitor& visit) {
+  visit({.name = "valid_every", .help = "steps between validations, 0: only at the end (default: 1/20 of the steps)",
+         .range = AtLeast(0)}, &s.valid_every);
+  visit({.name = "valid_tokens", .help = "tokens of a validation; 16 times as many at the end", .range = AtLeast(1)},
+        &s.valid_tokens);
+  visit({.name = "sample_every", .help = "steps between samples of generated text, 0: none", .range = AtLeast(0)},
+        &s.sample_every);
+  visit({.name = "save_every", .help = "steps between checkpoints, 0: only at the end", .range = AtLeast(0)},
+        &s.save_every);
+  visit({.name = "keep", .help = "newest checkpoints to keep", .range = AtLeast(1)}, &s.keep);
+}
+
+// What a continued run may change.
+bool IsFree(const std::string& name) {
+  static const char* const kFree[] = {"model",       "data",         "out",          "valid_data", "valid_every",
+                                      "valid_tokens", "sample_every", "save_every",  "keep",       "time_limit"};
+  return std::find(std::begin(kFree), std::end(kFree), name) != std::end(kFree);
+}
+
+void CheckSameKeys(const Json& saved, const Json& now, const std::string& where, bool (*skip)(const std::string&)) {
+  for (const auto& [key, value] : saved.items()) {
+    if (skip && skip(key)) continue;
+    if (now.contains(key) && now.at(key) == value) continue;
+    throw UserError({where, fmt::format("the run was begun with another \"{}\"", key), value.dump(),
+                     now.contains(key) ? now.at(key).dump() : "nothing",
+                     "resume with the same settings, or begin a new run with --model RUN_DIR/model"});
+  }
+}
+
+}  // namespace
+
+void VisitFields(TrainSettings& s, const FieldVisitor& visit) {
+  VisitPaths(s, visit);
+  VisitShape(s, visit);
+  VisitOptimizer(s, visit);
+  VisitGate(s, visit);
+  VisitReports(s, visit);
+}
+
+void ReadRunKeys(const Json& keys, const std::string& where, TrainSettings& s) {
+  if (!keys.is_object()) return ReadFields(keys, where, s);  // which says that an object is expected
+  Json renamed = Json::object();
+  for (const auto& [key, value] : keys.items()) {
+    std::string name = key;
+    std::replace(name.begin(), name.end(), '-', '_');
+    if (renamed.contains(name)) throw UserError(where, fmt::format("key \"{}\" stands twice", name));
+    renamed[name] = value;
+  }
+  ReadFields(renamed, where, s);
+}
+
+void ReadRunFile(const std::string& path, TrainSettings& s) { ReadRunKeys(ParseJson(ReadFile(path), path), path, s); }
+
+BudgetRamp ParseRamp(const std::string& text) {
+  BudgetRamp ramp;
+  const char* const end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, ramp.begin);
+  bool good = first.ec == std::errc() && first.ptr != end && *first.ptr == ':';
+  if (good) {
+    const auto second = std::from_chars(first.ptr + 1, end, ramp.end);
+    good = second.ec == std::errc() && second.ptr == end && ramp.begin >= 0 && ramp.end >= ramp.begin;
+  }
+  if (!good) {
+    throw UserError({"--budget-ramp", "not a pair of steps", "A:B with 0 <= A <= B", "\"" + text + "\"", ""});
+  }
+  return ramp;
+}
+
+TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool new_weights) {
+  if (s.dtype != "f32") {
+    throw UserError({"--dtype", "this version trains in 32-bit floats only", "f32", s.dtype, ""});
+  }
+  if (!s.micro_batch_size) s.micro_batch_size = s.batch_size;
+  if (*s.micro_batch_size > s.batch_size) {
+    throw UserError({"--micro-batch-size", "larger than the batch", fmt::format("at most {}", s.batch_size),
+                     std::to_string(*s.micro_batch_size), ""});
+  }
+  if (!s.min_learning_rate) s.min_learning_rate = s.learning_rate / 50;
+  if (*s.min_learning_rate > s.learning_rate) {
+    throw UserError({"--min-learning-rate", "larger than the peak", fmt::format("at most {}", s.learning_rate),
+                     fmt::format("{}", *s.min_learning_rate), ""});
+  }
+  if (!s.warmup_steps) s.warmup_steps = std::min<int64_t>(2000, s.steps / 20);
+  if (*s.warmup_steps > s.steps) {
+    throw UserError({"--warmup-steps", "longer than the run", fmt::format("at most {}", s.steps),
+                     std::to_string(*s.warmup_steps), ""});
+  }
+  if (!s.budget) s.budget = config.attention_budget;
+  if (!s.budget_loss_weight) s.budget_loss_weight = new_weights ? 30.0 : config.budget_loss_weight;
+  if (s.budget_ramp.empty()) {
+    s.budget_ramp = new_weights ? fmt::format("{}:{}", s.steps / 3, 2 * s.steps / 3) : "0:0";
+  }
+  ParseRamp(s.budget_ramp);
+  if (!s.budget_loss_weight_start) s.budget_loss_weight_start = new_weights ? 0.0 : config.budget_loss_weight;
+  if (!s.gumbel_temperature) s.gumbel_temperature = config.gumbel_temperature;
+  if (s.straight_through.empty()) s.straight_through = config.straight_through_all ? "all" : "selected";
+  if (!s.valid_every) s.valid_every = std::max<int64_t>(1, s.steps / 20);
+  return s;
+}
+
+ModelConfig ApplySettings(ModelConfig config, const TrainSettings& resolved) {
+  if (config.num_sals() == 0) return config;
+  config.attention_budget = resolved.budget.value();
+  config.budget_loss_weight = resolved.budget_loss_weight.value();
+  config.gumbel_temperature = resolved.gumbel_temperature.value();
+  config.straight_through_all = resolved.straight_through == "all";
+  config.selection_threshold.clear();  // calibrated for the weights before
+  return config;
+}
+
+void CheckSameSettings(const TrainSettings& saved, const TrainSettings& now, const std::string& where) {
+  CheckSameKeys(ParseJson(WriteFields(saved), where), ParseJson(WriteFields(now), where), where, IsFree);
+}
+
+void CheckSameConfig(const ModelConfig& saved, const ModelConfig& now, const std::string& where) {
+  CheckSameKeys(ParseJson(ToJson(saved), where), ParseJson(ToJson(now), where), where, nullptr);
+}
+
+}  // namespace taipan

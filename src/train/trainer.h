@@ -1,0 +1,61 @@
+#pragma once
+// Training one model: steps, validation, and everything a continued run needs saved and restored. Knows no run folder.
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "train/batch_source.h"
+#include "train/metrics.h"
+#include "train/optimizer.h"
+#include "train/settings.h"
+#include "train/validation.h"
+
+namespace taipan {
+
+class Trainer {
+ public:
+  // settings: what they leave open comes from the model's config. The source gives settings.batch_size rows a step.
+  Trainer(Model model, const TrainSettings& settings, std::shared_ptr<const BatchSource> source);
+
+  // One update of the weights: forward and backward of every micro-batch with the divisors of the whole step, clipping,
+  // AdamW. A loss or gradient norm that is not finite is a UserError naming the step and the first tensor at fault; the
+  // weights are then as before the step.
+  StepMetrics Step();
+
+  // Scores at most `max_tokens` tokens from the start of the data, without noise, and selected shares with noise. The
+  // tokenizer tells how many bytes tokens stand for; null: tokens are bytes or nobody knows. stop: see validation.h.
+  std::optional<ValidMetrics> Validate(const Corpus& corpus, const Tokenizer* tokenizer, int64_t max_tokens,
+                                       std::function<bool()> stop = nullptr);
+
+  // model/, optimizer.safetensors and trainer.json in an existing folder. Refuses weights that are not finite.
+  void Save(const std::string& directory);
+  // Continues from what Save wrote, bit for bit.
+  void Load(const std::string& directory);
+
+  int64_t step() const { return step_; }  // updates done
+  double seconds() const { return seconds_; }
+  const TrainSettings& settings() const { return settings_; }
+  Model& model() { return model_; }
+  const Model& model() const { return model_; }
+
+ private:
+  void FillBatches();
+  GateOptions TrainingGate(int64_t step) const;
+  [[noreturn]] void ReportNonFinite(const StepMetrics& m);
+
+  Model model_;
+  TrainSettings settings_;
+  std::shared_ptr<const BatchSource> source_;
+  ModelParams gradients_;
+  Optimizer optimizer_;
+  ForwardContext context_;
+  std::vector<Batch> batches_;  // the micro-batches of a step
+  StepTotals totals_;
+  int64_t step_ = 0, tokens_ = 0;
+  double seconds_ = 0;
+};
+
+}  // namespace taipan

@@ -1,0 +1,103 @@
+#include "train/validation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <numeric>
+
+#include "train/batch_source.h"
+
+namespace taipan {
+namespace {
+
+// Windows [first, first + rows) of the data as one batch; window k scores the targets k*n+1 ... k*n+n.
+void FillWindows(const Corpus& corpus, int64_t context, int64_t targets, int64_t first, int64_t rows, Batch& batch) {
+  std::vector<int32_t> window(static_cast<size_t>(context + 1));
+  ClearBatch(batch);
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t begin = (first + row) * context;
+    const int64_t n = std::min(context, targets - begin);
+    corpus.Read(begin, n + 1, window.data());
+    AppendWindow(batch, window.data(), n, row);
+  }
+}
+
+struct ShareSums {
+  std::vector<double> selected;
+  int64_t tokens = 0;
+
+  void Add(const ForwardContext& context, int64_t batch_tokens) {
+    const std::vector<GateReport>& gates = context.gates();
+    selected.resize(gates.size(), 0.0);
+    for (size_t i = 0; i < gates.size(); ++i) {
+      selected[i] = std::accumulate(gates[i].row_sums.begin(), gates[i].row_sums.end(), selected[i]);
+    }
+    tokens += batch_tokens;
+  }
+  std::vector<double> Shares() const {
+    std::vector<double> shares = selected;
+    for (double& share : shares) share /= static_cast<double>(tokens);
+    return shares;
+  }
+};
+
+// Bytes of text that tokens [1, 1 + count) stand for; 0: not known.
+double TextBytes(const Corpus& corpus, const Tokenizer* tokenizer, int64_t count) {
+  if (corpus.bytes_are_tokens()) return static_cast<double>(count);
+  if (!tokenizer) return 0;
+  constexpr int64_t kPiece = 65536;
+  std::vector<int32_t> ids;
+  double bytes = 0;
+  for (int64_t begin = 1; begin < 1 + count; begin += kPiece) {
+    ids.resize(static_cast<size_t>(std::min(kPiece, 1 + count - begin)));
+    corpus.Read(begin, static_cast<int64_t>(ids.size()), ids.data());
+    bytes += static_cast<double>(tokenizer->Decode(ids).size());
+  }
+  return bytes;
+}
+
+}  // namespace
+
+std::optional<ValidMetrics> Validate(const Model& model, const Corpus& corpus, const Tokenizer* tokenizer,
+                                     const ValidationOptions& options, ForwardContext& context) {
+  CHECK_GE(corpus.size(), 2);
+  const int64_t targets = std::min(corpus.size() - 1, options.max_tokens);
+  const int64_t windows = (targets + options.context - 1) / options.context;
+  GateOptions silent, noisy;
+  silent.tau = noisy.tau = options.tau;
+  for (double delta : model.config().selection_threshold) silent.delta.push_back(static_cast<float>(delta));
+  noisy.noise = GateNoise::kCounter;
+  noisy.seed = options.seed;
+  Batch batch;
+  ShareSums share, share_noise;
+  double negative_log_p = 0;
+  for (int64_t first = 0; first < windows; first += options.rows) {
+    if (options.stop && options.stop()) return std::nullopt;
+    FillWindows(corpus, options.context, targets, first, std::min(options.rows, windows - first), batch);
+    model.Forward(batch, silent, /*keep=*/false, context);
+    share.Add(context, batch.size());
+    std::vector<float> logprobs(batch.tokens.size());
+    negative_log_p += model.Score(context, batch, logprobs.data());
+    if (share.selected.empty() || 4 * first >= windows) continue;
+    noisy.step = static_cast<uint32_t>(first);  // other noise for every batch
+    model.Forward(batch, noisy, /*keep=*/false, context);
+    share_noise.Add(context, batch.size());
+  }
+  ValidMetrics m;
+  m.step = options.step;
+  m.tokens = targets;
+  m.ce = negative_log_p / static_cast<double>(targets);
+  const double bytes = TextBytes(corpus, tokenizer, targets);
+  m.bits_per_byte = bytes > 0 ? negative_log_p / std::numbers::ln2 / bytes : std::numeric_limits<double>::quiet_NaN();
+  m.selected_share = share.Shares();
+  m.selected_share_noise = share_noise.Shares();
+  return m;
+}
+
+double BytesPerToken(const Corpus& corpus, const Tokenizer* tokenizer) {
+  const int64_t count = std::min<int64_t>(corpus.size() - 1, 65536);
+  return count > 0 ? TextBytes(corpus, tokenizer, count) / static_cast<double>(count) : 0;
+}
+
+}  // namespace taipan
