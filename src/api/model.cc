@@ -13,8 +13,8 @@ constexpr double kOpenGate = 3;  // s_1 - s_0 of new weights: where training sta
 
 }  // namespace
 
-// tokenizer_source: "byte", a model directory, or "". A tokenizer that cannot be read does not keep anybody from working
-// with token ids.
+// tokenizer_source: "byte", a model directory, or "". A tokenizer that cannot be read does not keep anybody from
+// working with token ids.
 Model::Impl::Impl(core::Model m, const std::string& tokenizer_source) : model(std::move(m)) {
   try {
     if (!tokenizer_source.empty()) tokenizer = LoadTokenizer(tokenizer_source);
@@ -29,7 +29,8 @@ Model::Impl::Impl(core::Model m, const std::string& tokenizer_source) : model(st
 
 const Tokenizer& Model::Impl::RequireTokenizer() const {
   if (!tokenizer_problem.empty()) throw UserError({"", tokenizer_problem, "", "", "work with token ids"});
-  if (!tokenizer) throw UserError({"model", "it has no tokenizer", "a tokenizer file in its folder", "", "work with token ids"});
+  if (!tokenizer)
+    throw UserError({"model", "it has no tokenizer", "a tokenizer file in its folder", "", "work with token ids"});
   return *tokenizer;
 }
 
@@ -94,7 +95,8 @@ Tokens Model::Generate(const Tokens& prompt, const GenerateOptions& options, con
 }
 
 void SetThreadCount(int threads) {
-  if (threads < 1) throw UserError({"SetThreadCount", "impossible number of threads", "1 or more", std::to_string(threads), ""});
+  if (threads < 1)
+    throw UserError({"SetThreadCount", "impossible number of threads", "1 or more", std::to_string(threads), ""});
   SetNumThreads(threads);
 }
 

@@ -27,7 +27,8 @@ void Trainer::Impl::FillBatch(const std::vector<Tokens>& rows) {
   for (size_t row = 0; row < rows.size(); ++row) {
     const std::string where = fmt::format("row {}", row);
     const int64_t n = static_cast<int64_t>(rows[row].size()) - 1;
-    if (n < 1) throw UserError({where, "too short to predict a token", "two tokens or more", fmt::format("{}", n + 1), ""});
+    if (n < 1)
+      throw UserError({where, "too short to predict a token", "two tokens or more", fmt::format("{}", n + 1), ""});
     CheckTokenIds(rows[row], model->model.config().vocab_size, where);
     AppendWindow(batch, rows[row].data(), n, static_cast<int64_t>(row));
   }
@@ -61,8 +62,12 @@ TrainResult Trainer::Impl::Gradients(const TrainOptions& options) {
 }
 
 void Trainer::Impl::Update(const TrainOptions& options, double gradient_norm) {
-  AdamWSettings adamw{.lr = options.learning_rate, .beta1 = options.beta1, .beta2 = options.beta2, .eps = options.eps,
-                      .weight_decay = options.weight_decay, .step = ++step};
+  AdamWSettings adamw{.lr = options.learning_rate,
+                      .beta1 = options.beta1,
+                      .beta2 = options.beta2,
+                      .eps = options.eps,
+                      .weight_decay = options.weight_decay,
+                      .step = ++step};
   if (options.clip_norm > 0 && gradient_norm > options.clip_norm) {
     adamw.gradient_scale = static_cast<float>(options.clip_norm / gradient_norm);
   }
@@ -81,7 +86,8 @@ TrainResult Trainer::Step(const std::vector<Tokens>& rows, const TrainOptions& o
       const std::string tensor = FirstNonFinite(impl_->gradients);
       throw UserError({fmt::format("step {}", result.step), "training diverged; the weights are as before the step",
                        "a finite loss and gradient norm",
-                       fmt::format("{} and {}, first in the gradient of {}", result.loss, result.gradient_norm, tensor), ""});
+                       fmt::format("{} and {}, first in the gradient of {}", result.loss, result.gradient_norm, tensor),
+                       ""});
     }
     impl_->Update(options, result.gradient_norm);
     return result;

@@ -13,8 +13,8 @@ int64_t L2CacheBytes();        // of one core; 0 where unknown
 int64_t L3CacheBytes();        // of the one that the first core uses; 0 where unknown
 int64_t MemoryBytes();         // RAM of the machine
 
-int64_t ResidentBytes();       // of this process now (VmRSS)
-int64_t PeakResidentBytes();   // of this process so far (VmHWM)
+int64_t ResidentBytes();      // of this process now (VmRSS)
+int64_t PeakResidentBytes();  // of this process so far (VmHWM)
 
 // One line: model, CPUs, instruction set, caches, memory.
 std::string MachineSummary();

@@ -44,8 +44,8 @@ std::string Join(const std::vector<std::string>& words) {
 }
 
 bool IsInfinity(const Json& value) {
-  return value.is_null() || (value.is_object() && value.size() == 1 && value.contains("__float__") &&
-                             value["__float__"] == "Infinity");
+  return value.is_null() ||
+         (value.is_object() && value.size() == 1 && value.contains("__float__") && value["__float__"] == "Infinity");
 }
 
 // Converts one JSON value into one field; the overloads are the types of FieldPointer.
@@ -106,7 +106,8 @@ class Reader {
 
   void CheckChoice(const Json& value) const {
     const auto& word = value.get_ref<const std::string&>();
-    if (info_.choices.empty() || std::find(info_.choices.begin(), info_.choices.end(), word) != info_.choices.end()) return;
+    if (info_.choices.empty() || std::find(info_.choices.begin(), info_.choices.end(), word) != info_.choices.end())
+      return;
     const std::string near = word.size() <= kMaxGuessedKey ? NearestName(word, info_.choices) : "";
     throw UserError({where_, info_.name, Join(info_.choices), DescribeJson(value),
                      near.empty() ? "" : "did you mean \"" + near + "\"?"});

@@ -41,18 +41,19 @@ inline NumberRange AboveUpTo(double min, double max) { return {.min = min, .max 
 inline NumberRange AtLeastBelow(double min, double max) { return {.min = min, .max = max, .max_open = true}; }
 
 struct FieldInfo {
-  std::string name = {};                   // the key
-  std::string help = {};                   // a line for people, with the unit
-  bool required = false;                   // reading refuses an object without it; others keep the struct's value
-  bool write = true;                       // false: accepted when reading, left out when writing
-  NumberRange range = {};                  // of numbers, and of each number of a list
-  std::vector<std::string> choices = {};   // of strings, and of each string of a list; empty: any
+  std::string name = {};                  // the key
+  std::string help = {};                  // a line for people, with the unit
+  bool required = false;                  // reading refuses an object without it; others keep the struct's value
+  bool write = true;                      // false: accepted when reading, left out when writing
+  NumberRange range = {};                 // of numbers, and of each number of a list
+  std::vector<std::string> choices = {};  // of strings, and of each string of a list; empty: any
 };
 
 // The member types that a field may have. In JSON an optional without value is null. The pair is a closed interval
 // whose ends may be infinite: null or {"__float__": "Infinity"} when reading, null when writing.
-using FieldPointer = std::variant<bool*, int64_t*, double*, std::string*, std::optional<int64_t>*, std::optional<double>*,
-                                  std::array<double, 2>*, std::vector<double>*, std::vector<std::string>*>;
+using FieldPointer =
+    std::variant<bool*, int64_t*, double*, std::string*, std::optional<int64_t>*, std::optional<double>*,
+                 std::array<double, 2>*, std::vector<double>*, std::vector<std::string>*>;
 using FieldVisitor = std::function<void(const FieldInfo&, FieldPointer)>;
 
 // Strict JSON. Syntax errors, numbers that do not fit, duplicate keys and nesting deeper than 64 are UserErrors that

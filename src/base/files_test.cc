@@ -60,7 +60,8 @@ TEST(ReadFile, WholeContent) {
 
 TEST(ReadFile, ErrorsNameThePath) {
   TestFolder folder;
-  EXPECT_THAT(UserErrorOf([&] { ReadFile(folder / "none"); }), HasSubstr((folder / "none") + ": cannot open: No such file"));
+  EXPECT_THAT(UserErrorOf([&] { ReadFile(folder / "none"); }),
+              HasSubstr((folder / "none") + ": cannot open: No such file"));
   EXPECT_THAT(UserErrorOf([&] { ReadFile(folder.path()); }), HasSubstr("expected a file, found a folder"));
   EXPECT_THAT(UserErrorOf([&] { MappedFile m(folder / "none"); }), HasSubstr((folder / "none") + ": cannot open"));
   EXPECT_THAT(UserErrorOf([&] { MappedFile m(folder.path()); }), HasSubstr("found a folder"));
@@ -220,7 +221,8 @@ TEST(Directories, MakeListRemove) {
   EXPECT_FALSE(PathExists(folder / "a/y"));
   EXPECT_TRUE(IsDirectory(folder / "a"));
   EXPECT_FALSE(IsDirectory(folder / "a/z"));
-  EXPECT_THAT(UserErrorOf([&] { MakeDirectories(folder / "a/z"); }), HasSubstr((folder / "a/z") + ": cannot create the"));
+  EXPECT_THAT(UserErrorOf([&] { MakeDirectories(folder / "a/z"); }),
+              HasSubstr((folder / "a/z") + ": cannot create the"));
   EXPECT_THAT(UserErrorOf([&] { MakeDirectories(folder / "a/z/y"); }), HasSubstr("cannot create the folder"));
   EXPECT_THAT(UserErrorOf([&] { ListDirectory(folder / "none"); }), HasSubstr("No such file"));
   RemoveTree(folder / "a");
@@ -250,11 +252,14 @@ TEST(ReplaceDirectory, WhereNothingWasAndErrors) {
   MakeDirectories(folder / "new");
   ReplaceDirectory(folder / "new/", folder / "model/");
   EXPECT_THAT(ListDirectory(folder.path()), ElementsAre("model"));
-  EXPECT_THAT(UserErrorOf([&] { ReplaceDirectory(folder / "new", folder / "model"); }), HasSubstr((folder / "new") + ": "));
+  EXPECT_THAT(UserErrorOf([&] { ReplaceDirectory(folder / "new", folder / "model"); }),
+              HasSubstr((folder / "new") + ": "));
   EXPECT_TRUE(IsDirectory(folder / "model"));
   Put(folder / "file", "");
-  EXPECT_THAT(UserErrorOf([&] { ReplaceDirectory(folder / "model", folder / "file"); }), HasSubstr("a file of this name"));
-  EXPECT_THAT(UserErrorOf([&] { internal::ReplaceByThirdName(folder / "none", folder / "model"); }), HasSubstr("model"));
+  EXPECT_THAT(UserErrorOf([&] { ReplaceDirectory(folder / "model", folder / "file"); }),
+              HasSubstr("a file of this name"));
+  EXPECT_THAT(UserErrorOf([&] { internal::ReplaceByThirdName(folder / "none", folder / "model"); }),
+              HasSubstr("model"));
   EXPECT_TRUE(IsDirectory(folder / "model"));  // put back
 }
 

@@ -45,7 +45,8 @@ class CountingIterator {
 std::string Position(std::string_view text, size_t end) {
   const std::string_view read = text.substr(0, end);
   const size_t last = end == 0 ? end : end - 1;  // the byte itself may be a line break
-  const auto lines = std::count(read.begin(), read.begin() + static_cast<std::ptrdiff_t>(std::min(last, read.size())), '\n');
+  const auto lines =
+      std::count(read.begin(), read.begin() + static_cast<std::ptrdiff_t>(std::min(last, read.size())), '\n');
   return fmt::format("line {}, byte {}", lines + 1, end);
 }
 
@@ -83,7 +84,8 @@ Json ParseJson(std::string_view text, const std::string& where) {
     if (event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start) {
       open.emplace_back();
       if (open.size() > kMaxDepth) {
-        throw UserError({where, "JSON is nested too deeply at " + here(), fmt::format("at most {} levels", kMaxDepth), "", ""});
+        throw UserError(
+            {where, "JSON is nested too deeply at " + here(), fmt::format("at most {} levels", kMaxDepth), "", ""});
       }
     } else if (event == Json::parse_event_t::object_end || event == Json::parse_event_t::array_end) {
       open.pop_back();

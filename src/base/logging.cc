@@ -11,7 +11,8 @@
 namespace taipan {
 namespace {
 
-// Logging is the one thing that every layer may reach for without being handed it; spdlog's logger is safe among threads.
+// Logging is the one thing that every layer may reach for without being handed it; spdlog's logger is safe among
+// threads.
 spdlog::logger& Logger() {
   static spdlog::logger logger = [] {
     spdlog::logger made("taipan", std::make_shared<spdlog::sinks::stderr_sink_mt>());
@@ -24,10 +25,14 @@ spdlog::logger& Logger() {
 
 spdlog::level::level_enum SpdlogLevel(LogLevel level) {
   switch (level) {
-    case LogLevel::kInfo: return spdlog::level::info;
-    case LogLevel::kWarning: return spdlog::level::warn;
-    case LogLevel::kError: return spdlog::level::err;
-    case LogLevel::kSilent: return spdlog::level::off;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
+    case LogLevel::kSilent:
+      return spdlog::level::off;
   }
   CHECK(false);
   return spdlog::level::off;

@@ -7,24 +7,26 @@
 namespace taipan {
 
 struct PlotSeries {
-  std::string name;        // in the legend; empty: not there
+  std::string name;  // in the legend; empty: not there
   std::vector<double> x;
-  std::vector<double> y;   // as many as x; points with a NaN or an infinity are left out
+  std::vector<double> y;  // as many as x; points with a NaN or an infinity are left out
 };
 
 struct PlotOptions {
-  std::string title;
-  std::string x_label;
-  std::string y_label;
-  bool log_x = false;      // points with x <= 0 are left out
+  std::string title{};
+  std::string x_label{};
+  std::string y_label{};
+  bool log_x = false;  // points with x <= 0 are left out
 };
 
 // A complete SVG document of width x height pixels. The background is transparent and the colours are of medium
 // brightness, so that it can be read on white and on black.
-std::string SvgPlot(const std::vector<PlotSeries>& series, const PlotOptions& options, int width = 800, int height = 450);
+std::string SvgPlot(const std::vector<PlotSeries>& series, const PlotOptions& options, int width = 800,
+                    int height = 450);
 
-// Lines of text of at most `columns` characters (40 at least), `rows` of them (8 at least) for the plotted area, its axis
-// and labels. Curves are drawn in Braille dots: the first solid, others dashed, or each in its colour with `color`.
+// Lines of text of at most `columns` characters (40 at least), `rows` of them (8 at least) for the plotted area, its
+// axis and labels. Curves are drawn in Braille dots: the first solid, others dashed, or each in its colour with
+// `color`.
 std::string TerminalPlot(const std::vector<PlotSeries>& series, const PlotOptions& options, int columns = 80,
                          int rows = 20, bool color = false);
 

@@ -12,8 +12,8 @@ namespace {
 using internal::PlotData;
 using internal::PlotPoint;
 
-// Contrast with white and with black is at least 3 for each, the least that WCAG 2.1 asks of graphics; the first two are
-// told apart by people who do not see red or green.
+// Contrast with white and with black is at least 3 for each, the least that WCAG 2.1 asks of graphics; the first two
+// are told apart by people who do not see red or green.
 constexpr std::array<const char*, 6> kColors = {"#1f83d1", "#e0641a", "#2f9e50", "#c2569b", "#8a6fd1", "#a58a00"};
 constexpr const char* kInk = "#808080";
 
@@ -21,15 +21,27 @@ std::string Escaped(const std::string& text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&apos;"; break;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&apos;";
+        break;
       default:
         // XML has no way to write most control characters.
-        if (static_cast<unsigned char>(c) >= 0x20) out += c;
-        else out += ' ';
+        if (static_cast<unsigned char>(c) >= 0x20)
+          out += c;
+        else
+          out += ' ';
     }
   }
   return out;
@@ -41,14 +53,16 @@ struct Frame {
   double Y(double fraction) const { return bottom - fraction * (bottom - top); }
 };
 
-std::string Text(double x, double y, const char* anchor, int size, const std::string& text, const std::string& more = "") {
-  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" font-size=\"{}\"{}>{}</text>\n", x, y, anchor, size,
-                     more, Escaped(text));
+std::string Text(double x, double y, const char* anchor, int size, const std::string& text,
+                 const std::string& more = "") {
+  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" font-size=\"{}\"{}>{}</text>\n", x, y, anchor,
+                     size, more, Escaped(text));
 }
 
 std::string Line(double x1, double y1, double x2, double y2, double opacity) {
-  return fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" stroke-opacity=\"{}\"/>\n",
-                     x1, y1, x2, y2, kInk, opacity);
+  return fmt::format(
+      "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" stroke-opacity=\"{}\"/>\n", x1, y1,
+      x2, y2, kInk, opacity);
 }
 
 std::string AxesAndLabels(const PlotData& data, const Frame& f, const PlotOptions& options, int width, int height) {
@@ -98,7 +112,8 @@ std::string Curve(const std::vector<PlotPoint>& points, const PlotData& data, co
   for (const PlotPoint& p : points) pixels.push_back({f.X(data.x.Fraction(p.x)), f.Y(data.y.Fraction(p.y))});
   std::string out;
   if (pixels.size() > 1) {
-    out += fmt::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"1.8\" stroke-linejoin=\"round\" points=\"", color);
+    out += fmt::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"1.8\" stroke-linejoin=\"round\" points=\"",
+                       color);
     for (const PlotPoint& p : Thinned(pixels)) out += fmt::format("{:.1f},{:.1f} ", p.x, p.y);
     out.back() = '"';
     out += "/>\n";
@@ -126,7 +141,8 @@ std::string SvgPlot(const std::vector<PlotSeries>& series, const PlotOptions& op
 
   std::string out = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
-      "font-family=\"system-ui, sans-serif\" fill=\"{2}\">\n", width, height, kInk);
+      "font-family=\"system-ui, sans-serif\" fill=\"{2}\">\n",
+      width, height, kInk);
   if (!options.title.empty()) out += fmt::format("<title>{}</title>\n", Escaped(options.title));
   out += AxesAndLabels(data, f, options, width, height);
   bool any = false;
@@ -136,8 +152,8 @@ std::string SvgPlot(const std::vector<PlotSeries>& series, const PlotOptions& op
     any |= !data.points[i].empty();
     out += Curve(data.points[i], data, f, color);
     if (series[i].name.empty()) continue;
-    out += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"14\" height=\"4\" fill=\"{}\"/>\n", f.right - 14, legend_y - 6,
-                       color);
+    out += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"14\" height=\"4\" fill=\"{}\"/>\n", f.right - 14,
+                       legend_y - 6, color);
     out += Text(f.right - 20, legend_y, "end", 12, series[i].name);
     legend_y += 18;
   }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <utility>
 
 #include "base/plot_internal.h"
 
@@ -43,7 +44,7 @@ class Canvas {
   int width() const { return 2 * columns_; }
   int height() const { return 4 * rows_; }
 
-  void Dot(int x, int y, int series) {
+  void Dot(int x, int y, size_t series) {
     // Unicode numbers the dots by columns, with the fourth row added later.
     static constexpr uint8_t kBits[4][2] = {{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}};
     Cell& cell = cells_[static_cast<size_t>(y / 4) * columns_ + x / 2];
@@ -52,7 +53,7 @@ class Canvas {
   }
 
   // The series after the first leave out every third and fourth dot unless `solid`.
-  void Line(int x, int y, int x_end, int y_end, int series, bool solid, int& phase) {
+  void Line(int x, int y, int x_end, int y_end, size_t series, bool solid, int& phase) {
     const int dx = std::abs(x_end - x), dy = -std::abs(y_end - y);
     const int step_x = x < x_end ? 1 : -1, step_y = y < y_end ? 1 : -1;
     for (int error = dx + dy;;) {  // Bresenham
@@ -71,23 +72,28 @@ class Canvas {
   }
 
   std::string Row(int row, bool color) const {
-    std::string out;
+    std::string out, blanks;
+    size_t current = kNoSeries;  // whose colour is on
     for (int c = 0; c < columns_; ++c) {
       const Cell& cell = cells_[static_cast<size_t>(row) * columns_ + c];
       if (cell.dots == 0) {
-        out += ' ';
+        blanks += ' ';
         continue;
       }
+      out += std::exchange(blanks, "");
+      if (color && cell.series != current)
+        out += fmt::format("\x1b[{}m", kAnsiColors[cell.series % kAnsiColors.size()]);
+      current = cell.series;
       const int code = 0x2800 + cell.dots;
-      const std::string braille = {static_cast<char>(0xE0 | (code >> 12)), static_cast<char>(0x80 | ((code >> 6) & 0x3F)),
-                                   static_cast<char>(0x80 | (code & 0x3F))};
-      out += color ? fmt::format("\x1b[{}m{}\x1b[0m", kAnsiColors[cell.series % kAnsiColors.size()], braille) : braille;
+      for (const int byte : {0xE0 | (code >> 12), 0x80 | ((code >> 6) & 0x3F), 0x80 | (code & 0x3F)}) {
+        out += static_cast<char>(byte);
+      }
     }
-    const size_t end = out.find_last_not_of(' ');
-    return end == out.npos ? "" : out.substr(0, end + 1);
+    return color && current != kNoSeries ? out + "\x1b[0m" : out;
   }
 
  private:
+  static constexpr size_t kNoSeries = ~size_t{0};
   struct Cell {
     uint8_t dots = 0;
     size_t series = 0;  // the last one drawn here
@@ -107,8 +113,10 @@ void DrawCurves(const PlotData& data, bool color, Canvas& canvas) {
     for (size_t i = 0; i < points.size(); ++i) {
       const int x = Nearest(data.x.Fraction(points[i].x), canvas.width());
       const int y = canvas.height() - 1 - Nearest(data.y.Fraction(points[i].y), canvas.height());
-      if (i == 0) canvas.Dot(x, y, static_cast<int>(s));
-      else canvas.Line(last_x, last_y, x, y, static_cast<int>(s), color || s == 0, phase);
+      if (i == 0)
+        canvas.Dot(x, y, s);
+      else
+        canvas.Line(last_x, last_y, x, y, s, color || s == 0, phase);
       last_x = x;
       last_y = y;
     }
@@ -122,7 +130,8 @@ std::string Legend(const std::vector<PlotSeries>& series, bool color) {
     const std::string mark = color || i == 0 ? "\u2812\u2812\u2812" : "\u2812 \u2812";
     if (!out.empty()) out += "   ";
     out += color ? fmt::format("\x1b[{}m{}\x1b[0m", kAnsiColors[i % kAnsiColors.size()], mark) : mark;
-    out += " " + Cut(series[i].name, 24);
+    out += ' ';
+    out += Cut(series[i].name, 24);
   }
   return out;
 }
@@ -154,7 +163,7 @@ std::string TerminalPlot(const std::vector<PlotSeries>& series, const PlotOption
                          bool color) {
   columns = std::max(columns, 40);
   rows = std::max(rows, 8);
-  const PlotData data = internal::PreparePlot(series, options, columns / 12, std::max(rows / 4, 2));
+  const PlotData data = internal::PreparePlot(series, options, columns / 12, std::max(rows / 3, 4));
   size_t margin = 0;
   for (const PlotTick& tick : data.y.ticks) margin = std::max(margin, tick.label.size());
   const int plot_columns = columns - static_cast<int>(margin) - 2;
@@ -171,7 +180,7 @@ std::string TerminalPlot(const std::vector<PlotSeries>& series, const PlotOption
   if (!options.y_label.empty()) out += Cut(options.y_label, width) + "\n";
   for (int r = 0; r < rows; ++r) {
     const std::string& label = row_labels[static_cast<size_t>(r)];
-    out += std::string(margin - label.size(), ' ') + label + (label.empty() ? "\u2502" : "\u2524") + canvas.Row(r, color) + "\n";
+    out += fmt::format("{:>{}}{}{}\n", label, margin, label.empty() ? "\u2502" : "\u2524", canvas.Row(r, color));
   }
   out += XAxis(data, margin, plot_columns);
   if (!options.x_label.empty()) out += Centered(options.x_label, width) + "\n";

@@ -37,7 +37,8 @@ std::string XmlFault(const std::string& xml) {
   for (size_t i = 0; i < xml.size(); ++i) {
     if (xml[i] == '&') {
       const std::string entity = xml.substr(i, xml.find(';', i) + 1 - i);
-      const bool known = entity == "&amp;" || entity == "&lt;" || entity == "&gt;" || entity == "&quot;" || entity == "&apos;";
+      const bool known =
+          entity == "&amp;" || entity == "&lt;" || entity == "&gt;" || entity == "&quot;" || entity == "&apos;";
       if (!known) return "entity " + entity.substr(0, 20);
     }
     if (xml[i] != '<') continue;
@@ -60,7 +61,8 @@ std::string XmlFault(const std::string& xml) {
 
 TEST(XmlFault, SeesFaults) {
   EXPECT_EQ(XmlFault("<a><b x=\"1\"/>t &lt;</a>"), "");
-  for (const char* bad : {"<a>", "<a></b>", "<a x=\"1/>", "</a>", "<a>x & y</a>", "<a>1 < 2</a>"}) EXPECT_NE(XmlFault(bad), "");
+  for (const char* bad : {"<a>", "<a></b>", "<a x=\"1/>", "</a>", "<a>x & y</a>", "<a>1 < 2</a>"})
+    EXPECT_NE(XmlFault(bad), "");
 }
 
 TEST(NiceTicks, RoundValues) {
@@ -131,7 +133,8 @@ TEST(SvgPlot, CurveIsWhereItBelongs) {
 }
 
 TEST(SvgPlot, LogAxisSpreadsDecadesEvenly) {
-  const std::string svg = SvgPlot({{"", {0, 1, 10, 100}, {9, 0, 0.5, 1}}}, {.log_x = true}, 200, 150);  // x = 0: left out
+  const std::string svg =
+      SvgPlot({{"", {0, 1, 10, 100}, {9, 0, 0.5, 1}}}, {.log_x = true}, 200, 150);  // x = 0: left out
   EXPECT_THAT(svg, AllOf(HasSubstr("cx=\"64.0\""), HasSubstr("cx=\"122.0\""), HasSubstr("cx=\"180.0\"")));
   EXPECT_EQ(Count(svg, "<circle"), 3u);
 }
@@ -144,10 +147,15 @@ TEST(SvgPlot, OddInputs) {
   EXPECT_EQ(Count(one, "<circle"), 1u);
   const std::string gaps = SvgPlot({{"g", {1, 2, 3, 4}, {1, kNan, -kInf, 2}}}, {});
   EXPECT_EQ(Count(gaps, "<circle"), 2u);
-  const std::vector<std::string> all = {
-      one, gaps, SvgPlot({}, {}), SvgPlot({{"", {1, 2}, {3, 3}}}, {}), SvgPlot({{"", {0}, {0}}}, {}),
-      SvgPlot({{"", {7}, {7}}}, {.log_x = true}), SvgPlot({{"", {-1e299, 1e299}, {-1e299, 1e299}}}, {}),
-      SvgPlot({{"", {1e-320, 1}, {1e-320, 0}}}, {}), SvgPlot({Falling(9, "tiny")}, {"t", "x", "y"}, 1, 1)};
+  const std::vector<std::string> all = {one,
+                                        gaps,
+                                        SvgPlot({}, {}),
+                                        SvgPlot({{"", {1, 2}, {3, 3}}}, {}),
+                                        SvgPlot({{"", {0}, {0}}}, {}),
+                                        SvgPlot({{"", {7}, {7}}}, {.log_x = true}),
+                                        SvgPlot({{"", {-1e299, 1e299}, {-1e299, 1e299}}}, {}),
+                                        SvgPlot({{"", {1e-320, 1}, {1e-320, 0}}}, {}),
+                                        SvgPlot({Falling(9, "tiny")}, {"t", "x", "y"}, 1, 1)};
   for (const std::string& svg : all) {
     EXPECT_EQ(XmlFault(svg), "");
     EXPECT_THAT(svg, AllOf(Not(HasSubstr("nan")), Not(HasSubstr("inf"))));

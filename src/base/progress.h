@@ -14,10 +14,10 @@ class ProgressLine {
  public:
   struct Options {
     std::FILE* out = stderr;
-    std::optional<bool> live;              // default: whether `out` is a terminal
-    double live_interval = 0.1;            // least seconds between two drawings on a terminal
-    double plain_interval = 10;            // least seconds between two lines elsewhere
-    std::function<double()> clock;         // seconds; default: the steady clock
+    std::optional<bool> live;       // default: whether `out` is a terminal
+    double live_interval = 0.1;     // least seconds between two drawings on a terminal
+    double plain_interval = 10;     // least seconds between two lines elsewhere
+    std::function<double()> clock;  // seconds; default: the steady clock
   };
   ProgressLine() : ProgressLine(Options{}) {}
   explicit ProgressLine(Options options);
@@ -37,13 +37,14 @@ class ProgressLine {
   Options options_;
   bool live_ = false;
   std::string line_;
-  std::string shown_;        // what was printed last of line_
-  double last_time_ = 0;     // of the last drawing
-  bool ever_ = false;        // anything drawn yet
+  std::string shown_;     // what was printed last of line_
+  double last_time_ = 0;  // of the last drawing
+  bool ever_ = false;     // anything drawn yet
 };
 
-std::string FormatDuration(double seconds);  // "0.25s", "12.3s", "4m05s", "3h07m", "2d04h"; "?" for NaN, negative, infinite
-std::string FormatCount(int64_t n);          // "999", "1.2K", "34.5M", "1.3B", "2.0T": powers of 1000
-std::string FormatBytes(int64_t bytes);      // "512 B", "1.5 KiB", "2.0 GiB": powers of 1024
+// "0.25s", "12.3s", "4m05s", "3h07m", "2d04h"; "?" for NaN, a negative number or infinity.
+std::string FormatDuration(double seconds);
+std::string FormatCount(int64_t n);      // "999", "1.2K", "34.5M", "1.3B", "2.0T": powers of 1000
+std::string FormatBytes(int64_t bytes);  // "512 B", "1.5 KiB", "2.0 GiB": powers of 1024
 
 }  // namespace taipan

@@ -24,8 +24,8 @@ TEST(Philox, PublishedVectors) {
             (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
-// The same vector through the key: the layout (index low, index high, step, stream; seed low, high) is a promise, because
-// every saved run depends on it.
+// The same vector through the key: the layout (index low, index high, step, stream; seed low, high) is a promise,
+// because every saved run depends on it.
 TEST(Random, LayoutOfTheCounter) {
   const RandomKey key{.seed = 0x299f31d0a4093822, .stream = 0x03707344, .step = 0x13198a2e};
   EXPECT_EQ(RandomBits(key, 0x85a308d3243f6a88), (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
@@ -76,7 +76,8 @@ const double kRoot = std::sqrt(static_cast<double>(kSamples));
 // Tolerances are five standard errors: sd / sqrt(n) for a mean, sqrt((kurtosis - 1) / n) variances for a variance,
 // sqrt(6 / n) and sqrt(24 / n) for skew and kurtosis of a normal.
 TEST(Random, UniformMoments) {
-  const Moments m = MomentsOf(kSamples, [](uint64_t i) { return RandomUniform({.seed = 3, .stream = kTestStream}, i); });
+  const Moments m =
+      MomentsOf(kSamples, [](uint64_t i) { return RandomUniform({.seed = 3, .stream = kTestStream}, i); });
   EXPECT_NEAR(m.mean, 0.5, 5 * std::sqrt(1.0 / 12) / kRoot);
   EXPECT_NEAR(m.variance, 1.0 / 12, 5 * std::sqrt(1.8 - 1) / 12 / kRoot);
   EXPECT_GT(m.least, 0.0);
@@ -145,7 +146,8 @@ TEST(Random, PermutationsOfFourAreUniform) {
   const int trials = 12'000;
   for (uint32_t epoch = 0; epoch < trials; ++epoch) {
     std::array<uint64_t, 4> p{};
-    for (uint64_t i = 0; i < 4; ++i) p[i] = RandomPermutation({.seed = 10, .stream = kShuffleStream, .step = epoch}, i, 4);
+    for (uint64_t i = 0; i < 4; ++i)
+      p[i] = RandomPermutation({.seed = 10, .stream = kShuffleStream, .step = epoch}, i, 4);
     ++counts[p];
   }
   EXPECT_EQ(counts.size(), 24u);

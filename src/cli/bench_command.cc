@@ -34,8 +34,11 @@ std::vector<int> ThreadCounts() {
 
 RoofReport MeasureRoof(const RoofOptions& o) {
   RoofReport report;
-  std::vector<MatrixProduct> products = {{"square", 512, 512, 1}, {"square", 1024, 1024, 1}, {"square", 2048, 2048, 1},
-                                         {"wide", 8192, 1024, 1}, {"deep", 1024, 8192, 1}};
+  std::vector<MatrixProduct> products = {{"square", 512, 512, 1},
+                                         {"square", 1024, 1024, 1},
+                                         {"square", 2048, 2048, 1},
+                                         {"wide", 8192, 1024, 1},
+                                         {"deep", 1024, 8192, 1}};
   if (!o.model.empty()) {
     const NamedConfig named = ResolveConfig(o.model);
     report.model = named.source;
@@ -59,8 +62,9 @@ RoofReport MeasureRoof(const RoofOptions& o) {
 }
 
 OrderedJson ToJson(const RoofReport& report, const RoofOptions& o) {
-  OrderedJson json = {{"dtype", o.dtype}, {"cpu", CpuDescription()}, {"threads", NumThreads()}, {"runs", o.runs},
-                      {"rows", o.rows}, {"best_gflops", ToJson(report.best)}};
+  OrderedJson json = {
+      {"dtype", o.dtype}, {"cpu", CpuModelName()}, {"simd", SimdTargetName()},          {"threads", NumThreads()},
+      {"runs", o.runs},   {"rows", o.rows},        {"best_gflops", ToJson(report.best)}};
   if (!report.model.empty()) {
     json["model"] = report.model;
     for (const auto& [threads, spread] : report.weighted) {
@@ -68,12 +72,17 @@ OrderedJson ToJson(const RoofReport& report, const RoofOptions& o) {
     }
   }
   for (const ProductRate& r : report.products) {
-    json["matmul"].push_back({{"name", r.product.name}, {"m", o.rows}, {"n", r.product.n}, {"k", r.product.k},
-                              {"count", r.product.count}, {"threads", r.threads},
+    json["matmul"].push_back({{"name", r.product.name},
+                              {"m", o.rows},
+                              {"n", r.product.n},
+                              {"k", r.product.k},
+                              {"count", r.product.count},
+                              {"threads", r.threads},
                               {"gflops", ToJson(SpreadOf(r.gflops))}});
   }
   for (const BandwidthRate& r : report.memory) {
-    json["memory"].push_back({{"bytes", r.bytes}, {"threads", r.threads},
+    json["memory"].push_back({{"bytes", r.bytes},
+                              {"threads", r.threads},
                               {"read_gbytes_per_second", ToJson(r.read)},
                               {"write_gbytes_per_second", ToJson(r.write)}});
   }
@@ -84,22 +93,24 @@ OrderedJson ToJson(const RoofReport& report, const RoofOptions& o) {
 std::string Cell(double value) { return fmt::format("{:.1f}", value); }
 
 void PrintTables(const RoofReport& report, const RoofOptions& o) {
-  Print(fmt::format("{}, {} threads, f32, {} runs each\n\n", CpuDescription(), NumThreads(), o.runs));
+  Print(fmt::format("{}\n{} threads, f32, {} runs each\n\n", MachineSummary(), NumThreads(), o.runs));
   std::vector<std::vector<std::string>> rows;
   for (const ProductRate& r : report.products) {
     const Spread s = SpreadOf(r.gflops);
-    rows.push_back({r.product.name, std::to_string(r.product.count), std::to_string(o.rows), std::to_string(r.product.n),
-                    std::to_string(r.product.k), std::to_string(r.threads), Cell(s.median), Cell(s.min), Cell(s.max)});
+    rows.push_back({r.product.name, std::to_string(r.product.count), std::to_string(o.rows),
+                    std::to_string(r.product.n), std::to_string(r.product.k), std::to_string(r.threads), Cell(s.median),
+                    Cell(s.min), Cell(s.max)});
   }
   for (const auto& [threads, s] : report.weighted) {
-    rows.push_back({"all, by FLOPs", "", "", "", "", std::to_string(threads), Cell(s.median), Cell(s.min), Cell(s.max)});
+    rows.push_back(
+        {"all, by FLOPs", "", "", "", "", std::to_string(threads), Cell(s.median), Cell(s.min), Cell(s.max)});
   }
   Print("Matrix products [m, k] x [n, k]^T, GFLOP/s\n");
   Print(FormatTable({"shape", "count", "m", "n", "k", "threads", "median", "min", "max"}, rows));
   rows.clear();
   for (const BandwidthRate& r : report.memory) {
-    rows.push_back({FormatBytes(static_cast<double>(r.bytes)), std::to_string(r.threads), Cell(r.read.median),
-                    Cell(r.read.min), Cell(r.read.max), Cell(r.write.median), Cell(r.write.min), Cell(r.write.max)});
+    rows.push_back({FormatBytes(r.bytes), std::to_string(r.threads), Cell(r.read.median), Cell(r.read.min),
+                    Cell(r.read.max), Cell(r.write.median), Cell(r.write.min), Cell(r.write.max)});
   }
   Print("\nMemory, GB/s (1e9 bytes; plain stores, so a written line is also read)\n");
   Print(FormatTable({"buffer", "threads", "read", "min", "max", "write", "min", "max"}, rows));
@@ -124,7 +135,8 @@ void AddBenchCommand(CLI::App& app) {
   bench->require_subcommand(1);
   CLI::App* roof = bench->add_subcommand("roof", "The machine's limits: matrix products and memory bandwidth");
   auto o = std::make_shared<RoofOptions>();
-  roof->add_option("--model", o->model, "Measure this model's shapes (preset, directory or config file), weighted by FLOPs");
+  roof->add_option("--model", o->model,
+                   "Measure this model's shapes (preset, directory or config file), weighted by FLOPs");
   roof->add_option("--dtype", o->dtype, "Number format")
       ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}))
       ->capture_default_str();

@@ -5,7 +5,8 @@
 
 namespace taipan {
 
-// Reads n floats and returns a sum of their bits, so that no load can be left out (the call goes through a function pointer). n a multiple of 256.
+// Reads n floats and returns a sum of their bits, so that no load can be left out (the call goes through a function
+// pointer). n a multiple of 256.
 uint32_t SweepRead(const float* data, int64_t n);
 // Writes n floats. n a multiple of 256.
 void SweepWrite(float* data, int64_t n, float value);

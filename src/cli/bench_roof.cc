@@ -70,7 +70,8 @@ ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, int threa
   auto once = [&] { MatMul(x.Matrix(), false, w.Matrix(), true, y.Matrix(), Accumulate::kWrite); };
   once();  // oneDNN generates the kernel for a shape at its first use
   const int64_t repetitions = Repetitions(kRunSeconds, once);
-  const double flops = 2.0 * static_cast<double>(rows) * static_cast<double>(product.n) * static_cast<double>(product.k);
+  const double flops =
+      2.0 * static_cast<double>(rows) * static_cast<double>(product.n) * static_cast<double>(product.k);
   ProductRate rate{product, threads, {}};
   for (int run = 0; run < runs; ++run) {
     const double start = NowSeconds();
@@ -82,7 +83,7 @@ ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, int threa
 
 BandwidthRate MeasureBandwidth(int64_t bytes, int threads, int runs) {
   const ThreadScope scope(threads);
-  constexpr int64_t kGrain = 256;  // floats: what the sweeps need
+  constexpr int64_t kGrain = 256;                                                    // floats: what the sweeps need
   const int64_t part = std::max<int64_t>(bytes / 4 / threads / kGrain, 1) * kGrain;  // floats a thread
   std::vector<Tensor> parts(static_cast<size_t>(threads));
   // Each thread touches its own part first, so that the pages lie on its own memory node.

@@ -1,6 +1,6 @@
 #pragma once
-// The subcommands. Each Add function declares its flags below `app` and runs the command in its callback; failures leave
-// as UserError and are printed by main.
+// The subcommands. Each Add function declares its flags below `app` and runs the command in its callback; failures
+// leave as UserError and are printed by main.
 
 #include <CLI/CLI.hpp>
 

@@ -9,8 +9,8 @@
 #include <iostream>
 #include <random>
 
+#include "base/cpu.h"
 #include "base/error.h"
-#include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
@@ -40,7 +40,7 @@ void ReadPromptFile(const std::string& path, const Tokenizer& tokenizer, Generat
     generator.Read(tokenizer.Encode(std::string(std::istreambuf_iterator<char>(in), {})));
     return;
   }
-  Progress progress("prompt", 0, "tokens");
+  CountProgress progress("prompt:", 0);
   int64_t done = 0;
   std::string slice(static_cast<size_t>(128 * generator.piece()), '\0');  // ends on the grid of pieces
   while (in.read(slice.data(), static_cast<std::streamsize>(slice.size())) || in.gcount() > 0) {
@@ -108,18 +108,22 @@ class TextOutput {
 
 void Report(const GenerationStats& stats, const GenerateFlags& flags, const TextOutput& output) {
   if (flags.json) {
-    OrderedJson json = {{"text", output.text()}, {"tokens", output.tokens()}, {"prompt_tokens", stats.prompt_tokens},
-                        {"generated_tokens", stats.generated_tokens}, {"stop_reason", NameOf(stats.stop_reason)},
+    OrderedJson json = {{"text", output.text()},
+                        {"tokens", output.tokens()},
+                        {"prompt_tokens", stats.prompt_tokens},
+                        {"generated_tokens", stats.generated_tokens},
+                        {"stop_reason", NameOf(stats.stop_reason)},
                         {"prompt_tokens_per_second", stats.prompt_tokens_per_second()},
                         {"tokens_per_second", stats.generated_tokens_per_second()},
-                        {"selected_share", stats.selected_share}, {"peak_rss_bytes", PeakResidentBytes()}};
+                        {"selected_share", stats.selected_share},
+                        {"peak_rss_bytes", PeakResidentBytes()}};
     json["seed"] = flags.sampling.temperature > 0 ? OrderedJson(flags.sampling.seed) : OrderedJson(nullptr);
     PrintJson(json);
     return;
   }
   std::string line = fmt::format("prompt {} tokens, {:.1f} tokens/s; generated {} tokens, {:.1f} tokens/s",
-                                 FormatCount(stats.prompt_tokens), stats.prompt_tokens_per_second(),
-                                 FormatCount(stats.generated_tokens), stats.generated_tokens_per_second());
+                                 FormatExact(stats.prompt_tokens), stats.prompt_tokens_per_second(),
+                                 FormatExact(stats.generated_tokens), stats.generated_tokens_per_second());
   if (!stats.selected_share.empty()) line += "; selected share " + FormatShares(stats.selected_share);
   if (stats.stop_reason == StopReason::kStopToken) line += "; end of text";
   Note(line);
@@ -130,7 +134,9 @@ void RunGenerate(const GenerateFlags& flags) {
   const auto tokenizer = RequireTokenizer(flags.model, model.config());
   Generator generator(model);
   ReadPrompt(flags, model, *tokenizer, generator);
-  GenerationOptions options{.sampling = flags.sampling, .max_tokens = flags.max_tokens, .stop_token = {},
+  GenerationOptions options{.sampling = flags.sampling,
+                            .max_tokens = flags.max_tokens,
+                            .stop_token = {},
                             .vocab_limit = tokenizer->vocab_size()};
   if (const auto eos = model.config().eos_token_id) options.stop_token = static_cast<int32_t>(*eos);
   TextOutput output(*tokenizer, flags.json);
@@ -169,7 +175,8 @@ void AddGenerateCommand(CLI::App& app) {
   command->add_option("--min-p", sampling.min_p, "Leave out tokens less likely than X times the most likely; 0: none")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  CLI::Option* seed = command->add_option("--seed", sampling.seed, "Of the draws (default: random, shown at the start)");
+  CLI::Option* seed =
+      command->add_option("--seed", sampling.seed, "Of the draws (default: random, shown at the start)");
   AddJsonFlag(*command, flags->json);
   AddThreadsFlag(*command);
   command->footer("The filters apply in this order: temperature, top-k, top-p, min-p.");

@@ -46,8 +46,8 @@ std::string CheckedTarget(std::string out) {
     throw UserError({out, "is a file", "a new or empty folder", "", "nothing was written"});
   }
   if (IsDirectory(out) && !ListDirectory(out).empty()) {
-    throw UserError({out, "the folder is not empty", "a new or empty folder", ListDirectory(out).front(),
-                     "nothing was written"});
+    throw UserError(
+        {out, "the folder is not empty", "a new or empty folder", ListDirectory(out).front(), "nothing was written"});
   }
   return out;
 }
@@ -66,7 +66,7 @@ void RunInit(const InitOptions& o) {
   const bool bytes = config.vocab_size == 256;
   if (bytes) WriteFileAtomically(folder.path() + "/tokenizer.json", ByteTokenizerJson());
   ReplaceDirectory(folder.path(), target);
-  Note(fmt::format("wrote {}: {} parameters, seed {}{}", target, FormatCount(CountParameters(config)), o.seed,
+  Note(fmt::format("wrote {}: {} parameters, seed {}{}", target, FormatExact(CountParameters(config)), o.seed,
                    bytes ? ", byte tokenizer" : ", no tokenizer (vocabulary other than 256)"));
 }
 

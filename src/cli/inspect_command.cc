@@ -22,13 +22,14 @@ void CheckWeights(const std::string& directory, int64_t parameters) {
     found += size;
   }
   if (found != parameters) {
-    throw UserError({file.path(), "does not hold the parameters that config.json describes", FormatCount(parameters),
-                     FormatCount(found), "`taipan score` names the tensors"});
+    throw UserError({file.path(), "does not hold the parameters that config.json describes", FormatExact(parameters),
+                     FormatExact(found), "`taipan score` names the tensors"});
   }
 }
 
 OrderedJson ReportJson(const NamedConfig& named, const MemoryPlan& plan) {
-  OrderedJson json = {{"model", named.source}, {"config", OrderedJson::parse(ToJson(named.config))},
+  OrderedJson json = {{"model", named.source},
+                      {"config", OrderedJson::parse(ToJson(named.config))},
                       {"parameters", plan.parameter_count}};
   for (const ParameterCount& p : plan.parameters) {
     json["parameter_groups"].push_back({{"group", p.group}, {"count", p.count}});
@@ -40,10 +41,14 @@ OrderedJson ReportJson(const NamedConfig& named, const MemoryPlan& plan) {
                    {"tokens", kTrainTokens},
                    {"total_bytes", plan.TrainBytes(kTrainTokens)}};
   for (const RunCost& r : plan.run) {
-    json["run"].push_back({{"context", r.context}, {"weight_bytes", r.weight_bytes},
-                           {"fixed_state_bytes", r.fixed_state_bytes}, {"window_bytes", r.window_bytes},
-                           {"full_attention_bytes", r.full_bytes}, {"state_bytes", r.state_bytes()},
-                           {"total_bytes", r.total_bytes()}, {"flops_per_token", r.flops_per_token}});
+    json["run"].push_back({{"context", r.context},
+                           {"weight_bytes", r.weight_bytes},
+                           {"fixed_state_bytes", r.fixed_state_bytes},
+                           {"window_bytes", r.window_bytes},
+                           {"full_attention_bytes", r.full_bytes},
+                           {"state_bytes", r.state_bytes()},
+                           {"total_bytes", r.total_bytes()},
+                           {"flops_per_token", r.flops_per_token}});
   }
   return json;
 }
@@ -61,12 +66,12 @@ std::string PatternText(const std::vector<LayerKind>& pattern) {
   return text;
 }
 
-std::string Size(int64_t bytes) { return FormatBytes(static_cast<double>(bytes)); }
+std::string Size(int64_t bytes) { return FormatBytes(bytes); }
 
 std::string ContextName(int64_t context) {
   if (context % (1 << 20) == 0) return fmt::format("{}M", context >> 20);
   if (context % 1024 == 0) return fmt::format("{}K", context / 1024);
-  return FormatCount(context);
+  return FormatExact(context);
 }
 
 void PrintReport(const NamedConfig& named, const MemoryPlan& plan) {
@@ -74,22 +79,25 @@ void PrintReport(const NamedConfig& named, const MemoryPlan& plan) {
                     ToJson(named.config)));
   std::vector<std::vector<std::string>> rows;
   for (const ParameterCount& p : plan.parameters) {
-    rows.push_back({p.group, FormatCount(p.count),
-                    fmt::format("{:.2f} %", 100.0 * static_cast<double>(p.count) / static_cast<double>(plan.parameter_count))});
+    rows.push_back(
+        {p.group, FormatExact(p.count),
+         fmt::format("{:.2f} %", 100.0 * static_cast<double>(p.count) / static_cast<double>(plan.parameter_count))});
   }
-  rows.push_back({"total", FormatCount(plan.parameter_count), "100.00 %"});
+  rows.push_back({"total", FormatExact(plan.parameter_count), "100.00 %"});
   Print(FormatTable({"group", "parameters", "share"}, rows));
-  Print(fmt::format("\nto train with AdamW in f32: weights {}, gradients {}, moments {}, activations {} a token (an "
-                    "estimate);\n  {} with {} tokens in a micro-batch\n\n",
-                    Size(plan.weight_bytes), Size(plan.gradient_bytes), Size(plan.moment_bytes),
-                    Size(plan.activation_bytes_per_token), Size(plan.TrainBytes(kTrainTokens)), kTrainTokens));
+  Print(
+      fmt::format("\nto train with AdamW in f32: weights {}, gradients {}, moments {}, activations {} a token (an "
+                  "estimate);\n  {} with {} tokens in a micro-batch\n\n",
+                  Size(plan.weight_bytes), Size(plan.gradient_bytes), Size(plan.moment_bytes),
+                  Size(plan.activation_bytes_per_token), Size(plan.TrainBytes(kTrainTokens)), kTrainTokens));
   rows.clear();
   for (const RunCost& r : plan.run) {
     rows.push_back({ContextName(r.context), Size(r.weight_bytes), Size(r.fixed_state_bytes), Size(r.window_bytes),
                     Size(r.full_bytes), Size(r.total_bytes()), fmt::format("{:.4g}", r.flops_per_token * 1e-9)});
   }
   Print("to run one sequence\n");
-  Print(FormatTable({"context", "weights", "fixed state", "windows", "full attention", "total", "GFLOP a token"}, rows));
+  Print(
+      FormatTable({"context", "weights", "fixed state", "windows", "full attention", "total", "GFLOP a token"}, rows));
 }
 
 void RunInspect(const std::string& model, bool json) {

@@ -35,7 +35,8 @@ std::string UsageHint(const CLI::App& app) {
   for (const CLI::Option* option : command->get_options()) {
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
   }
-  for (const CLI::App* sub : command->get_subcommands([](const CLI::App*) { return true; })) names.push_back(sub->get_name());
+  for (const CLI::App* sub : command->get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(sub->get_name());
   for (const std::string& argument : app.remaining(true)) {
     const std::string nearest = NearestName(argument.substr(0, argument.find('=')), names);
     if (!nearest.empty()) return fmt::format(" (did you mean {}?)", nearest);

@@ -15,8 +15,9 @@ NamedConfig ResolveConfig(const std::string& model) {
   std::vector<std::string> names;
   for (const Preset& preset : Presets()) names.push_back(preset.name);
   const std::string nearest = NearestName(model, names);
-  throw UserError({model, "no such model", "a model directory, a config file or a preset", "none of them",
-                   nearest.empty() ? "`taipan presets` lists the presets" : "did you mean the preset " + nearest + "?"});
+  throw UserError(
+      {model, "no such model", "a model directory, a config file or a preset", "none of them",
+       nearest.empty() ? "`taipan presets` lists the presets" : "did you mean the preset " + nearest + "?"});
 }
 
 Model LoadModelDirectory(const std::string& directory) {

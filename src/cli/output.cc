@@ -1,7 +1,6 @@
 #include "cli/output.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <cctype>
@@ -61,7 +60,7 @@ std::string FormatTable(const std::vector<std::string>& header, const std::vecto
   return text;
 }
 
-std::string FormatCount(int64_t n) {
+std::string FormatExact(int64_t n) {
   std::string digits = std::to_string(n);
   const size_t first = n < 0 ? 1 : 0;
   for (size_t at = digits.size(); at > first + 3;) {
@@ -69,13 +68,6 @@ std::string FormatCount(int64_t n) {
     digits.insert(at, ",");
   }
   return digits;
-}
-
-std::string FormatBytes(double bytes) {
-  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  size_t unit = 0;
-  for (; bytes >= 1024 && unit + 1 < std::size(kUnits); ++unit) bytes /= 1024;
-  return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.4g} {}", bytes, kUnits[unit]);
 }
 
 std::string FormatShares(const std::vector<double>& shares) {
@@ -86,9 +78,11 @@ std::string FormatShares(const std::vector<double>& shares) {
 
 void AddThreadsFlag(CLI::App& command) {
   command
-      .add_option_function<int>("--threads", [](int n) { SetNumThreads(n); },
-                                fmt::format("CPU threads (default {}: OMP_NUM_THREADS if set, else the CPUs this process "
-                                            "may use)", DefaultNumThreads()))
+      .add_option_function<int>(
+          "--threads", [](int n) { SetNumThreads(n); },
+          fmt::format("CPU threads (default {}: OMP_NUM_THREADS if set, else the CPUs this process "
+                      "may use)",
+                      DefaultNumThreads()))
       ->type_name("N")
       ->check(CLI::Range(1, 4096));
 }
@@ -97,10 +91,20 @@ void AddJsonFlag(CLI::App& command, bool& json) {
   command.add_flag("--json", json, "Print JSON alone on standard output");
 }
 
-int64_t PeakResidentBytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * 1024;  // Linux counts KiB
+CountProgress::CountProgress(std::string what, int64_t total)
+    : what_(std::move(what)), total_(total), start_(std::chrono::steady_clock::now()) {}
+
+void CountProgress::Update(int64_t done) {
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  if (seconds < 1) return;
+  const double rate = static_cast<double>(done) / seconds;
+  std::string text = fmt::format("{} {}", what_, FormatExact(done));
+  if (total_ > 0) text += " of " + FormatExact(total_);
+  text += fmt::format(" tokens, {:.0f} tokens/s", rate);
+  if (total_ > 0) text += fmt::format(", {} left", FormatDuration(static_cast<double>(total_ - done) / rate));
+  line_.Update(text);
 }
+
+void CountProgress::Finish() { line_.Finish(); }
 
 }  // namespace taipan

@@ -3,11 +3,14 @@
 
 #include <CLI/CLI.hpp>
 
+#include <chrono>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/progress.h"
 
 namespace taipan {
 
@@ -22,14 +25,26 @@ void Note(std::string_view line);
 
 // Columns padded with spaces; numbers (cells that begin with a digit, '-' or '.') to the right, the rest to the left.
 std::string FormatTable(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows);
-std::string FormatCount(int64_t n);     // "1,234,567"
-std::string FormatBytes(double bytes);  // "1.25 GiB"
-std::string FormatShares(const std::vector<double>& shares);  // "0.15 0.18 0.12"
+std::string FormatExact(int64_t n);                           // "1,234,567"
+std::string FormatShares(const std::vector<double>& shares);  // "0.150 0.182 0.121"
+
+// A live count on stderr, for work that turns out to take more than a second.
+class CountProgress {
+ public:
+  // total 0: not known.
+  CountProgress(std::string what, int64_t total);
+  void Update(int64_t done);
+  void Finish();
+
+ private:
+  std::string what_;
+  int64_t total_;
+  std::chrono::steady_clock::time_point start_;
+  ProgressLine line_;
+};
 
 // --threads N, acting at once.
 void AddThreadsFlag(CLI::App& command);
 void AddJsonFlag(CLI::App& command, bool& json);
-
-int64_t PeakResidentBytes();  // of this process so far
 
 }  // namespace taipan

@@ -1,6 +1,8 @@
 // taipan presets: the configurations that ship with the program.
 
-#include <map>
+#include <fmt/format.h>
+
+#include <algorithm>
 
 #include "cli/commands.h"
 #include "cli/output.h"
@@ -15,8 +17,8 @@ constexpr int64_t kRunContext = 4096;
 // "18 mamba2, 3 selective_attention"
 std::string LayerSummary(const ModelConfig& config) {
   std::string text;
-  for (const LayerKind kind : {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention,
-                               LayerKind::kSlidingAttention}) {
+  for (const LayerKind kind :
+       {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention, LayerKind::kSlidingAttention}) {
     const auto count = std::count(config.layer_pattern.begin(), config.layer_pattern.end(), kind);
     if (count > 0) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, NameOf(kind));
   }
@@ -41,8 +43,8 @@ void RunPresets(bool json) {
       rows.push_back({line.dump()});
       continue;
     }
-    rows.push_back({preset.name, FormatCount(plan.parameter_count), LayerSummary(preset.config),
-                    FormatBytes(static_cast<double>(train)), FormatBytes(static_cast<double>(run)), preset.summary});
+    rows.push_back({preset.name, FormatExact(plan.parameter_count), LayerSummary(preset.config), FormatBytes(train),
+                    FormatBytes(run), preset.summary});
   }
   if (json) {
     std::string array;
@@ -51,8 +53,9 @@ void RunPresets(bool json) {
     return;
   }
   Print(FormatTable({"preset", "parameters", "layers", "to train", "to run", ""}, rows));
-  Print(fmt::format("\nMemory with AdamW in f32 for {} tokens in a micro-batch, and to run one sequence of {} tokens.\n",
-                    kTrainTokens, kRunContext));
+  Print(
+      fmt::format("\nMemory with AdamW in f32 for {} tokens in a micro-batch, and to run one sequence of {} tokens.\n",
+                  kTrainTokens, kRunContext));
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 #include <cstring>
 #include <numbers>
 
+#include "base/cpu.h"
 #include "base/error.h"
-#include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
@@ -69,8 +69,11 @@ void ScoreSequences(const Model& model, const ScoreFlags& flags) {
     const ScoreResult result = ScoreTokens(model, sequences[index], options);
     const double mean = result.mean_logprob();  // NaN for one token
     if (flags.json) {
-      PrintJson({{"index", index}, {"tokens", result.tokens}, {"sum_logprob", result.sum_logprob},
-                 {"mean_logprob", NullUnlessFinite(mean)}, {"logprobs", std::move(logprobs)}});
+      PrintJson({{"index", index},
+                 {"tokens", result.tokens},
+                 {"sum_logprob", result.sum_logprob},
+                 {"mean_logprob", NullUnlessFinite(mean)},
+                 {"logprobs", std::move(logprobs)}});
       continue;
     }
     rows.push_back({std::to_string(index), std::to_string(result.tokens), fmt::format("{:.6f}", result.sum_logprob),
@@ -86,16 +89,23 @@ void PrintTextScore(const ScoreResult& result, int64_t bytes, bool json) {
   const double bits_per_byte = nll / std::numbers::ln2 / static_cast<double>(bytes);
   const double rate = static_cast<double>(result.tokens) / result.seconds;
   if (json) {
-    PrintJson({{"tokens", result.tokens}, {"scored_tokens", result.scored}, {"bytes", bytes}, {"nll", nll},
-               {"nll_per_token", NullUnlessFinite(per_token)}, {"bits_per_byte", bits_per_byte},
-               {"perplexity", NullUnlessFinite(std::exp(per_token))}, {"selected_share", result.selected_share},
-               {"tokens_per_second", rate}, {"seconds", result.seconds}, {"peak_rss_bytes", PeakResidentBytes()}});
+    PrintJson({{"tokens", result.tokens},
+               {"scored_tokens", result.scored},
+               {"bytes", bytes},
+               {"nll", nll},
+               {"nll_per_token", NullUnlessFinite(per_token)},
+               {"bits_per_byte", bits_per_byte},
+               {"perplexity", NullUnlessFinite(std::exp(per_token))},
+               {"selected_share", result.selected_share},
+               {"tokens_per_second", rate},
+               {"seconds", result.seconds},
+               {"peak_rss_bytes", PeakResidentBytes()}});
     return;
   }
   std::vector<std::vector<std::string>> rows = {
-      {"tokens", fmt::format("{} ({} scored: the first has nothing before it)", FormatCount(result.tokens),
-                             FormatCount(result.scored))},
-      {"bytes", FormatCount(bytes)},
+      {"tokens", fmt::format("{} ({} scored: the first has nothing before it)", FormatExact(result.tokens),
+                             FormatExact(result.scored))},
+      {"bytes", FormatExact(bytes)},
       {"negative log-likelihood", fmt::format("{:.4f} nats", nll)},
       {"  a scored token", result.scored > 0 ? fmt::format("{:.6f} nats", per_token) : "-"},
       {"bits per byte", fmt::format("{:.6f}", bits_per_byte)}};
@@ -120,7 +130,7 @@ void ScoreText(const Model& model, const ScoreFlags& flags) {
   logits.Begin(static_cast<int64_t>(tokens.size()));
   ScoreOptions options;
   logits.AddTo(options);
-  Progress progress("scoring", static_cast<int64_t>(tokens.size()), "tokens");
+  CountProgress progress("scoring:", static_cast<int64_t>(tokens.size()));
   options.on_progress = [&](int64_t done) { progress.Update(done); };
   const ScoreResult result = ScoreTokens(model, tokens, options);
   progress.Finish();
@@ -143,13 +153,15 @@ void AddScoreCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("score", "Log-probabilities of a text or of token sequences");
   auto flags = std::make_shared<ScoreFlags>();
   command->add_option("--model", flags->model, "Model directory")->type_name("DIR")->required();
-  CLI::Option* text = command->add_option("--text", flags->text, "A text file, - for standard input")->type_name("FILE");
+  CLI::Option* text =
+      command->add_option("--text", flags->text, "A text file, - for standard input")->type_name("FILE");
   command->add_option("--tokens", flags->tokens, "One JSON array of token ids a line, - for standard input")
       ->type_name("FILE.jsonl")
       ->excludes(text);
   command
-      ->add_option("--logits", flags->logits,
-                   "Write the logits [tokens, vocabulary], f32, as tensors \"0\", \"1\", ...; held in memory until then")
+      ->add_option(
+          "--logits", flags->logits,
+          "Write the logits [tokens, vocabulary], f32, as tensors \"0\", \"1\", ...; held in memory until then")
       ->type_name("OUT.safetensors");
   AddJsonFlag(*command, flags->json);
   AddThreadsFlag(*command);

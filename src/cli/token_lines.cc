@@ -47,7 +47,8 @@ std::vector<std::vector<int32_t>> ParseTokenLines(const std::string& text, int64
     sequences.push_back(ParseTokens(std::string_view(text).substr(begin, end - begin), vocab, place));
     begin = end + 1;
   }
-  if (sequences.empty()) throw UserError({where, "no token sequences", "a JSON array of ids a line", "an empty file", ""});
+  if (sequences.empty())
+    throw UserError({where, "no token sequences", "a JSON array of ids a line", "an empty file", ""});
   return sequences;
 }
 

@@ -1,6 +1,6 @@
-// Random mutations of valid safetensors files: each must parse, with every byte of every tensor readable, or be refused by
-// a UserError of one line. TAIPAN_FUZZ_INPUTS sets how many (default 5000), TAIPAN_FUZZ_SEED which ones. Input i is a
-// function of (seed, i) alone, so that a failure can be run again. Meant for a build with AddressSanitizer too.
+// Random mutations of valid safetensors files: each must parse, with every byte of every tensor readable, or be refused
+// by a UserError of one line. TAIPAN_FUZZ_INPUTS sets how many (default 5000), TAIPAN_FUZZ_SEED which ones. Input i is
+// a function of (seed, i) alone, so that a failure can be run again. Meant for a build with AddressSanitizer too.
 
 #include <gtest/gtest.h>
 
@@ -28,7 +28,9 @@ class Draws {
   Draws(uint64_t seed, uint32_t input) : key_{.seed = seed, .stream = kTestStream, .step = input} {}
   size_t Below(size_t n) { return static_cast<size_t>(RandomBelow(key_, next_++, n)); }
   template <class T>
-  const T& OneOf(const std::vector<T>& choices) { return choices[Below(choices.size())]; }
+  const T& OneOf(const std::vector<T>& choices) {
+    return choices[Below(choices.size())];
+  }
 
  private:
   RandomKey key_;
@@ -59,9 +61,12 @@ std::vector<Parts> ValidSeeds() {
     seeds.push_back(Split(ReadFile(folder / "f")));
   };
   written({{"w", DType::kF32, {3, 5}, bytes.data()}});
-  written({{"a.weight", DType::kF32, {4, 2}, bytes.data()}, {"a.bias", DType::kF64, {4}, bytes.data()},
-           {"b", DType::kBF16, {2, 1, 3}, bytes.data()}, {"empty", DType::kI64, {0, 7}, bytes.data()},
-           {"scalar", DType::kF16, {}, bytes.data()}, {"u", DType::kU8, {9}, bytes.data()}});
+  written({{"a.weight", DType::kF32, {4, 2}, bytes.data()},
+           {"a.bias", DType::kF64, {4}, bytes.data()},
+           {"b", DType::kBF16, {2, 1, 3}, bytes.data()},
+           {"empty", DType::kI64, {0, 7}, bytes.data()},
+           {"scalar", DType::kF16, {}, bytes.data()},
+           {"u", DType::kU8, {9}, bytes.data()}});
   std::vector<SafetensorsItem> all;
   for (int t = 0; t <= static_cast<int>(DType::kBool); ++t) {
     all.push_back({"model.layers." + std::to_string(t) + ".x", static_cast<DType>(t), {2, t + 1}, bytes.data()});
@@ -82,14 +87,37 @@ void ChangeNumber(std::string& header, Draws& draw) {
   if (runs.empty()) return;
   const auto [at, length] = draw.OneOf(runs);
   const long long now = std::atoll(header.substr(at, std::min<size_t>(length, 18)).c_str());
-  static const std::vector<std::string> kOdd = {"-1", "1.5", "1e3", "1e400", "-0", "00", "null", "true", "\"4\"", "[]", "{}",
-      "2147483648", "4294967295", "4294967296", "4611686018427387904", "9223372036854775807", "9223372036854775808",
-      "18446744073709551615", "18446744073709551616", "340282366920938463463374607431768211456"};
+  static const std::vector<std::string> kOdd = {"-1",
+                                                "1.5",
+                                                "1e3",
+                                                "1e400",
+                                                "-0",
+                                                "00",
+                                                "null",
+                                                "true",
+                                                "\"4\"",
+                                                "[]",
+                                                "{}",
+                                                "2147483648",
+                                                "4294967295",
+                                                "4294967296",
+                                                "4611686018427387904",
+                                                "9223372036854775807",
+                                                "9223372036854775808",
+                                                "18446744073709551615",
+                                                "18446744073709551616",
+                                                "340282366920938463463374607431768211456"};
   std::string other;
   switch (draw.Below(4)) {
-    case 0: other = draw.OneOf(kOdd); break;
-    case 1: other = std::to_string(now + static_cast<long long>(draw.Below(17)) - 8); break;
-    case 2: other = std::to_string(now * static_cast<long long>(draw.Below(5))); break;
+    case 0:
+      other = draw.OneOf(kOdd);
+      break;
+    case 1:
+      other = std::to_string(now + static_cast<long long>(draw.Below(17)) - 8);
+      break;
+    case 2:
+      other = std::to_string(now * static_cast<long long>(draw.Below(5)));
+      break;
     default: {
       const auto [from, size] = draw.OneOf(runs);  // a number from elsewhere
       other = header.substr(from, size);
@@ -100,10 +128,40 @@ void ChangeNumber(std::string& header, Draws& draw) {
 
 // A string or another token of the header becomes another one.
 void ChangeToken(std::string& header, Draws& draw) {
-  static const std::vector<std::string> kTokens = {
-      "\"F32\"", "\"F64\"", "\"BF16\"", "\"F16\"", "\"I64\"", "\"I32\"", "\"U32\"", "\"U8\"", "\"BOOL\"", "\"F8_E4M3\"", "\"\"",
-      "\"dtype\"", "\"shape\"", "\"data_offsets\"", "\"__metadata__\"", "\"w\"", "\"a.bias\"", "\"\\ud800\"", "\"\\u0000\"",
-      "[", "]", "{", "}", ",", ":", "[1]", "[0]", "[]", "{}", "1", "null", std::string(1, '\0'), "\xff", "\"\xc3\x28\""};
+  static const std::vector<std::string> kTokens = {"\"F32\"",
+                                                   "\"F64\"",
+                                                   "\"BF16\"",
+                                                   "\"F16\"",
+                                                   "\"I64\"",
+                                                   "\"I32\"",
+                                                   "\"U32\"",
+                                                   "\"U8\"",
+                                                   "\"BOOL\"",
+                                                   "\"F8_E4M3\"",
+                                                   "\"\"",
+                                                   "\"dtype\"",
+                                                   "\"shape\"",
+                                                   "\"data_offsets\"",
+                                                   "\"__metadata__\"",
+                                                   "\"w\"",
+                                                   "\"a.bias\"",
+                                                   "\"\\ud800\"",
+                                                   "\"\\u0000\"",
+                                                   "[",
+                                                   "]",
+                                                   "{",
+                                                   "}",
+                                                   ",",
+                                                   ":",
+                                                   "[1]",
+                                                   "[0]",
+                                                   "[]",
+                                                   "{}",
+                                                   "1",
+                                                   "null",
+                                                   std::string(1, '\0'),
+                                                   "\xff",
+                                                   "\"\xc3\x28\""};
   std::vector<std::pair<size_t, size_t>> tokens;
   for (size_t i = 0; i < header.size(); ++i) {
     if (std::strchr("[]{},:", header[i]) != nullptr && header[i] != 0) tokens.emplace_back(i, 1);
@@ -128,14 +186,19 @@ void ChangeStructure(std::string& header, Draws& draw) {
   const size_t at = header.find_first_of("[{", draw.Below(header.size() + 1));
   if (at == header.npos) return;
   switch (draw.Below(4)) {
-    case 0: header.insert(at + 1, draw.OneOf<std::string>({"1,", "0,", "2,", "4294967296,", "\"x\":1,", "-1,"})); break;
-    case 1: header.insert(at, std::string(1 + draw.Below(3000), header[at])); break;
+    case 0:
+      header.insert(at + 1, draw.OneOf<std::string>({"1,", "0,", "2,", "4294967296,", "\"x\":1,", "-1,"}));
+      break;
+    case 1:
+      header.insert(at, std::string(1 + draw.Below(3000), header[at]));
+      break;
     case 2: {
       const size_t end = header.find('}', at);  // NAME: {...} a second time, mostly a duplicate name
       if (end != header.npos) header.insert(end + 1, "," + header.substr(1, end));
       break;
     }
-    default: header.append(draw.Below(64), draw.Below(4) == 0 ? '\0' : ' ');
+    default:
+      header.append(draw.Below(64), draw.Below(4) == 0 ? '\0' : ' ');
   }
 }
 
@@ -143,12 +206,23 @@ void ChangeBytes(std::string& text, Draws& draw) {
   const size_t at = draw.Below(text.size() + 1);
   const size_t run = std::min(draw.Below(16) + 1, text.size() - at);
   switch (draw.Below(6)) {
-    case 0: if (run > 0) text[at] = static_cast<char>(text[at] ^ (1 << draw.Below(8))); break;
-    case 1: for (size_t i = 0; i < run; ++i) text[at + i] = static_cast<char>(draw.Below(256)); break;
-    case 2: text.erase(at, run); break;
-    case 3: text.insert(at, text.substr(draw.Below(text.size() + 1), draw.Below(64))); break;
-    case 4: text.resize(at); break;
-    default: text.insert(at, 1 + draw.Below(8), static_cast<char>(draw.Below(256)));
+    case 0:
+      if (run > 0) text[at] = static_cast<char>(text[at] ^ (1 << draw.Below(8)));
+      break;
+    case 1:
+      for (size_t i = 0; i < run; ++i) text[at + i] = static_cast<char>(draw.Below(256));
+      break;
+    case 2:
+      text.erase(at, run);
+      break;
+    case 3:
+      text.insert(at, text.substr(draw.Below(text.size() + 1), draw.Below(64)));
+      break;
+    case 4:
+      text.resize(at);
+      break;
+    default:
+      text.insert(at, 1 + draw.Below(8), static_cast<char>(draw.Below(256)));
   }
 }
 
@@ -158,11 +232,21 @@ std::string MutatedInput(const std::vector<Parts>& seeds, Draws& draw) {
   const size_t changes = draw.Below(4);
   for (size_t c = 0; c < changes; ++c) {
     switch (draw.Below(6)) {
-      case 0: case 1: ChangeNumber(parts.header, draw); break;
-      case 2: ChangeToken(parts.header, draw); break;
-      case 3: ChangeStructure(parts.header, draw); break;
-      case 4: ChangeBytes(parts.header, draw); break;
-      default: ChangeBytes(parts.data, draw);
+      case 0:
+      case 1:
+        ChangeNumber(parts.header, draw);
+        break;
+      case 2:
+        ChangeToken(parts.header, draw);
+        break;
+      case 3:
+        ChangeStructure(parts.header, draw);
+        break;
+      case 4:
+        ChangeBytes(parts.header, draw);
+        break;
+      default:
+        ChangeBytes(parts.data, draw);
     }
   }
   std::string file = Join(parts);

@@ -16,9 +16,9 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "numbers in safetensors files are little-endian");
 
-constexpr int64_t kLengthBytes = 8;                  // before the header
-constexpr int64_t kMostHeaderBytes = 100'000'000;    // the limit of the reference implementation
-constexpr int64_t kAlign = 64;                       // of the first tensor in a file that we write
+constexpr int64_t kLengthBytes = 8;                // before the header
+constexpr int64_t kMostHeaderBytes = 100'000'000;  // the limit of the reference implementation
+constexpr int64_t kAlign = 64;                     // of the first tensor in a file that we write
 
 float FromBF16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
@@ -109,17 +109,26 @@ Tensor SafetensorsFile::ReadF32(const std::string& name, const std::vector<int64
   if (e.shape != shape) {
     throw UserError({path_, WhereIs(name) + " has the wrong shape", ShortShape(shape), ShortShape(e.shape), ""});
   }
-  const bool fits = e.dtype == DType::kF32 || e.dtype == DType::kF64 || e.dtype == DType::kBF16 || e.dtype == DType::kF16;
+  const bool fits =
+      e.dtype == DType::kF32 || e.dtype == DType::kF64 || e.dtype == DType::kBF16 || e.dtype == DType::kF16;
   if (!fits) {
     throw UserError({path_, WhereIs(name) + " has the wrong dtype", "F32, F64, BF16 or F16", NameOf(e.dtype), ""});
   }
   Tensor t(shape);
   float* to = t.F32();
   switch (e.dtype) {
-    case DType::kF64: ConvertAll<double>(e.data, to, t.size(), [](double v) { return static_cast<float>(v); }); break;
-    case DType::kBF16: ConvertAll<uint16_t>(e.data, to, t.size(), FromBF16); break;
-    case DType::kF16: ConvertAll<uint16_t>(e.data, to, t.size(), FromF16); break;
-    default: std::memcpy(to, e.data, static_cast<size_t>(e.bytes)); break;
+    case DType::kF64:
+      ConvertAll<double>(e.data, to, t.size(), [](double v) { return static_cast<float>(v); });
+      break;
+    case DType::kBF16:
+      ConvertAll<uint16_t>(e.data, to, t.size(), FromBF16);
+      break;
+    case DType::kF16:
+      ConvertAll<uint16_t>(e.data, to, t.size(), FromF16);
+      break;
+    default:
+      std::memcpy(to, e.data, static_cast<size_t>(e.bytes));
+      break;
   }
   return t;
 }
@@ -147,7 +156,8 @@ void WriteSafetensors(const std::string& path, const std::vector<SafetensorsItem
     }
     CHECK(bytes == 0 || item.data != nullptr);
     sizes.push_back(bytes);
-    json[item.name] = {{"dtype", NameOf(item.dtype)}, {"shape", item.shape}, {"data_offsets", {offset, offset + bytes}}};
+    json[item.name] = {
+        {"dtype", NameOf(item.dtype)}, {"shape", item.shape}, {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
   }
   std::string header = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

@@ -124,27 +124,52 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  private:
   // Where the reader stands: inside an object or array, or (...Value, ...Object) right before the value of a key.
   enum Place {
-    kStart, kTop, kEnd, kMetadataObject, kMetadata, kMetadataValue,
-    kTensorValue, kTensor, kDTypeValue, kShapeValue, kShape, kOffsetsValue, kOffsets
+    kStart,
+    kTop,
+    kEnd,
+    kMetadataObject,
+    kMetadata,
+    kMetadataValue,
+    kTensorValue,
+    kTensor,
+    kDTypeValue,
+    kShapeValue,
+    kShape,
+    kOffsetsValue,
+    kOffsets
   };
 
   std::string Where() const { return "tensor " + QuoteName(entry_.name); }
 
-  [[noreturn]] void Refuse(const std::string& problem, const std::string& expected = "", const std::string& found = "") {
+  [[noreturn]] void Refuse(const std::string& problem, const std::string& expected = "",
+                           const std::string& found = "") {
     throw UserError({path_, problem, expected, found, ""});
   }
 
   [[noreturn]] void Unexpected(const std::string& found) {
     switch (place_) {
-      case kStart: case kTop: case kEnd: Refuse("bad header", "a JSON object", found);
-      case kMetadataObject: Refuse("bad __metadata__", "an object", found);
-      case kMetadata: case kMetadataValue: Refuse("bad value of " + QuoteName(key_) + " in __metadata__", "a string", found);
-      case kTensorValue: case kTensor: Refuse(Where() + " has a bad description", "an object", found);
-      case kDTypeValue: Refuse(Where() + " has a bad dtype", "a string", found);
-      case kShapeValue: Refuse(Where() + " has a bad shape", "an array", found);
-      case kShape: Refuse(Where() + " has a bad shape", "sizes from 0 to 2^63 - 1", found);
-      case kOffsetsValue: Refuse(Where() + " has bad data_offsets", "an array of 2 numbers", found);
-      case kOffsets: Refuse(Where() + " has bad data_offsets", "offsets from 0 to 2^63 - 1", found);
+      case kStart:
+      case kTop:
+      case kEnd:
+        Refuse("bad header", "a JSON object", found);
+      case kMetadataObject:
+        Refuse("bad __metadata__", "an object", found);
+      case kMetadata:
+      case kMetadataValue:
+        Refuse("bad value of " + QuoteName(key_) + " in __metadata__", "a string", found);
+      case kTensorValue:
+      case kTensor:
+        Refuse(Where() + " has a bad description", "an object", found);
+      case kDTypeValue:
+        Refuse(Where() + " has a bad dtype", "a string", found);
+      case kShapeValue:
+        Refuse(Where() + " has a bad shape", "an array", found);
+      case kShape:
+        Refuse(Where() + " has a bad shape", "sizes from 0 to 2^63 - 1", found);
+      case kOffsetsValue:
+        Refuse(Where() + " has bad data_offsets", "an array of 2 numbers", found);
+      case kOffsets:
+        Refuse(Where() + " has bad data_offsets", "offsets from 0 to 2^63 - 1", found);
     }
     CHECK(false);
     std::abort();
@@ -208,7 +233,8 @@ void CheckSizes(const SafetensorsHeaderEntry& e, int64_t data_bytes, const std::
   const std::string where = "tensor " + QuoteName(e.name);
   const std::string range = fmt::format("[{}, {}]", e.begin, e.end);
   if (e.begin > e.end || e.end > data_bytes) {
-    throw UserError({path, where + " has offsets out of range", fmt::format("begin <= end <= {}", data_bytes), range, ""});
+    throw UserError(
+        {path, where + " has offsets out of range", fmt::format("begin <= end <= {}", data_bytes), range, ""});
   }
   const std::optional<int64_t> bytes = BytesOfShape(e.shape, e.dtype);
   if (!bytes) throw UserError({path, where + " is too large", "less than 2^63 bytes", ShortShape(e.shape), ""});
@@ -221,9 +247,8 @@ void CheckSizes(const SafetensorsHeaderEntry& e, int64_t data_bytes, const std::
 
 // Every byte of the data belongs to exactly one tensor.
 void CheckCoverage(SafetensorsHeader& header, int64_t data_bytes, const std::string& path) {
-  std::stable_sort(header.entries.begin(), header.entries.end(), [](const auto& a, const auto& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-  });
+  std::stable_sort(header.entries.begin(), header.entries.end(),
+                   [](const auto& a, const auto& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
   int64_t covered = 0;
   const std::string* last = nullptr;
   for (const SafetensorsHeaderEntry& e : header.entries) {
@@ -260,7 +285,8 @@ std::string ShortShape(const std::vector<int64_t>& shape) {
 SafetensorsHeader ParseSafetensorsHeader(std::string_view json, int64_t data_bytes, const std::string& path) {
   if (json.empty() || json[0] != '{') {
     throw UserError({path, "not a safetensors file", "a header that starts with '{'",
-                     json.empty() ? "an empty header" : fmt::format("byte 0x{:02x}", static_cast<uint8_t>(json[0])), ""});
+                     json.empty() ? "an empty header" : fmt::format("byte 0x{:02x}", static_cast<uint8_t>(json[0])),
+                     ""});
   }
   // The parser takes a NUL for the end of its input and would pass over what follows.
   if (const size_t nul = json.find('\0'); nul != json.npos) {

@@ -43,9 +43,10 @@ TEST(Safetensors, ReadsWhatIsThere) {
   const float values[] = {1.5f, -2, 3};
   std::string data(reinterpret_cast<const char*>(values), sizeof values);
   data += '\7';
-  const std::string file = FileOf(
-      R"({"b":{"data_offsets":[12,13],"shape":[],"dtype":"U8"},"__metadata__":{"format":"pt","k":""},)" +
-          F32("a", "[3,1]", "[0,12]") + "," + F32("empty", "[2,0]", "[12,12]") + "}   ", data);
+  const std::string file =
+      FileOf(R"({"b":{"data_offsets":[12,13],"shape":[],"dtype":"U8"},"__metadata__":{"format":"pt","k":""},)" +
+                 F32("a", "[3,1]", "[0,12]") + "," + F32("empty", "[2,0]", "[12,12]") + "}   ",
+             data);
   const SafetensorsFile f(file.data(), static_cast<int64_t>(file.size()), "name");
   EXPECT_EQ(f.path(), "name");
   EXPECT_EQ(f.entries().size(), 3u);
@@ -68,13 +69,15 @@ TEST(Safetensors, EmptyHeaderIsAFileWithoutTensors) {
 }
 
 TEST(Safetensors, NotAFileOfThisKind) {
-  EXPECT_EQ(ComplaintAbout(""), "w.safetensors: truncated or not a safetensors file, expected at least 8 bytes, found 0");
+  EXPECT_EQ(ComplaintAbout(""),
+            "w.safetensors: truncated or not a safetensors file, expected at least 8 bytes, found 0");
   EXPECT_THAT(ComplaintAbout("1234567"), HasSubstr("expected at least 8 bytes, found 7"));
   EXPECT_THAT(ComplaintAbout("<!DOCTYPE html><html></html>"), HasSubstr("header is longer than the file"));
   EXPECT_THAT(ComplaintAbout("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), HasSubstr("git lfs pull"));
-  EXPECT_EQ(ComplaintAbout(FileOf("{}", "", 3)),
-            "w.safetensors: truncated or not a safetensors file: its header is longer than the file, expected at most 2 "
-            "bytes of header, found 3");
+  EXPECT_EQ(
+      ComplaintAbout(FileOf("{}", "", 3)),
+      "w.safetensors: truncated or not a safetensors file: its header is longer than the file, expected at most 2 "
+      "bytes of header, found 3");
   EXPECT_THAT(ComplaintAbout(FileOf("{}", "", ~uint64_t{0})), HasSubstr("found 18446744073709551615"));
   EXPECT_THAT(ComplaintAbout(FileOf("")), HasSubstr("an empty header"));
   EXPECT_THAT(HeaderComplaint(" {}"), HasSubstr("a header that starts with '{', found byte 0x20"));
@@ -89,13 +92,15 @@ TEST(Safetensors, HeaderTooLong) {
 
 TEST(Safetensors, BadJson) {
   EXPECT_EQ(HeaderComplaint("{\"a\""), "w.safetensors: the header is not valid JSON at its byte 5");
-  for (const char* bad : {"{", "{]", "{}x", "{\"a\":nul}", "{\"\xff\":1}", "{\"\\ud800\":1}", "{1:2}", "{\"a\":1e999}"}) {
+  for (const char* bad :
+       {"{", "{]", "{}x", "{\"a\":nul}", "{\"\xff\":1}", "{\"\\ud800\":1}", "{1:2}", "{\"a\":1e999}"}) {
     EXPECT_THAT(HeaderComplaint(bad), HasSubstr("not valid JSON")) << bad;
   }
   EXPECT_THAT(HeaderComplaint(std::string("{}\0garbage", 10)), HasSubstr("not valid JSON at its byte 2"));
-  for (const char* bad : {R"({"a":null})", R"({"a":true})", R"({"a":1})", R"({"a":-1})", R"({"a":1.5})", R"({"a":"s"})",
-                          R"({"a":[]})"}) {
-    EXPECT_THAT(HeaderComplaint(bad), HasSubstr("tensor \"a\" has a bad description, expected an object, found")) << bad;
+  for (const char* bad :
+       {R"({"a":null})", R"({"a":true})", R"({"a":1})", R"({"a":-1})", R"({"a":1.5})", R"({"a":"s"})", R"({"a":[]})"}) {
+    EXPECT_THAT(HeaderComplaint(bad), HasSubstr("tensor \"a\" has a bad description, expected an object, found"))
+        << bad;
   }
 }
 
@@ -110,16 +115,20 @@ TEST(Safetensors, NestingBombs) {
 
 TEST(Safetensors, DuplicateNames) {
   const std::string a = F32("a", "[1]", "[0,4]");
-  EXPECT_EQ(HeaderComplaint("{" + a + "," + a + "}", "1234"), "w.safetensors: the name \"a\" stands twice in the header");
-  EXPECT_THAT(HeaderComplaint("{" + a + "," + F32("\\u0061", "[1]", "[4,8]") + "}", "12345678"), HasSubstr("stands twice"));
-  EXPECT_THAT(HeaderComplaint(R"({"__metadata__":{"k":"1","k":"2"}})"), HasSubstr("the key \"k\" stands twice in __metadata"));
+  EXPECT_EQ(HeaderComplaint("{" + a + "," + a + "}", "1234"),
+            "w.safetensors: the name \"a\" stands twice in the header");
+  EXPECT_THAT(HeaderComplaint("{" + a + "," + F32("\\u0061", "[1]", "[4,8]") + "}", "12345678"),
+              HasSubstr("stands twice"));
+  EXPECT_THAT(HeaderComplaint(R"({"__metadata__":{"k":"1","k":"2"}})"),
+              HasSubstr("the key \"k\" stands twice in __metadata"));
   EXPECT_THAT(HeaderComplaint(R"({"__metadata__":{},"__metadata__":{}})"), HasSubstr("stands twice"));
   EXPECT_THAT(HeaderComplaint(R"({"a":{"dtype":"F32","dtype":"F32"}})"), HasSubstr("has the key \"dtype\" twice"));
 }
 
 TEST(Safetensors, Metadata) {
   EXPECT_THAT(HeaderComplaint(R"({"__metadata__":1})"), HasSubstr("bad __metadata__, expected an object, found 1"));
-  EXPECT_THAT(HeaderComplaint(R"({"__metadata__":{"k":1}})"), HasSubstr("\"k\" in __metadata__, expected a string, found 1"));
+  EXPECT_THAT(HeaderComplaint(R"({"__metadata__":{"k":1}})"),
+              HasSubstr("\"k\" in __metadata__, expected a string, found 1"));
   EXPECT_THAT(HeaderComplaint(R"({"__metadata__":{"k":{}}})"), HasSubstr("expected a string, found an object"));
   EXPECT_THAT(HeaderComplaint(R"({"__metadata__":{"k":null}})"), HasSubstr("found null"));
 }
@@ -131,15 +140,19 @@ TEST(Safetensors, BadDescriptions) {
   EXPECT_THAT(HeaderComplaint(R"({"a":{"shape":[1],"data_offsets":[0,4]}})", "1234"), HasSubstr("has no \"dtype\""));
   EXPECT_THAT(HeaderComplaint(R"({"a":{"dtype":"F32","data_offsets":[0,4]}})", "1234"), HasSubstr("has no \"shape\""));
   EXPECT_THAT(HeaderComplaint(R"({"a":{"dtype":"F32","shape":[1]}})", "1234"), HasSubstr("has no \"data_offsets\""));
-  EXPECT_THAT(HeaderComplaint(R"({"a":{"x":1}})"), HasSubstr("unknown key, expected dtype, shape, data_offsets, found \"x\""));
+  EXPECT_THAT(HeaderComplaint(R"({"a":{"x":1}})"),
+              HasSubstr("unknown key, expected dtype, shape, data_offsets, found \"x\""));
   for (const char* offsets : {"[]", "[0]", "[0,4,8]"}) {
-    EXPECT_THAT(HeaderComplaint("{" + F32("a", "[1]", offsets) + "}", "1234"), HasSubstr("bad data_offsets, expected 2"));
+    EXPECT_THAT(HeaderComplaint("{" + F32("a", "[1]", offsets) + "}", "1234"),
+                HasSubstr("bad data_offsets, expected 2"));
   }
   for (const char* number : {"-1", "1.5", "1.0", "true", "null", "\"1\"", "[]", "{}", "9223372036854775808", "1e2"}) {
     const std::string in_array = std::string("[") + number + "]";
     EXPECT_THAT(HeaderComplaint("{" + F32("a", in_array, "[0,4]") + "}", "1234"),
-                HasSubstr("bad shape, expected sizes from 0 to 2^63 - 1, found ")) << number;
-    EXPECT_THAT(HeaderComplaint("{" + F32("a", "[1]", in_array) + "}", "1234"), HasSubstr("has bad data_offsets")) << number;
+                HasSubstr("bad shape, expected sizes from 0 to 2^63 - 1, found "))
+        << number;
+    EXPECT_THAT(HeaderComplaint("{" + F32("a", "[1]", in_array) + "}", "1234"), HasSubstr("has bad data_offsets"))
+        << number;
   }
 }
 
@@ -153,7 +166,8 @@ TEST(Safetensors, SizesAndOffsets) {
             "w.safetensors: tensor \"a\" has offsets that do not match its shape, expected 12 bytes for F32 [3], "
             "found 4 bytes at [0, 4]");
   const std::string big = "[4294967296,4294967296,4]";  // 2^66 elements: wraps to 0
-  EXPECT_THAT(HeaderComplaint("{" + F32("a", big, "[0,0]") + "}"), HasSubstr("is too large, expected less than 2^63 bytes"));
+  EXPECT_THAT(HeaderComplaint("{" + F32("a", big, "[0,0]") + "}"),
+              HasSubstr("is too large, expected less than 2^63 bytes"));
   const std::string wraps_at_bytes = "[4611686018427387905]";  // times 4 bytes wraps to 4
   EXPECT_THAT(HeaderComplaint("{" + F32("a", wraps_at_bytes, "[0,4]") + "}", "1234"), HasSubstr("is too large"));
   EXPECT_THAT(HeaderComplaint("{" + F32("a", "[4294967296,4294967296,0]", "[0,0]") + "}"), HasSubstr("is too large"));
@@ -191,7 +205,9 @@ TEST(Safetensors, ReadingTheWrongThing) {
   EXPECT_EQ(UserErrorOf([&] { f.At("layer.wieght"); }),
             "w.safetensors: tensor \"layer.wieght\" is missing (the nearest name in the file is \"layer.weight\")");
   EXPECT_THAT(UserErrorOf([&] { f.Read("something else"); }), HasSubstr("is missing (the file has 2 tensors)"));
-  EXPECT_EQ(UserErrorOf([&] { f.ReadF32("layer.weight", {2, 1}); }),
+  EXPECT_EQ(UserErrorOf([&] {
+              f.ReadF32("layer.weight", {2, 1});
+            }),
             "w.safetensors: tensor \"layer.weight\" has the wrong shape, expected [2, 1], found [2]");
   EXPECT_THAT(UserErrorOf([&] { f.ReadF32("ids", {1}); }), HasSubstr("expected F32, F64, BF16 or F16, found I32"));
 }
@@ -236,8 +252,9 @@ TEST(Safetensors, WritesWhatItReads) {
   TestFolder folder;
   const float a[] = {1, 2, 3, 4, 5, 6};
   const uint8_t b[] = {7, 8, 9};
-  const std::vector<SafetensorsItem> items = {
-      {"z.weight", DType::kF32, {2, 3}, a}, {"b \"q\" \u00e9", DType::kU8, {3}, b}, {"none", DType::kBF16, {0, 4}, nullptr}};
+  const std::vector<SafetensorsItem> items = {{"z.weight", DType::kF32, {2, 3}, a},
+                                              {"b \"q\" \u00e9", DType::kU8, {3}, b},
+                                              {"none", DType::kBF16, {0, 4}, nullptr}};
   const std::map<std::string, std::string> metadata = {{"format", "pt"}, {"note", "line\nbreak"}};
   WriteSafetensors(folder / "1", items, metadata);
   WriteSafetensors(folder / "2", items, metadata);

@@ -14,9 +14,12 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
 
 const char* NameOf(StopReason reason) {
   switch (reason) {
-    case StopReason::kMaxTokens: return "max_tokens";
-    case StopReason::kStopToken: return "stop_token";
-    case StopReason::kCallback: return "callback";
+    case StopReason::kMaxTokens:
+      return "max_tokens";
+    case StopReason::kStopToken:
+      return "stop_token";
+    case StopReason::kCallback:
+      return "callback";
   }
   return "";
 }
@@ -41,8 +44,8 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
   Sampler sampler(options.sampling);
   GenerationStats stats;
   SequenceState* const state = &state_;
-  const size_t vocab = static_cast<size_t>(options.vocab_limit > 0 ? std::min(options.vocab_limit, logits_.size())
-                                                                   : logits_.size());
+  const size_t vocab =
+      static_cast<size_t>(options.vocab_limit > 0 ? std::min(options.vocab_limit, logits_.size()) : logits_.size());
   const auto start = std::chrono::steady_clock::now();
   while (stats.generated_tokens < options.max_tokens) {
     const int32_t token = sampler.Sample(logits().first(vocab), state_.position);

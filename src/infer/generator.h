@@ -14,8 +14,8 @@ namespace taipan {
 struct GenerationOptions {
   SamplingOptions sampling;
   int64_t max_tokens = 256;
-  std::optional<int32_t> stop_token;  // usually the end-of-text token of the config; it is read but not reported
-  int64_t vocab_limit = 0;            // draw ids below this only: a padded vocabulary has rows without text; 0: all
+  std::optional<int32_t> stop_token = {};  // usually the end-of-text token of the config; it is read but not reported
+  int64_t vocab_limit = 0;  // draw ids below this only: a padded vocabulary has rows without text; 0: all
 };
 
 enum class StopReason { kMaxTokens, kStopToken, kCallback };

@@ -18,7 +18,8 @@ size_t Largest(std::span<const float> logits, int64_t position) {
     if (std::isnan(logits[i]) || logits[i] == std::numeric_limits<float>::infinity()) {
       throw UserError({fmt::format("token position {}", position),
                        fmt::format("the model's logit of token {} is not a number that can be sampled", i),
-                       "finite logits", fmt::format("{}", logits[i]), "its weights are damaged or its training diverged"});
+                       "finite logits", fmt::format("{}", logits[i]),
+                       "its weights are damaged or its training diverged"});
     }
     if (logits[i] > logits[best]) best = i;
   }

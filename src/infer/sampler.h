@@ -31,8 +31,8 @@ class Sampler {
   // The token at `position` of its sequence, given the logits [V] after the tokens before it.
   int32_t Sample(std::span<const float> logits, int64_t position);
 
-  // What a draw chooses from: the tokens that the filters left, probabilities that add up to 1. Most likely first (equal
-  // ones by id) where a filter is on, by id otherwise. Valid until the next call.
+  // What a draw chooses from: the tokens that the filters left, probabilities that add up to 1. Most likely first
+  // (equal ones by id) where a filter is on, by id otherwise. Valid until the next call.
   std::span<const Candidate> Distribution(std::span<const float> logits, int64_t position);
 
  private:

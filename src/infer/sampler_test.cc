@@ -53,7 +53,8 @@ std::vector<Candidate> Reference(const std::vector<float>& logits, const Samplin
   if (o.top_k > 0 && o.top_k < static_cast<int64_t>(all.size())) all.resize(static_cast<size_t>(o.top_k));
   normalise();
   size_t keep = 0;
-  for (double sum = 0; keep < all.size() && (keep == 0 || o.top_p == 1 || sum < o.top_p); ++keep) sum += all[keep].probability;
+  for (double sum = 0; keep < all.size() && (keep == 0 || o.top_p == 1 || sum < o.top_p); ++keep)
+    sum += all[keep].probability;
   all.resize(keep);
   normalise();
   const double floor = o.min_p * all.front().probability;
@@ -110,7 +111,8 @@ TEST(Sampler, AgreesWithTheDefinition) {
     const RandomKey key{2, kTestStream, trial};
     const int64_t n = 1 + static_cast<int64_t>(RandomBelow(key, 0, 60));
     const std::vector<float> logits = RandomLogits(n, trial);
-    SamplingOptions options = {.temperature = 0.2 + 2 * RandomUniform(key, 1), .top_k = 0, .top_p = 1, .min_p = 0, .seed = 0};
+    SamplingOptions options = {
+        .temperature = 0.2 + 2 * RandomUniform(key, 1), .top_k = 0, .top_p = 1, .min_p = 0, .seed = 0};
     if (RandomUniform(key, 2) < 0.5) options.top_k = static_cast<int64_t>(RandomBelow(key, 3, 30));
     if (RandomUniform(key, 4) < 0.5) options.top_p = RandomUniform(key, 5);
     if (RandomUniform(key, 6) < 0.5) options.min_p = RandomUniform(key, 7);

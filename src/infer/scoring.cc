@@ -11,7 +11,8 @@ namespace {
 // Bounds the logits that exist at a time to 64 MiB.
 constexpr int64_t kMaxLogits = int64_t{16} << 20;
 
-void SendLogits(const Model& model, ForwardContext& context, int64_t first, int64_t count, const ScoreOptions& options) {
+void SendLogits(const Model& model, ForwardContext& context, int64_t first, int64_t count,
+                const ScoreOptions& options) {
   const int64_t vocab = model.config().vocab_size;
   const int64_t step = std::clamp<int64_t>(kMaxLogits / vocab, 1, count);
   Tensor logits({step, vocab});

@@ -19,9 +19,9 @@ struct ScoreOptions {
 };
 
 struct ScoreResult {
-  int64_t tokens = 0;       // read
-  int64_t scored = 0;       // tokens - 1: the first has nothing before it
-  double sum_logprob = 0;   // nats
+  int64_t tokens = 0;      // read
+  int64_t scored = 0;      // tokens - 1: the first has nothing before it
+  double sum_logprob = 0;  // nats
   double mean_logprob() const { return sum_logprob / static_cast<double>(scored); }
   std::vector<double> selected_share;  // [SAL]
   double seconds = 0;

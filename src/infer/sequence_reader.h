@@ -42,7 +42,7 @@ class SequenceReader {
   const int64_t piece_;
   const GateOptions gate_;
   ForwardContext context_;
-  Batch batch_;                // reused: a steady loop allocates nothing
+  Batch batch_;  // reused: a steady loop allocates nothing
   std::vector<int64_t> rows_;
   SelectionCounts selection_;
 };

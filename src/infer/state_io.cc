@@ -99,15 +99,18 @@ void SaveSequenceState(const Model& model, const SequenceState& state, const std
   gathered.reserve(2 * state.layers.size());  // items point into it
   for (size_t i = 0; i < state.layers.size(); ++i) {
     const LayerState& layer = state.layers[i];
-    if (!layer.ssm.empty()) items.push_back({LayerName(i, "ssm_state"), DType::kF32, layer.ssm.shape(), layer.ssm.data()});
+    if (!layer.ssm.empty())
+      items.push_back({LayerName(i, "ssm_state"), DType::kF32, layer.ssm.shape(), layer.ssm.data()});
     if (!layer.conv.empty()) {
       items.push_back({LayerName(i, "conv_state"), DType::kF32, layer.conv.shape(), layer.conv.data()});
     }
     if (layer.kv.width() == 0) continue;
     for (const bool values : {false, true}) {
       gathered.push_back(Gather(layer.kv, values));
-      items.push_back({LayerName(i, values ? "v" : "k"), DType::kF32,
-                       {layer.kv.count(), heads, layer.kv.width() / heads}, gathered.back().data()});
+      items.push_back({LayerName(i, values ? "v" : "k"),
+                       DType::kF32,
+                       {layer.kv.count(), heads, layer.kv.width() / heads},
+                       gathered.back().data()});
     }
   }
   if (!logits.empty()) {

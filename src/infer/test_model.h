@@ -45,8 +45,8 @@ inline Model TinyModel(LayerKind kind, uint64_t seed = 1) {
 inline std::vector<int32_t> RandomTokens(int64_t n, uint32_t stream = 0, int64_t vocab = 256) {
   std::vector<int32_t> tokens(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
-    tokens[static_cast<size_t>(i)] =
-        static_cast<int32_t>(RandomBelow({1, kTestStream + stream}, static_cast<uint64_t>(i), static_cast<uint64_t>(vocab)));
+    tokens[static_cast<size_t>(i)] = static_cast<int32_t>(
+        RandomBelow({1, kTestStream + stream}, static_cast<uint64_t>(i), static_cast<uint64_t>(vocab)));
   }
   return tokens;
 }

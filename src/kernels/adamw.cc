@@ -10,7 +10,7 @@
 #define HWY_TARGET_INCLUDE "kernels/adamw.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
-#include "kernels/partial-inl.h"
+#include "kernels/simd-inl.h"
 
 #ifndef TAIPAN_ADAMW_COEFFICIENTS_
 #define TAIPAN_ADAMW_COEFFICIENTS_
@@ -34,39 +34,27 @@ struct AdamWCoefficients {
 HWY_BEFORE_NAMESPACE();
 namespace taipan {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
-template <class V>
-HWY_INLINE V AdamWVector(const AdamWCoefficients& c, V p, V g, V& m, V& v) {
-  const hn::DFromV<V> d;
+HWY_INLINE FloatVec AdamWVector(const AdamWCoefficients& c, FloatVec p, FloatVec g, FloatVec& m, FloatVec& v) {
+  const FloatTag d;
   g = hn::Mul(g, hn::Set(d, c.gradient_scale));
   m = hn::MulAdd(hn::Set(d, c.m_share), hn::Sub(g, m), m);
   v = hn::MulAdd(hn::Set(d, c.v_share), hn::Sub(hn::Mul(g, g), v), v);
-  const V denominator = hn::MulAdd(hn::Sqrt(v), hn::Set(d, c.root), hn::Set(d, c.eps));
-  const V update = hn::Div(hn::Mul(hn::Set(d, c.rate), m), denominator);
+  const FloatVec denominator = hn::MulAdd(hn::Sqrt(v), hn::Set(d, c.root), hn::Set(d, c.eps));
+  const FloatVec update = hn::Div(hn::Mul(hn::Set(d, c.rate), m), denominator);
   // One rounding at the size of p for decay and update together.
   return hn::Sub(p, hn::MulAdd(hn::Set(d, c.decay), p, update));
 }
 
 void AdamWBlock(const AdamWCoefficients& c, float* HWY_RESTRICT param, const float* HWY_RESTRICT gradient,
                 float* HWY_RESTRICT m, float* HWY_RESTRICT v, int64_t n) {
-  const hn::ScalableTag<float> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    auto mi = hn::LoadU(d, m + i), vi = hn::LoadU(d, v + i);
-    hn::StoreU(AdamWVector(c, hn::LoadU(d, param + i), hn::LoadU(d, gradient + i), mi, vi), d, param + i);
-    hn::StoreU(mi, d, m + i);
-    hn::StoreU(vi, d, v + i);
-  }
-  if (i < n) {
-    const int64_t rest = n - i;
-    auto mi = LoadPartial(d, m + i, rest, 0), vi = LoadPartial(d, v + i, rest, 0);
-    const auto p = AdamWVector(c, LoadPartial(d, param + i, rest, 0), LoadPartial(d, gradient + i, rest, 0), mi, vi);
-    StorePartial(p, d, param + i, rest);
-    StorePartial(mi, d, m + i, rest);
-    StorePartial(vi, d, v + i, rest);
-  }
+  const FloatTag d;
+  ForVectors(d, n, [&](int64_t i, auto part) HWY_ATTR {
+    FloatVec mi = Load(d, m + i, part), vi = Load(d, v + i, part);
+    Store(AdamWVector(c, Load(d, param + i, part), Load(d, gradient + i, part), mi, vi), d, param + i, part);
+    Store(mi, d, m + i, part);
+    Store(vi, d, v + i, part);
+  });
 }
 
 double SquaredNormBlock(const float* x, int64_t n) {

@@ -9,15 +9,12 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cross_entropy.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
-
-#include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
-#include "kernels/partial-inl.h"
+#include "kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace taipan {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
@@ -71,13 +68,10 @@ double SoftmaxRow(float* x, int64_t n, int64_t target, double factor, bool gradi
   const double sum = SumExp(x, n, top, gradient);
   if (gradient) {
     const double e = x[target];
-    const hn::ScalableTag<float> d;
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    const float scale = static_cast<float>(factor / sum);
-    const auto vscale = hn::Set(d, scale);
-    int64_t i = 0;
-    for (; i + lanes <= n; i += lanes) hn::StoreU(hn::Mul(vscale, hn::LoadU(d, x + i)), d, x + i);
-    for (; i < n; ++i) x[i] *= scale;
+    const FloatTag d;
+    const FloatVec scale = hn::Set(d, static_cast<float>(factor / sum));
+    ForVectors(d, n,
+               [&](int64_t i, auto part) HWY_ATTR { Store(hn::Mul(scale, Load(d, x + i, part)), d, x + i, part); });
     // p - 1 as (e - sum) / sum in double: no cancellation where the target holds nearly all of the probability.
     x[target] = static_cast<float>(factor * ((e - sum) / sum));
   }

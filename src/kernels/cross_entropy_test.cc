@@ -195,6 +195,18 @@ TEST(CrossEntropy, HugeLogitsDoNotOverflow) {
   }
 }
 
+TEST(CrossEntropy, OnlyDifferencesOfLogitsCount) {
+  // 37 logits: the end of the row is a part of a vector on every target. Multiples of 1/4 near 1e4 are exact.
+  std::vector<float> logits;
+  for (int i = 0; i < 37; ++i) logits.push_back(0.25f * static_cast<float>(i % 7));
+  const double expected = LogSoftmaxRow(RowOfLogits(logits, 36), 0)[36];
+  for (const float shift : {-1e4f, -200.0f, 200.0f, 1e4f}) {
+    std::vector<float> shifted = logits;
+    for (float& x : shifted) x += shift;
+    test::ForEachSimdTarget([&] { EXPECT_NEAR(-RunKernel(RowOfLogits(shifted, 36)).loss, expected, 4 * kUnit); });
+  }
+}
+
 TEST(CrossEntropy, NanInAnyLogitReachesLossAndGradient) {
   constexpr int64_t kVocab = 37;
   for (int64_t at = 0; at < kVocab; ++at) {

@@ -9,23 +9,22 @@
 #define HWY_TARGET_INCLUDE "kernels/embedding.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
+#include "kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace taipan {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 // table[tokens[t]] += dout[t] for the columns [begin, begin + cols), t ascending.
 void ScatterAddColumns(ConstMatrixView dout, std::span<const int32_t> tokens, MatrixView table, int64_t begin,
                        int64_t cols) {
-  const hn::ScalableTag<float> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const FloatTag d;
   for (size_t t = 0; t < tokens.size(); ++t) {
     const float* from = dout.F32(static_cast<int64_t>(t)) + begin;
     float* to = table.F32(tokens[t]) + begin;
-    int64_t c = 0;
-    for (; c + lanes <= cols; c += lanes) hn::StoreU(hn::Add(hn::LoadU(d, to + c), hn::LoadU(d, from + c)), d, to + c);
-    for (; c < cols; ++c) to[c] += from[c];
+    ForVectors(d, cols, [&](int64_t c, auto part) HWY_ATTR {
+      Store(hn::Add(Load(d, to + c, part), Load(d, from + c, part)), d, to + c, part);
+    });
   }
 }
 

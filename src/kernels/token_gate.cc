@@ -5,16 +5,17 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "kernels/tile_partials.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/token_gate.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
+#include "kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace taipan {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 // scores[2 * r + k] = weight[k] . u[r]. Two chains of sums an output: a row's bits depend on the row alone.
 void GateScores(ConstMatrixView u, const float* weight, float* scores) {
@@ -46,24 +47,16 @@ void GateScores(ConstMatrixView u, const float* weight, float* scores) {
 
 // ds[r] = dL/ds1 = -dL/ds0 of row r: du[r] += ds[r] (w1 - w0), dw1 += ds[r] u[r].
 void GateBackwardTile(ConstMatrixView u, const float* weight, const float* ds, MatrixView du, float* HWY_RESTRICT dw1) {
-  const hn::ScalableTag<float> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), n = u.cols;
-  const float* w0 = weight;
-  const float* w1 = weight + n;
+  const FloatTag d;
   for (int64_t r = 0; r < u.rows; ++r) {
     const float* x = u.F32(r);
     float* dx = du.F32(r);
-    const auto g = hn::Set(d, ds[r]);
-    int64_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-      const auto slope = hn::Sub(hn::LoadU(d, w1 + i), hn::LoadU(d, w0 + i));
-      hn::StoreU(hn::MulAdd(g, slope, hn::LoadU(d, dx + i)), d, dx + i);
-      hn::StoreU(hn::MulAdd(g, hn::LoadU(d, x + i), hn::LoadU(d, dw1 + i)), d, dw1 + i);
-    }
-    for (; i < n; ++i) {
-      dx[i] += ds[r] * (w1[i] - w0[i]);
-      dw1[i] += ds[r] * x[i];
-    }
+    const FloatVec g = hn::Set(d, ds[r]);
+    ForVectors(d, u.cols, [&](int64_t i, auto part) HWY_ATTR {
+      const FloatVec slope = hn::Sub(Load(d, weight + u.cols + i, part), Load(d, weight + i, part));
+      Store(hn::MulAdd(g, slope, Load(d, dx + i, part)), d, dx + i, part);
+      Store(hn::MulAdd(g, Load(d, x + i, part), Load(d, dw1 + i, part)), d, dw1 + i, part);
+    });
   }
 }
 
@@ -78,8 +71,7 @@ namespace {
 HWY_EXPORT(GateScores);
 HWY_EXPORT(GateBackwardTile);
 
-constexpr int64_t kRowTile = 64;      // rows of a task and of a partial sum of dweight
-constexpr int64_t kColumnTile = 256;  // columns of a task that adds partial sums
+constexpr int64_t kRowTile = TilePartials::kRows;
 
 double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
@@ -109,38 +101,31 @@ void TokenGate(ConstMatrixView u, const float* weight, const float* bias, const 
 
 void TokenGateBackward(ConstMatrixView u, const float* weight, const GateValues& saved, float tau, const float* dm,
                        const float* dalpha, MatrixView du, float* dweight, float* dbias) {
-  const int64_t rows = u.rows, d = u.cols, tiles = (rows + kRowTile - 1) / kRowTile;
+  const int64_t rows = u.rows, d = u.cols;
   CHECK_EQ(du.rows, rows);
   CHECK_EQ(du.cols, d);
   if (rows == 0) return;
   CHECK(saved.alpha != nullptr && saved.m_soft != nullptr);
-  std::vector<float> weight_partials(static_cast<size_t>(tiles * d));  // [tiles, d], of dL/d weight[1]
-  std::vector<double> bias_partials(static_cast<size_t>(tiles));
+  TilePartials partials(rows, d + 1);  // dL/d weight[1], dL/d bias[1]
   ParallelForRanges(rows, kRowTile, [&](int64_t begin, int64_t end) {
     float ds[kRowTile];
-    double bias_sum = 0;
+    float* sums = partials.Tile(begin);
     for (int64_t t = begin; t < end; ++t) {
       const double alpha = saved.alpha[t], m = saved.m_soft[t];
       ds[t - begin] = static_cast<float>(dalpha[t] * alpha * (1 - alpha) + dm[t] * m * (1 - m) / tau);
-      bias_sum += ds[t - begin];
+      sums[d] += ds[t - begin];
     }
-    const int64_t tile = begin / kRowTile;
-    bias_partials[static_cast<size_t>(tile)] = bias_sum;
     HWY_DYNAMIC_DISPATCH(GateBackwardTile)
-    (u.Rows(begin, end - begin), weight, ds, du.Rows(begin, end - begin), weight_partials.data() + tile * d);
+    (u.Rows(begin, end - begin), weight, ds, du.Rows(begin, end - begin), sums);
   });
-  ParallelForRanges(d, kColumnTile, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c) {
-      double sum = 0;
-      for (int64_t tile = 0; tile < tiles; ++tile) sum += weight_partials[static_cast<size_t>(tile * d + c)];
-      dweight[c] -= static_cast<float>(sum);
-      dweight[d + c] += static_cast<float>(sum);
-    }
-  });
-  double sum = 0;
-  for (double p : bias_partials) sum += p;
-  dbias[0] -= static_cast<float>(sum);
-  dbias[1] += static_cast<float>(sum);
+  std::vector<float> total(static_cast<size_t>(d + 1));
+  partials.AddTo(total.data());
+  for (int64_t c = 0; c < d; ++c) {
+    dweight[c] -= total[static_cast<size_t>(c)];
+    dweight[d + c] += total[static_cast<size_t>(c)];
+  }
+  dbias[0] -= total.back();
+  dbias[1] += total.back();
 }
 
 }  // namespace taipan

@@ -231,8 +231,8 @@ void ExpectBackwardMatches(const GateProblem<double>& p) {
   const double margin =
       2 * (d + 4) * kUnit * (d * largest_u * largest_w + test::MaxAbs(p.bias) + test::MaxAbs(p.noise));
   const double ds_error = (margin / p.tau + 4 * kUnit) * ds * 4;
-  // Row tiles of 64: 64 roundings of a partial sum, then sums in double and one addition to what was there.
-  const double sum_error = rows * ds_error + 66 * kUnit * std::min(rows, 64.0) * ds * (1 + rows / 64);
+  // Row tiles of 64: 64 roundings of a partial sum of at most 64 ds, then one of the total for each tile.
+  const double sum_error = rows * ds_error + kUnit * rows * ds * (66 + rows / 64);
   test::ForEachSimdTarget([&] {
     const KernelGradients got = RunBackward(p, dm, dalpha, du_start, dw_start);
     EXPECT_LE(test::MaxAbsError(got.du, expected.du),

@@ -80,7 +80,9 @@ void VisitFields(ConfigFile& file, const FieldVisitor& visit) {
   visit({.name = "straight_through", .help = "tokens whose loss reaches the gate", .choices = {"selected", "all"}},
         &straight_through);
   c.straight_through_all = straight_through == "all";
-  visit({.name = "selection_threshold", .help = "s1 - s0 above which a token attends", .write = !c.selection_threshold.empty()},
+  visit({.name = "selection_threshold",
+         .help = "s1 - s0 above which a token attends",
+         .write = !c.selection_threshold.empty()},
         &c.selection_threshold);
   visit({.name = "rope_theta", .help = "base of rotary embeddings; null: no positions"}, &c.rope_theta);
   visit({.name = "rms_norm_eps", .help = "of every norm"}, &c.rms_norm_eps);
@@ -92,7 +94,8 @@ void VisitFields(ConfigFile& file, const FieldVisitor& visit) {
   visit({.name = "transformers_version", .help = "accepted, not used", .write = false}, &file.transformers_version);
 }
 
-// Before the keys are looked at: the config of another architecture has other keys, and that would be the wrong complaint.
+// Before the keys are looked at: the config of another architecture has other keys, and that would be the wrong
+// complaint.
 void CheckModelType(const Json& json, const std::string& where) {
   if (!json.is_object() || !json.contains("model_type")) return;
   const Json& type = json["model_type"];

@@ -95,8 +95,8 @@ TEST(ModelConfig, RoundTripIsExact) {
 }
 
 TEST(ModelConfig, ThreeKeysAreEnough) {
-  const ModelConfig c =
-      ParseModelConfig(R"({"vocab_size": 256, "hidden_size": 64, "layer_pattern": ["mamba2", "mamba2"]})", "config.json");
+  const ModelConfig c = ParseModelConfig(
+      R"({"vocab_size": 256, "hidden_size": 64, "layer_pattern": ["mamba2", "mamba2"]})", "config.json");
   ModelConfig expected;
   expected.hidden_size = 64;
   expected.layer_pattern = {LayerKind::kMamba2, LayerKind::kMamba2};
@@ -169,7 +169,8 @@ TEST(ModelConfig, RefusesImpossibleValues) {
       {"num_attention_heads", 0, "num_attention_heads is out of range"},
       {"num_attention_heads", 2147483646, "num_attention_heads * attention_head_dim is out of range"},
       {"num_key_value_heads", 0, "num_key_value_heads is out of range"},
-      {"num_key_value_heads", 3, "num_key_value_heads must divide num_attention_heads, expected a divisor of 4, found 3"},
+      {"num_key_value_heads", 3,
+       "num_key_value_heads must divide num_attention_heads, expected a divisor of 4, found 3"},
       {"num_key_value_heads", 8, "num_key_value_heads must divide num_attention_heads"},
       {"attention_head_dim", 0, "attention_head_dim is out of range"},
       {"sliding_window", 0, "sliding_window is out of range, expected 1 to 2147483647, found 0"},
@@ -209,8 +210,9 @@ TEST(ModelConfig, RefusesNoLayersOddRopeAndHugeModels) {
 }
 
 TEST(ModelConfig, KeysThatThePatternDoesNotUseAreOnlyTypeChecked) {
-  for (const char* key : {"intermediate_size", "num_attention_heads", "num_key_value_heads", "attention_head_dim",
-                          "sliding_window", "attention_budget", "budget_loss_weight", "gumbel_temperature", "rope_theta"}) {
+  for (const char* key :
+       {"intermediate_size", "num_attention_heads", "num_key_value_heads", "attention_head_dim", "sliding_window",
+        "attention_budget", "budget_loss_weight", "gumbel_temperature", "rope_theta"}) {
     EXPECT_EQ(ErrorOf(Mamba2(), key, 0), "no error") << key;
     EXPECT_EQ(ErrorOf(Mamba2(), key, -3), "no error") << key;
     EXPECT_THAT(ErrorOf(Mamba2(), key, "x"), HasSubstr("wrong type")) << key;
@@ -219,7 +221,8 @@ TEST(ModelConfig, KeysThatThePatternDoesNotUseAreOnlyTypeChecked) {
   Object transformer = Taipan();
   transformer["layer_pattern"] = {"attention"};
   transformer["num_hidden_layers"] = 1;
-  for (const char* key : {"expand", "head_dim", "state_size", "n_groups", "conv_kernel", "chunk_size", "sliding_window"}) {
+  for (const char* key :
+       {"expand", "head_dim", "state_size", "n_groups", "conv_kernel", "chunk_size", "sliding_window"}) {
     EXPECT_EQ(ErrorOf(transformer, key, 0), "no error") << key;
     EXPECT_EQ(ErrorOf(transformer, key, INT64_MAX), "no error") << key;
   }

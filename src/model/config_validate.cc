@@ -6,9 +6,9 @@
 namespace taipan {
 namespace {
 
-constexpr double kMaxSize = 2147483647;            // of one dimension: ids and row lengths fit 32 bits
-constexpr double kMaxElements = 1099511627776.0;   // 2^40 parameters or SSM state elements, 4 TiB in f32: more than any
-                                                   // machine holds, and bytes with both moments stay far below 2^63
+constexpr double kMaxSize = 2147483647;           // of one dimension: ids and row lengths fit 32 bits
+constexpr double kMaxElements = 1099511627776.0;  // 2^40 parameters or SSM state elements, 4 TiB in f32: more than any
+                                                  // machine holds, and bytes with both moments stay far below 2^63
 
 class Validator {
  public:
@@ -47,8 +47,8 @@ class Validator {
                        ShortestDouble(high), ""});
     }
     const double blocks = static_cast<double>(CountBlocks(c_, LayerKind::kMamba2));
-    Limit("the SSM states are too large", blocks * static_cast<double>(c_.d_inner()) * static_cast<double>(c_.state_size),
-          kMaxElements);
+    Limit("the SSM states are too large",
+          blocks * static_cast<double>(c_.d_inner()) * static_cast<double>(c_.state_size), kMaxElements);
   }
 
   void CheckAttention() const {
@@ -102,8 +102,8 @@ class Validator {
 
   void Divides(const char* whole_name, int64_t whole, const char* part_name, int64_t part) const {
     if (whole % part == 0) return;
-    throw UserError({where_, fmt::format("{} must divide {}", part_name, whole_name), fmt::format("a divisor of {}", whole),
-                     std::to_string(part), ""});
+    throw UserError({where_, fmt::format("{} must divide {}", part_name, whole_name),
+                     fmt::format("a divisor of {}", whole), std::to_string(part), ""});
   }
 
   const ModelConfig& c_;

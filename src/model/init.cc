@@ -40,7 +40,8 @@ void FillNormal(Tensor& t, const RandomKey& key, double deviation) {
 
 }  // namespace
 
-void InitialiseParameter(const ParamInfo& info, Tensor& t, const RandomKey& key, int residual_branches, double gate_bias) {
+void InitialiseParameter(const ParamInfo& info, Tensor& t, const RandomKey& key, int residual_branches,
+                         double gate_bias) {
   switch (info.init) {
     case Init::kNormal:
       return FillNormal(t, key, kLinearDeviation);

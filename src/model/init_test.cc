@@ -49,7 +49,8 @@ void ExpectNormal(const std::vector<double>& values, double s) {
   for (double v : values) square += (v - mean) * (v - mean) / n;
   EXPECT_LE(std::abs(mean), 5 * s / std::sqrt(n));
   EXPECT_LE(std::abs(square / (s * s) - 1), 5 * std::sqrt(2 / n));
-  EXPECT_LE(KolmogorovSmirnov(values, [&](double v) { return 0.5 * std::erfc(-v / (s * std::sqrt(2.0))); }), KsBound(n));
+  EXPECT_LE(KolmogorovSmirnov(values, [&](double v) { return 0.5 * std::erfc(-v / (s * std::sqrt(2.0))); }),
+            KsBound(n));
 }
 
 TEST(Init, Normal) { ExpectNormal(Values(Sample(Init::kNormal, {200, kSamples / 200})), 0.02); }

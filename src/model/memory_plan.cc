@@ -36,21 +36,21 @@ struct Sizes {
 // Floats that one block keeps for backward, a token.
 double SavedFloats(const ModelConfig& c, const Sizes& s, LayerKind kind) {
   if (kind == LayerKind::kMamba2) {
-    return 2 * s.d                    // h before the block, u = RMSNorm(h)
-           + s.in_proj_rows()         // z | x | B | C | dt before convolution and softplus
-           + s.conv_channels()        // x | B | C after convolution and SiLU
-           + s.heads                  // dt
-           + 2 * s.d_inner            // y, and y * silu(z) after its norm
+    return 2 * s.d                          // h before the block, u = RMSNorm(h)
+           + s.in_proj_rows()               // z | x | B | C | dt before convolution and softplus
+           + s.conv_channels()              // x | B | C after convolution and SiLU
+           + s.heads                        // dt
+           + 2 * s.d_inner                  // y, and y * silu(z) after its norm
            + s.d_inner * s.state / s.chunk  // the state [H, P, N] that enters a chunk
-           + 1 + s.groups;            // 1 / rms of the two norms
+           + 1 + s.groups;                  // 1 / rms of the two norms
   }
   const double share = kind == LayerKind::kSelectiveAttention ? c.attention_budget : 1.0;
-  return 2 * s.d                      // h before the block, u = RMSNorm(h)
-         + 2 * s.kv                   // k, v
-         + share * (2 * s.q + s.d)    // q, attention's output, o
-         + 2 * s.d                    // the stream after attention, and its norm
-         + 3 * s.ff                   // gate, up, silu(gate) * up
-         + 2;                         // 1 / rms of the two norms
+  return 2 * s.d                    // h before the block, u = RMSNorm(h)
+         + 2 * s.kv                 // k, v
+         + share * (2 * s.q + s.d)  // q, attention's output, o
+         + 2 * s.d                  // the stream after attention, and its norm
+         + 3 * s.ff                 // gate, up, silu(gate) * up
+         + 2;                       // 1 / rms of the two norms
 }
 
 int64_t ActivationBytes(const ModelConfig& c, const Sizes& s) {
@@ -74,15 +74,15 @@ double ForwardFlops(const ModelConfig& c, const Sizes& s, LayerKind kind, int64_
     const double convolution = s.conv_channels() * static_cast<double>(c.conv_kernel);
     const double earlier = (s.chunk + 1) / 2;  // tokens of its chunk that a token sees, mean, itself included
     const double within = earlier * (s.groups * s.state + s.d_inner);  // C B^T, then times x
-    const double across = 2 * s.d_inner * s.state;                     // into the chunk's state, and out of the last one
+    const double across = 2 * s.d_inner * s.state;  // into the chunk's state, and out of the last one
     return 2 * (projections + convolution + within + across);
   }
   const bool selective = kind == LayerKind::kSelectiveAttention;
   const double share = selective ? c.attention_budget : 1.0;
   const double keys = MeanKeys(context, kind == LayerKind::kAttention ? 0 : c.sliding_window);
-  return 2 * (2 * s.kv * s.d                           // k, v of every token
-              + share * 2 * s.q * s.d                  // q, o of the selected
-              + share * 2 * s.q * keys                 // q k^T and its product with v
+  return 2 * (2 * s.kv * s.d            // k, v of every token
+              + share * 2 * s.q * s.d   // q, o of the selected
+              + share * 2 * s.q * keys  // q k^T and its product with v
               + 3 * s.d * s.ff + (selective ? 2 * s.d : 0));
 }
 

@@ -17,12 +17,12 @@ struct ParameterCount {
 
 // Bytes to run one sequence that has read `context` tokens.
 struct RunCost {
-  int64_t context = 0;           // tokens
+  int64_t context = 0;  // tokens
   int64_t weight_bytes = 0;
-  int64_t fixed_state_bytes = 0; // SSM and convolution states
-  int64_t window_bytes = 0;      // keys and values of the windows: at most sliding_window tokens
-  int64_t full_bytes = 0;        // keys and values of full attention: grow with the context
-  double flops_per_token = 0;    // forward, mean over the tokens of a sequence of this length
+  int64_t fixed_state_bytes = 0;  // SSM and convolution states
+  int64_t window_bytes = 0;       // keys and values of the windows: at most sliding_window tokens
+  int64_t full_bytes = 0;         // keys and values of full attention: grow with the context
+  double flops_per_token = 0;     // forward, mean over the tokens of a sequence of this length
 
   int64_t state_bytes() const { return fixed_state_bytes + window_bytes + full_bytes; }
   int64_t total_bytes() const { return weight_bytes + state_bytes(); }
@@ -45,7 +45,8 @@ struct MemoryPlan {
 // The contexts of the table in `inspect`: 4K, 128K and 1M tokens.
 std::vector<int64_t> StandardContexts();
 
-// Of a valid config. Contexts are at least 1 and at most 2^30. Selective attention counts queries of the budget's share.
+// Of a valid config. Contexts are at least 1 and at most 2^30. Selective attention counts queries of the budget's
+// share.
 MemoryPlan PlanMemory(const ModelConfig& config, const std::vector<int64_t>& contexts = StandardContexts());
 
 }  // namespace taipan

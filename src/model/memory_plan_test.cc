@@ -36,7 +36,8 @@ int64_t CountOf(const MemoryPlan& plan, const std::string& group) {
 }
 
 TEST(MemoryPlan, CountsParametersByGroup) {
-  ModelConfig c = Small({LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kMamba2, LayerKind::kAttention});
+  ModelConfig c =
+      Small({LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kMamba2, LayerKind::kAttention});
   c.tie_word_embeddings = false;
   const MemoryPlan plan = PlanMemory(c);
   EXPECT_EQ(CountOf(plan, "embedding"), 11 * 8);
@@ -75,7 +76,8 @@ TEST(MemoryPlan, LeavesOutGroupsThatThePatternLacks) {
 
 TEST(MemoryPlan, ActivationsOfAMambaBlock) {
   // h 8, u 8, zxbcdt 60, conv out 40, dt 4, y 16, gated 16, entering states 16*6/4 = 24, norms 1 + 2; final stream 8.
-  EXPECT_EQ(PlanMemory(Small({LayerKind::kMamba2})).activation_bytes_per_token, 4 * (8 + 8 + 60 + 40 + 4 + 32 + 24 + 3 + 8));
+  EXPECT_EQ(PlanMemory(Small({LayerKind::kMamba2})).activation_bytes_per_token,
+            4 * (8 + 8 + 60 + 40 + 4 + 32 + 24 + 3 + 8));
 }
 
 TEST(MemoryPlan, ActivationsOfAttention) {
@@ -102,7 +104,7 @@ TEST(MemoryPlan, StateOfEveryKind) {
     EXPECT_EQ(run.weight_bytes, 4 * CountParameters(c));
     EXPECT_EQ(run.total_bytes(), run.weight_bytes + run.fixed_state_bytes + run.window_bytes + run.full_bytes);
   }
-  EXPECT_EQ(plan.run[0].window_bytes, 4 * 2 * (2 * 4 * 4));   // two windowed blocks, k and v of 4 floats, 4 tokens
+  EXPECT_EQ(plan.run[0].window_bytes, 4 * 2 * (2 * 4 * 4));  // two windowed blocks, k and v of 4 floats, 4 tokens
   EXPECT_EQ(plan.run[1].window_bytes, 4 * 2 * (2 * 4 * 10));
   EXPECT_EQ(plan.run[0].full_bytes, 4 * (2 * 4 * 4));
   EXPECT_EQ(plan.run[1].full_bytes, 4 * (2 * 4 * 100));

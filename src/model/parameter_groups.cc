@@ -9,18 +9,19 @@ std::vector<ParameterGroup> ParameterGroups(const ModelConfig& config) {
 
   if (const auto blocks = static_cast<double>(CountBlocks(config, LayerKind::kMamba2)); blocks > 0) {
     const double d_inner = static_cast<double>(config.expand) * d;
-    const double heads = d_inner / static_cast<double>(config.head_dim);                                           // H
-    const double bc = 2 * static_cast<double>(config.n_groups) * static_cast<double>(config.state_size);           // 2GN
-    groups.push_back({"mamba2 in_proj", blocks * (2 * d_inner + bc + heads) * d});                                 // z|x|B|C|dt
-    groups.push_back({"mamba2 conv", blocks * (d_inner + bc) * (static_cast<double>(config.conv_kernel) + 1)});    // + bias
-    groups.push_back({"mamba2 ssm scalars", blocks * 3 * heads});                                                  // A_log, D, dt_bias
+    const double heads = d_inner / static_cast<double>(config.head_dim);                                  // H
+    const double bc = 2 * static_cast<double>(config.n_groups) * static_cast<double>(config.state_size);  // 2GN
+    groups.push_back({"mamba2 in_proj", blocks * (2 * d_inner + bc + heads) * d});                        // z|x|B|C|dt
+    groups.push_back(
+        {"mamba2 conv", blocks * (d_inner + bc) * (static_cast<double>(config.conv_kernel) + 1)});  // + bias
+    groups.push_back({"mamba2 ssm scalars", blocks * 3 * heads});                                   // A_log, D, dt_bias
     groups.push_back({"mamba2 norms", blocks * (d + d_inner)});
     groups.push_back({"mamba2 out_proj", blocks * d_inner * d});
   }
   if (const auto blocks = static_cast<double>(CountAttentionBlocks(config)); blocks > 0) {
-    const auto head = static_cast<double>(config.attention_head_dim);            // dh
-    const double q = static_cast<double>(config.num_attention_heads) * head;     // Ha * dh
-    const double kv = static_cast<double>(config.num_key_value_heads) * head;    // Hkv * dh
+    const auto head = static_cast<double>(config.attention_head_dim);          // dh
+    const double q = static_cast<double>(config.num_attention_heads) * head;   // Ha * dh
+    const double kv = static_cast<double>(config.num_key_value_heads) * head;  // Hkv * dh
     groups.push_back({"attention q", blocks * q * d});
     groups.push_back({"attention k", blocks * kv * d});
     groups.push_back({"attention v", blocks * kv * d});

@@ -10,7 +10,7 @@ namespace taipan {
 
 struct ParameterGroup {
   std::string name;  // "mamba2 in_proj"
-  double count;      // a whole number; a double because sizes of unchecked configs must not wrap round. Exact below 2^53
+  double count;  // a whole number; a double because sizes of unchecked configs must not wrap round. Exact below 2^53
 };
 
 // Groups in the order of the network; those that the pattern does not have are left out. Needs positive sizes for the

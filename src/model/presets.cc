@@ -12,16 +12,16 @@ namespace {
 
 struct SizeRow {
   const char* name;
-  const char* paper;         // the size as the paper states it, nullptr: not in the paper
-  int64_t vocab_size, width; // V, d
+  const char* paper;          // the size as the paper states it, nullptr: not in the paper
+  int64_t vocab_size, width;  // V, d
   int64_t state_size, head_dim, attention_head_dim, window;
   int64_t mamba_blocks, sals;
   int64_t mamba2_depth, mamba2_state_size;
   int64_t transformer_depth, transformer_intermediate_size;  // 0: the same as taipan's
 };
 
-// The paper has a SAL after every K = 6 Mamba-2 blocks. The laptop sizes (bytes, V = 256) are too shallow for that: K = 2
-// or 4 gives each at least two SALs. Their widths and states are multiples of 64, so no matrix has an odd tail.
+// The paper has a SAL after every K = 6 Mamba-2 blocks. The laptop sizes (bytes, V = 256) are too shallow for that: K =
+// 2 or 4 gives each at least two SALs. All sizes are multiples of 32: no vector loop has a tail.
 constexpr SizeRow kSizes[] = {
     {"1m", nullptr, 256, 128, 64, 32, 32, 256, 4, 2, 7, 96, 4, 416},
     {"8m", nullptr, 256, 320, 64, 64, 64, 512, 8, 2, 12, 64, 6, 928},
@@ -37,10 +37,8 @@ struct PatternRow {
   bool has_mamba, has_attention, rope;
 };
 constexpr PatternRow kPatterns[] = {
-    {"taipan", LayerKind::kSelectiveAttention, true, true, false},
-    {"mamba2", LayerKind::kMamba2, true, false, false},
-    {"transformer", LayerKind::kAttention, false, true, true},
-    {"jamba", LayerKind::kAttention, true, true, true},
+    {"taipan", LayerKind::kSelectiveAttention, true, true, false}, {"mamba2", LayerKind::kMamba2, true, false, false},
+    {"transformer", LayerKind::kAttention, false, true, true},     {"jamba", LayerKind::kAttention, true, true, true},
     {"samba", LayerKind::kSlidingAttention, true, true, false},
 };
 
@@ -128,7 +126,9 @@ std::vector<LayerKind> MakePattern(const std::string& name, int64_t mamba_blocks
   const PatternRow& row = FindPattern(name);
   const std::string where = "layer pattern " + name;
   const std::string found = fmt::format("{} Mamba-2 and {} attention blocks", mamba_blocks, attention_blocks);
-  auto wrong = [&](const char* expected) { return UserError({where, "impossible numbers of blocks", expected, found, ""}); };
+  auto wrong = [&](const char* expected) {
+    return UserError({where, "impossible numbers of blocks", expected, found, ""});
+  };
   if (row.has_mamba ? mamba_blocks < 1 : mamba_blocks != 0) throw wrong(row.has_mamba ? "some Mamba-2" : "no Mamba-2");
   if (row.has_attention ? attention_blocks < 1 : attention_blocks != 0) {
     throw wrong(row.has_attention ? "some attention" : "no attention");

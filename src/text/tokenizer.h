@@ -34,15 +34,15 @@ class ByteTokenizer : public Tokenizer {
   std::string_view TokenBytes(int32_t id) const override;
 };
 
-// The tokenizer.json of ByteTokenizer, as Hugging Face libraries read it: byte-level BPE without merges, the vocabulary in
-// the order of the bytes. The same text at each call.
+// The tokenizer.json of ByteTokenizer, as Hugging Face libraries read it: byte-level BPE without merges, the vocabulary
+// in the order of the bytes. The same text at each call.
 std::string ByteTokenizerJson();
 
 // Whether the folder has a file that names a tokenizer of any kind, one that we cannot read included.
 bool HasTokenizer(const std::string& directory);
 
-// "byte", a tokenizer file, or a folder that has one; null for a folder without any. UserError for a missing or bad file
-// and for any tokenizer but the byte-level one above.
+// "byte", a tokenizer file, or a folder that has one; null for a folder without any. UserError for a missing or bad
+// file and for any tokenizer but the byte-level one above.
 std::unique_ptr<Tokenizer> LoadTokenizer(const std::string& path_or_directory);
 
 }  // namespace taipan

@@ -49,7 +49,7 @@ TEST(TokenizerJson, IsByteLevelWithoutMerges) {
   EXPECT_EQ(vocab.size(), 256u);
   EXPECT_EQ(vocab["A"], 'A');
   EXPECT_EQ(vocab["\""], '"');
-  EXPECT_EQ(vocab["\u0120"], ' ');   // G with a dot, which every GPT-2 vocabulary has for the space
+  EXPECT_EQ(vocab["\u0120"], ' ');  // G with a dot, which every GPT-2 vocabulary has for the space
   EXPECT_EQ(vocab["\u010a"], '\n');
   EXPECT_EQ(vocab["\u0100"], 0);
   EXPECT_EQ(vocab["\u0121"], 0x7f);
@@ -98,16 +98,28 @@ TEST(LoadTokenizer, RefusesOtherTokenizers) {
   };
   EXPECT_EQ(complaint_after([](auto&) {}), "");
   EXPECT_EQ(complaint_after([](auto& j) { j["pre_tokenizer"]["use_regex"] = true; }), "");
-  EXPECT_EQ(complaint_after([](auto& j) { j["model"]["merges"] = {{"a", "b"}}; }),
-            (folder / "t.json") + ": only byte tokenizers are supported in this version, expected byte-level BPE without "
-            "merges, vocabulary in the order of the bytes, found BPE merges");
+  EXPECT_EQ(complaint_after([](auto& j) {
+              j["model"]["merges"] = {{"a", "b"}};
+            }),
+            (folder / "t.json") +
+                ": only byte tokenizers are supported in this version, expected byte-level BPE without "
+                "merges, vocabulary in the order of the bytes, found BPE merges");
   EXPECT_THAT(complaint_after([](auto& j) { j["model"]["type"] = "Unigram"; }), HasSubstr("another type than BPE"));
   EXPECT_THAT(complaint_after([](auto& j) { j["model"]["vocab"]["zz"] = 256; }), HasSubstr("another size than 256"));
   EXPECT_THAT(complaint_after([](auto& j) { std::swap(j["model"]["vocab"]["a"], j["model"]["vocab"]["b"]); }),
               HasSubstr("not in the order of the bytes"));
-  EXPECT_THAT(complaint_after([](auto& j) { j["normalizer"] = {{"type", "NFC"}}; }), HasSubstr("entries in normalizer"));
-  EXPECT_THAT(complaint_after([](auto& j) { j["post_processor"] = {{"type", "TemplateProcessing"}}; }), HasSubstr("post_proc"));
-  EXPECT_THAT(complaint_after([](auto& j) { j["added_tokens"] = {{{"id", 256}}}; }), HasSubstr("entries in added_tokens"));
+  EXPECT_THAT(complaint_after([](auto& j) {
+                j["normalizer"] = {{"type", "NFC"}};
+              }),
+              HasSubstr("entries in normalizer"));
+  EXPECT_THAT(complaint_after([](auto& j) {
+                j["post_processor"] = {{"type", "TemplateProcessing"}};
+              }),
+              HasSubstr("post_proc"));
+  EXPECT_THAT(complaint_after([](auto& j) {
+                j["added_tokens"] = {{{"id", 256}}};
+              }),
+              HasSubstr("entries in added_tokens"));
   EXPECT_THAT(complaint_after([](auto& j) { j["pre_tokenizer"] = nullptr; }), HasSubstr("pre_tokenizer that is not"));
   EXPECT_THAT(complaint_after([](auto& j) { j["pre_tokenizer"]["add_prefix_space"] = true; }), HasSubstr("add_prefix"));
   EXPECT_THAT(complaint_after([](auto& j) { j["decoder"] = nullptr; }), HasSubstr("decoder that is not ByteLevel"));

@@ -24,7 +24,10 @@ TEST(Utf8, HoldsBackSplitCharacters) {
   EXPECT_EQ(stream.Append("a\xF0\x9F"), "a");
   EXPECT_TRUE(stream.pending());
   EXPECT_EQ(stream.Append("\x90"), "");
-  EXPECT_EQ(stream.Append("\x8D" "b\xC3"), "\U0001f40d" "b");
+  EXPECT_EQ(stream.Append("\x8D"
+                          "b\xC3"),
+            "\U0001f40d"
+            "b");
   EXPECT_EQ(stream.Append("\xA9"), "\u00e9");
   EXPECT_FALSE(stream.pending());
   EXPECT_EQ(stream.Flush(), "");
@@ -41,21 +44,24 @@ TEST(Utf8, FlushReplacesAnIncompleteTailOnce) {
 
 // The examples of the Unicode standard, tables 3-8 to 3-11, and what browsers do with them.
 TEST(Utf8, MaximalSubparts) {
-  EXPECT_EQ(ToValidUtf8("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41"), kBad + kBad + kBad + kBad + kBad + kBad + kBad + kBad + "A");
-  EXPECT_EQ(ToValidUtf8("\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41"), kBad + kBad + kBad + kBad + kBad + kBad + kBad + kBad + "A");
-  EXPECT_EQ(ToValidUtf8("\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42"), kBad + kBad + kBad + kBad + kBad + "A" + kBad + kBad + "B");
+  EXPECT_EQ(ToValidUtf8("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41"),
+            kBad + kBad + kBad + kBad + kBad + kBad + kBad + kBad + "A");
+  EXPECT_EQ(ToValidUtf8("\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41"),
+            kBad + kBad + kBad + kBad + kBad + kBad + kBad + kBad + "A");
+  EXPECT_EQ(ToValidUtf8("\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42"),
+            kBad + kBad + kBad + kBad + kBad + "A" + kBad + kBad + "B");
   EXPECT_EQ(ToValidUtf8("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41"), kBad + kBad + kBad + kBad + "A");
 }
 
 TEST(Utf8, IllFormed) {
   EXPECT_EQ(ToValidUtf8("\x80"), kBad);
-  EXPECT_EQ(ToValidUtf8("\xC1\x81"), kBad + kBad);              // overlong A
-  EXPECT_EQ(ToValidUtf8("\xE0\x9F\xBF"), kBad + kBad + kBad);   // overlong
+  EXPECT_EQ(ToValidUtf8("\xC1\x81"), kBad + kBad);             // overlong A
+  EXPECT_EQ(ToValidUtf8("\xE0\x9F\xBF"), kBad + kBad + kBad);  // overlong
   EXPECT_EQ(ToValidUtf8("\xF0\x8F\xBF\xBF"), kBad + kBad + kBad + kBad);
   EXPECT_EQ(ToValidUtf8("\xF4\x90\x80\x80"), kBad + kBad + kBad + kBad);  // U+110000
   EXPECT_EQ(ToValidUtf8("\xF5\xFE\xFF"), kBad + kBad + kBad);
   EXPECT_EQ(ToValidUtf8("\xE2\x82g"), kBad + "g");
-  EXPECT_EQ(ToValidUtf8("\xE2\xC3\xA9"), kBad + "\u00e9");      // a lead byte inside a character starts the next
+  EXPECT_EQ(ToValidUtf8("\xE2\xC3\xA9"), kBad + "\u00e9");  // a lead byte inside a character starts the next
 }
 
 TEST(Utf8, CutsDoNotMatter) {

@@ -17,7 +17,7 @@ struct ValidationOptions {
   float tau = 1.0f;
   uint64_t seed = 0;           // of the noise for the shares with noise
   int64_t step = 0;            // updates before, reported
-  std::function<bool()> stop;  // asked between forwards: true gives up; may be null
+  std::function<bool()> stop = nullptr;  // asked between forwards: true gives up
 };
 
 // Consecutive windows, each a fresh document, the last one as long as the data allows, so that every token but the first

@@ -1,0 +1,117 @@
+#pragma once
+// Taipan language models in C++: load, score, generate, train a step. Link with the CMake target taipan::taipan.
+//
+// Tokens are ids in [0, vocab_size()). Everything that fails throws std::runtime_error with one line of text. Results
+// do not depend on the number of threads. One object must not be used by several threads at a time; sessions of one
+// model may run side by side while nothing trains it.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#define TAIPAN_API __attribute__((visibility("default")))
+
+namespace taipan {
+inline namespace v1 {
+
+using Tokens = std::vector<int32_t>;
+
+struct GenerateOptions {
+  int64_t max_tokens = 256;
+  double temperature = 0.8;                // 0: the most likely token
+  int64_t top_k = 0;                       // 0: off
+  double top_p = 0.95;                     // 1: off
+  double min_p = 0;                        // 0: off
+  uint64_t seed = 0;                       // the same seed draws the same tokens
+  std::optional<int32_t> stop_token = {};  // default: the model's end-of-text token, if it has one
+};
+using TokenCallback = std::function<bool(int32_t token)>;  // false ends the generation
+
+// A handle: copies share the weights.
+class TAIPAN_API Model {
+ public:
+  static Model Load(const std::string& directory);                      // config.json, model.safetensors
+  static Model FromPreset(const std::string& name, uint64_t seed = 0);  // fresh weights; `taipan presets` lists names
+  static Model FromConfig(const std::string& file, uint64_t seed = 0);  // fresh weights of a config.json
+  void Save(const std::string& directory) const;                        // made if it does not exist
+
+  int64_t vocab_size() const;
+  int64_t parameter_count() const;
+  Tokens Encode(std::string_view text) const;  // with the model's tokenizer: bytes where the vocabulary is 256
+  std::string Decode(const Tokens& tokens) const;
+
+  // Natural log p(token i | the tokens before it); NaN for the first. Any length at constant memory beside the result.
+  std::vector<double> Score(const Tokens& tokens) const;
+  // The tokens generated after the prompt, without the stop token. on_token (may be empty) sees each one at once.
+  Tokens Generate(const Tokens& prompt, const GenerateOptions& options = {}, const TokenCallback& on_token = {}) const;
+
+ private:
+  friend class Session;
+  friend class Trainer;
+  struct Impl;
+  explicit Model(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
+};
+
+// A sequence that is being read. A copy is a fork: both go on independently.
+class TAIPAN_API Session {
+ public:
+  explicit Session(const Model& model);
+  Session(const Session& other);
+  Session& operator=(const Session& other);
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  // Reads at least one token; the logits [vocab_size] of the next.
+  const std::vector<float>& Append(const Tokens& tokens);
+  // Continues and reads what it generates.
+  Tokens Generate(const GenerateOptions& options = {}, const TokenCallback& on_token = {});
+  int64_t position() const;  // tokens read
+
+  void Save(const std::string& file) const;
+  static Session Load(const Model& model, const std::string& file);  // refuses another model's state
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+struct TrainOptions {
+  double learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.01;
+  double clip_norm = 1;           // 0: off
+  double budget_loss_weight = 0;  // lambda: how strongly gates are held to the budget of attention
+  bool gumbel_noise = true;
+  uint64_t seed = 0;  // of the noise
+};
+struct TrainResult {
+  int64_t step = 0;                                     // from 1
+  double loss = 0, cross_entropy = 0, budget_loss = 0;  // nats a token; before the update
+  double gradient_norm = 0;                             // before clipping
+  std::vector<double> selected_share;                   // of each selective attention layer
+};
+
+// AdamW on a model's weights; the model and its sessions see the change.
+class TAIPAN_API Trainer {
+ public:
+  explicit Trainer(const Model& model);
+  Trainer(Trainer&&) noexcept;
+  ~Trainer();
+  // Each row is a document of at least two tokens; every token but its first is predicted.
+  TrainResult Step(const std::vector<Tokens>& rows, const TrainOptions& options = {});
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Threads that computations use from now on; at first as many as OMP_NUM_THREADS says, else all that this process may
+// use.
+TAIPAN_API void SetThreadCount(int threads);
+
+}  // namespace v1
+}  // namespace taipan

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Sets everything up, trains a small Taipan on the shipped books for five minutes, shows what it learned, lets it write.
+# TAIPAN_DEMO_SECONDS (default 300) is the time for training.
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+seconds=${TAIPAN_DEMO_SECONDS:-300}
+model=taipan-1m
+context=256
+batch=16
+train_flags=(--learning-rate 2e-3 --min-learning-rate 1e-4 --seed 1)
+valid_tokens=32768 # of each of six validations; the last one reads 16 times as many, the whole book
+prompt="The old man "
+generate_flags=(--max-tokens 600 --temperature 0.8 --top-p 0.95 --seed 1)
+probe_steps=12
+
+cd "$root"
+case $seconds in *[!0-9]* | "" | 0) die "TAIPAN_DEMO_SECONDS: expected whole seconds, found \"$seconds\"" ;; esac
+scripts/build.sh
+run=runs/demo-$(date +%Y%m%d-%H%M%S)
+mkdir -p "$run"
+
+train=(build/taipan train --model "$model" --data data/books/train --context "$context" --batch-size "$batch"
+  "${train_flags[@]}")
+
+# numbers KEY FILE: the values of a key in JSON lines; a list comes with its brackets.
+numbers() { sed -n 's/.*"'"$1"'": *\(\[[^]]*\]\|[-+.0-9eE]*\).*/\1/p' "$2"; }
+
+# The learning-rate schedule needs the number of steps beforehand: a few steps tell the machine's rate. The gate starts
+# open and ends nearly closed; half open costs what the whole run costs a step, on average.
+say "measuring the training rate"
+"${train[@]}" --steps "$probe_steps" --gate-bias 0 --out "$run/probe" 2>"$run/probe.log" || { cat "$run/probe.log" >&2 && exit 1; }
+rate=$(numbers tokens_per_second "$run/probe/metrics.jsonl" | tail -n +3 | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }')
+steps=$(awk -v r="$rate" -v s="$seconds" -v n=$((context * batch)) 'BEGIN { n = int(0.93 * s * r / n); print n < 10 ? 10 : n }')
+rm -r "$run/probe" "$run/probe.log"
+
+say "training $model for $steps steps of $((context * batch)) bytes, about $seconds s at ${rate%.*} bytes/s"
+"${train[@]}" --steps "$steps" --time-limit "$seconds" --valid-data data/books/valid \
+  --valid-every $(((steps + 5) / 6)) --valid-tokens "$valid_tokens" --out "$run"
+
+metrics=$run/metrics.jsonl
+say "the validation book, which is in no training file, read as one text"
+build/taipan score --model "$run/model" --text data/books/valid/*.txt --json >"$run/score.json"
+say "what it writes"
+build/taipan generate --model "$run/model" --prompt "$prompt" "${generate_flags[@]}" | tee "$run/sample.txt"
+printf '\n'
+
+last() { numbers "$1" "$metrics" | tail -n 1; }
+awk -f scripts/chart.awk "$metrics"
+cat <<END
+
+  validation book         $(numbers bits_per_byte "$run/score.json") bits per byte, in windows of $context: $(last valid_bits_per_byte)
+  selected share a SAL    without noise $(last valid_selected_share), with noise $(last valid_selected_share_noise)
+  curve                   $run/curve.svg
+  model                   $run/model
+
+More text:  build/taipan generate --model $run/model --prompt "She said" --max-tokens 500
+END

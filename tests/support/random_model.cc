@@ -1,0 +1,113 @@
+#include "support/random_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+namespace taipan::test {
+namespace {
+
+constexpr LayerKind kM = LayerKind::kMamba2, kS = LayerKind::kSelectiveAttention;
+constexpr LayerKind kA = LayerKind::kAttention, kW = LayerKind::kSlidingAttention;
+
+double InverseSoftplus(double y) { return y + std::log(-std::expm1(-y)); }
+
+// Larger than at initialisation: every block changes the stream by a good part of its size.
+double DrawWeight(const ParamInfo& info, const Tensor& tensor, RandomSource& random) {
+  const double fan_in = tensor.shape().size() > 1 ? static_cast<double>(tensor.shape()[1]) : 1.0;
+  switch (info.init) {
+    case Init::kNormal: return random.Normal() / std::sqrt(fan_in);
+    case Init::kNormalResidual: return 0.7 * random.Normal() / std::sqrt(fan_in);
+    case Init::kOnes: return 1.0 + 0.2 * random.Normal();
+    case Init::kZeros: return 0.1 * random.Normal();
+    case Init::kConv: return 0.5 * random.Normal();
+    case Init::kALog: return std::log(0.3 + 4.0 * random.Uniform());
+    case Init::kDtBias: return InverseSoftplus(0.01 * std::pow(50.0, random.Uniform()));
+    case Init::kGateBias: return 0.3 * random.Normal();
+  }
+  return 0;
+}
+
+bool HasKind(const ModelConfig& config, bool mamba2) {
+  return std::any_of(config.layer_pattern.begin(), config.layer_pattern.end(),
+                     [&](LayerKind kind) { return (kind == LayerKind::kMamba2) == mamba2; });
+}
+
+}  // namespace
+
+int64_t Scaled(int64_t fast) {
+  const char* text = std::getenv("TAIPAN_TEST_SCALE");
+  const double scale = text != nullptr ? std::atof(text) : 1.0;
+  return std::max<int64_t>(1, std::llround(static_cast<double>(fast) * scale));
+}
+
+std::vector<NamedPattern> TestPatterns(int64_t random) {
+  std::vector<NamedPattern> patterns = {
+      {"taipan", {kM, kM, kS, kM, kS}}, {"mamba2", {kM, kM, kM}},        {"transformer", {kA, kA}},
+      {"jamba", {kM, kM, kA, kM, kA}},  {"samba", {kM, kM, kW, kM, kW}}, {"selective_only", {kS, kS}},
+      {"sliding_only", {kW, kW}},       {"mamba2_only", {kM}},
+  };
+  const LayerKind kinds[] = {kM, kS, kA, kW};
+  for (int64_t i = 0; i < random; ++i) {
+    RandomSource source(1000 + static_cast<uint64_t>(i));
+    NamedPattern pattern{"random" + std::to_string(i), {}};
+    const uint64_t layers = 2 + source.Below(4);
+    for (uint64_t layer = 0; layer < layers; ++layer) pattern.layers.push_back(kinds[source.Below(4)]);
+    patterns.push_back(pattern);
+  }
+  return patterns;
+}
+
+bool HasMamba2(const ModelConfig& config) { return HasKind(config, true); }
+bool HasAttention(const ModelConfig& config) { return HasKind(config, false); }
+
+ModelConfig RandomConfig(const std::vector<LayerKind>& pattern, uint64_t seed) {
+  RandomSource random(seed * 7919 + 13);
+  ModelConfig config;
+  config.layer_pattern = pattern;
+  config.vocab_size = random.Pick({31, 64, 97});
+  config.intermediate_size = random.Pick({20, 33, 48});
+  config.expand = random.Pick({1, 2});
+  config.head_dim = random.Pick({4, 8, 12});
+  config.n_groups = random.Pick({1, 2});
+  config.hidden_size = config.head_dim * config.n_groups * random.Pick({2, 3}) * (config.expand == 1 ? 2 : 1);
+  config.state_size = random.Pick({4, 8, 13, 16});
+  config.conv_kernel = random.Pick({2, 3, 4, 4});
+  config.chunk_size = random.Pick({1, 2, 5, 8, 16, 31, 64});
+  if (random.Below(2) != 0) config.time_step_limit = {0.02, 0.4};
+  config.num_attention_heads = random.Pick({1, 2, 4, 6});
+  config.num_key_value_heads = config.num_attention_heads;
+  if (config.num_attention_heads % 2 == 0) config.num_key_value_heads /= random.Pick({1, 2});
+  if (config.num_attention_heads > 2 && random.Below(4) == 0) config.num_key_value_heads = 1;
+  config.attention_head_dim = random.Pick({4, 6, 10, 16});
+  config.sliding_window = random.Pick({1, 2, 7, 24, 40, 500});
+  if (random.Below(2) != 0) config.rope_theta = 1000.0;
+  config.attention_budget = 0.15 + 0.1 * random.Uniform();
+  config.gumbel_temperature = random.Below(2) != 0 ? 1.0 : 0.7;
+  config.tie_word_embeddings = random.Below(2) != 0;
+  return config;
+}
+
+Model RandomModel(const ModelConfig& config, uint64_t seed, double perturbation, uint64_t signs) {
+  Model model(config);
+  RandomSource weights(seed), sign(signs + 0x5eed);
+  model.params().ForEach([&](const ParamInfo& info, Tensor& tensor) {
+    for (int64_t i = 0; i < tensor.size(); ++i) {
+      const double value = DrawWeight(info, tensor, weights);
+      const double factor = perturbation == 0 ? 1.0 : 1.0 + perturbation * (sign.Below(2) != 0 ? 1 : -1);
+      // Rounded first: with perturbation 0 and not, the model perturbed is the same.
+      tensor.F32()[i] = static_cast<float>(static_cast<double>(static_cast<float>(value)) * factor);
+    }
+  });
+  return model;
+}
+
+std::vector<int32_t> RandomTokens(const ModelConfig& config, int64_t n, uint64_t seed) {
+  RandomSource random(seed + 0x70ce5);
+  std::vector<int32_t> tokens(static_cast<size_t>(n));
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random.Below(static_cast<uint64_t>(config.vocab_size)));
+  return tokens;
+}
+
+}  // namespace taipan::test
