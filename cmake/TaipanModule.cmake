@@ -1,11 +1,7 @@
-# taipan_sources(TARGET FOLDER): adds every .cc of a folder that is not a test, a benchmark or a test's helper.
+# taipan_sources(TARGET FOLDER): adds every .cc of a folder that is not a test, a benchmark or a test's reference.
 function(taipan_sources target folder)
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${folder}/*.cc")
-  list(FILTER sources EXCLUDE REGEX "_(test|bench|reference)\\.cc$|/test_util\\.cc$")
-  if(NOT sources)
-    file(WRITE "${CMAKE_BINARY_DIR}/empty.cc" "")
-    set(sources "${CMAKE_BINARY_DIR}/empty.cc")
-  endif()
+  list(FILTER sources EXCLUDE REGEX "_(test|bench|reference)\\.cc$")
   target_sources(${target} PRIVATE ${sources})
   target_link_libraries(${target} PRIVATE taipan_flags)
 endfunction()

@@ -38,8 +38,6 @@ say "training $model for $steps steps of $((context * batch)) bytes, about $seco
   --valid-every $(((steps + 5) / 6)) --valid-tokens "$valid_tokens" --out "$run"
 
 metrics=$run/metrics.jsonl
-say "the validation book, which is in no training file, read as one text"
-build/taipan score --model "$run/model" --text data/books/valid/*.txt --json >"$run/score.json"
 say "what it writes"
 build/taipan generate --model "$run/model" --prompt "$prompt" "${generate_flags[@]}" | tee "$run/sample.txt"
 printf '\n'
@@ -48,7 +46,7 @@ last() { numbers "$1" "$metrics" | tail -n 1; }
 awk -f scripts/chart.awk "$metrics"
 cat <<END
 
-  validation book         $(numbers bits_per_byte "$run/score.json") bits per byte, in windows of $context: $(last valid_bits_per_byte)
+  validation book         $(last valid_bits_per_byte) bits per byte, over the whole book in windows of $context
   selected share a SAL    without noise $(last valid_selected_share), with noise $(last valid_selected_share_noise)
   curve                   $run/curve.svg
   model                   $run/model

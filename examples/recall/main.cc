@@ -20,6 +20,7 @@ struct Options {
   RecallTask task;
   TrainSettings train;
   int64_t eval_every = 100, eval_sequences = 512;
+  double initializer_range = 0.12;  // near 1/sqrt(d_model): at 0.02 so narrow a model needs several times the steps
   int64_t heads = 2, d_state = 8, d_model = 64;
   int threads = DefaultNumThreads();
 };
@@ -40,6 +41,7 @@ ModelConfig ConfigOf(const Options& o) {
   c.num_attention_heads = c.num_key_value_heads = o.heads;
   c.attention_head_dim = o.d_model / o.heads;
   c.sliding_window = o.task.length;
+  c.initializer_range = o.initializer_range;
   return c;
 }
 
@@ -108,10 +110,11 @@ int main(int argc, char** argv) {
   Options o;
   o.train.steps = 1300;
   o.train.batch_size = 64;
-  o.train.learning_rate = 3e-3;
+  o.train.learning_rate = 2e-3;
   o.train.warmup_steps = 50;
   o.train.weight_decay = 0.01;
   o.train.budget_ramp = "500:1000";
+  o.train.budget_loss_weight = 10;
   CLI::App app("Associative recall: does selective attention find the tokens that need it?");
   app.option_defaults()->always_capture_default();
   app.add_option("--last-layer", o.last_layer, "selective_attention, attention, sliding_attention or mamba2, after two Mamba-2 blocks");
@@ -134,6 +137,7 @@ int main(int argc, char** argv) {
   app.add_option("--d-state", o.d_state, "of the Mamba-2 blocks");
   app.add_option("--d-model", o.d_model, "");
   app.add_option("--eval-every", o.eval_every, "steps");
+  app.add_option("--initializer-range", o.initializer_range, "standard deviation of new weights");
   app.add_option("--threads", o.threads, "");
   CLI11_PARSE(app, argc, argv);
   try {

@@ -47,6 +47,14 @@ int DefaultNumThreads() {
   return quota > 0 && quota < cpus ? quota : cpus;
 }
 
+OneThread::OneThread() : before_(omp_get_max_threads()) {
+  if (before_ != 1) omp_set_num_threads(1);
+}
+
+OneThread::~OneThread() {
+  if (before_ != 1) omp_set_num_threads(before_);
+}
+
 namespace internal {
 
 void ParallelForImpl(int64_t n, void (*task)(void*, int64_t, int), void* context) {

@@ -32,6 +32,18 @@ void ParallelFor(int64_t n, F&& f) {
   internal::ParallelForImpl(n, call, const_cast<void*>(static_cast<const void*>(&f)));
 }
 
+// While it lives, libraries that use OpenMP on their own run on the calling thread alone. Restores the number of threads.
+class OneThread {
+ public:
+  OneThread();
+  ~OneThread();
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
+
 // f(begin, end) over [0, n) in ranges of `grain` (the last shorter).
 template <class F>
 void ParallelForRanges(int64_t n, int64_t grain, F&& f) {

@@ -72,9 +72,9 @@ uint64_t RandomBelow(const RandomKey& key, uint64_t index, uint64_t n) {
 uint64_t RandomPermutation(const RandomKey& key, uint64_t i, uint64_t n) {
   CHECK_LT(i, n);
   // Halves of equal width over a domain in [n, 4 n): walking the cycle until it returns below n takes fewer than four
-  // steps on average. The domain is 256 at least, because with fewer than four bits a half the permutations of a small
-  // n are measurably unequal.
-  int half = 4;
+  // steps on average. The domain is 64 at least: with two bits a half, the permutations of a small n are measurably
+  // unequal however many rounds there are.
+  int half = 3;
   while (half < 32 && (uint64_t{1} << (2 * half)) < n) ++half;
   const uint64_t mask = (uint64_t{1} << half) - 1;
   constexpr uint64_t kFeistelRounds = 8;  // four do on large domains; small ones want more

@@ -106,14 +106,15 @@ void PrintTables(const RoofReport& report, const RoofOptions& o) {
         {"all, by FLOPs", "", "", "", "", std::to_string(threads), Cell(s.median), Cell(s.min), Cell(s.max)});
   }
   Print("Matrix products [m, k] x [n, k]^T, GFLOP/s\n");
-  Print(FormatTable({"shape", "count", "m", "n", "k", "threads", "median", "min", "max"}, rows));
+  Print(
+      FormatTable({{"shape", true}, {"count"}, {"m"}, {"n"}, {"k"}, {"threads"}, {"median"}, {"min"}, {"max"}}, rows));
   rows.clear();
   for (const BandwidthRate& r : report.memory) {
     rows.push_back({FormatBytes(r.bytes), std::to_string(r.threads), Cell(r.read.median), Cell(r.read.min),
                     Cell(r.read.max), Cell(r.write.median), Cell(r.write.min), Cell(r.write.max)});
   }
   Print("\nMemory, GB/s (1e9 bytes; plain stores, so a written line is also read)\n");
-  Print(FormatTable({"buffer", "threads", "read", "min", "max", "write", "min", "max"}, rows));
+  Print(FormatTable({{"buffer"}, {"threads"}, {"read"}, {"min"}, {"max"}, {"write"}, {"min"}, {"max"}}, rows));
 }
 
 void RunRoof(const RoofOptions& o) {
@@ -140,8 +141,8 @@ void AddBenchCommand(CLI::App& app) {
   roof->add_option("--dtype", o->dtype, "Number format")
       ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}))
       ->capture_default_str();
-  roof->add_option("--rows", o->rows, "Tokens in one product")->check(CLI::Range(1, 1 << 20))->capture_default_str();
-  roof->add_option("--runs", o->runs, "Repetitions, 0.1 s each")->check(CLI::Range(1, 1000))->capture_default_str();
+  roof->add_option("--rows", o->rows, "Tokens in one product")->check(WholeNumber(1, 1 << 20))->capture_default_str();
+  roof->add_option("--runs", o->runs, "Repetitions, 0.1 s each")->check(WholeNumber(1, 1000))->capture_default_str();
   AddJsonFlag(*roof, o->json);
   AddThreadsFlag(*roof);
   roof->callback([o] { RunRoof(*o); });

@@ -24,6 +24,7 @@ struct GenerateFlags {
   std::string model, prompt, prompt_file;
   int64_t max_tokens = 256;
   SamplingOptions sampling;
+  bool show_seed = false;
   bool json = false;
 };
 
@@ -42,7 +43,7 @@ void ReadPromptFile(const std::string& path, const Tokenizer& tokenizer, Generat
   }
   CountProgress progress("prompt:", 0);
   int64_t done = 0;
-  std::string slice(static_cast<size_t>(128 * generator.piece()), '\0');  // ends on the grid of pieces
+  std::string slice(static_cast<size_t>(16 * generator.piece()), '\0');  // ends on the grid of pieces
   while (in.read(slice.data(), static_cast<std::streamsize>(slice.size())) || in.gcount() > 0) {
     const auto bytes = std::string_view(slice).substr(0, static_cast<size_t>(in.gcount()));
     generator.Read(tokenizer.Encode(bytes), [&](int64_t read) { progress.Update(done + read); });
@@ -134,6 +135,7 @@ void RunGenerate(const GenerateFlags& flags) {
   const auto tokenizer = RequireTokenizer(flags.model, model.config());
   Generator generator(model);
   ReadPrompt(flags, model, *tokenizer, generator);
+  if (flags.show_seed) Note(fmt::format("seed {}", flags.sampling.seed));
   GenerationOptions options{.sampling = flags.sampling,
                             .max_tokens = flags.max_tokens,
                             .stop_token = {},
@@ -161,29 +163,30 @@ void AddGenerateCommand(CLI::App& app) {
       ->type_name("FILE")
       ->excludes(prompt);
   command->add_option("--max-tokens", flags->max_tokens, "Tokens to generate at most")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
+      ->check(WholeNumber(0))
       ->capture_default_str();
   command->add_option("--temperature", sampling.temperature, "Divides the logits; 0: always the most likely token")
-      ->check(CLI::Range(0.0, 1000.0))
+      ->check(NumberFromTo(0.0, 1000.0))
       ->capture_default_str();
   command->add_option("--top-k", sampling.top_k, "Draw from the K most likely tokens; 0: from all")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
+      ->check(WholeNumber(0))
       ->capture_default_str();
   command->add_option("--top-p", sampling.top_p, "Draw from the fewest tokens whose probabilities reach X; 1: from all")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(NumberFromTo(0.0, 1.0))
       ->capture_default_str();
   command->add_option("--min-p", sampling.min_p, "Leave out tokens less likely than X times the most likely; 0: none")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(NumberFromTo(0.0, 1.0))
       ->capture_default_str();
   CLI::Option* seed =
-      command->add_option("--seed", sampling.seed, "Of the draws (default: random, shown at the start)");
+      command->add_option("--seed", sampling.seed, "Of the draws (default: random, shown on standard error)")
+          ->check(WholeNumber(0));
   AddJsonFlag(*command, flags->json);
   AddThreadsFlag(*command);
   command->footer("The filters apply in this order: temperature, top-k, top-p, min-p.");
   command->callback([flags, seed] {
     if (seed->count() == 0) {
       flags->sampling.seed = std::random_device{}();
-      if (flags->sampling.temperature > 0) Note(fmt::format("seed {}", flags->sampling.seed));
+      flags->show_seed = flags->sampling.temperature > 0;
     }
     RunGenerate(*flags);
   });

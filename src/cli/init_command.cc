@@ -78,11 +78,11 @@ void AddInitCommand(CLI::App& app) {
   CLI::Option* preset = command->add_option("--preset", o->preset, "A preset, see `taipan presets`")->type_name("NAME");
   command->add_option("--config", o->config, "A config.json of your own")->type_name("FILE")->excludes(preset);
   command->add_option("--out", o->out, "Folder to write, new or empty")->type_name("DIR")->required();
-  command->add_option("--seed", o->seed, "Of the weights")->capture_default_str();
+  command->add_option("--seed", o->seed, "Of the weights")->check(WholeNumber(0))->capture_default_str();
   command->add_option("--vocab-size", o->vocab_size, "Tokens (default: as the preset or config says; 256 is bytes)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
+      ->check(WholeNumber(1, int64_t{1} << 31));
   command->add_option("--gate-bias", o->gate_bias, "Initial s_1 - s_0 of the gates; 3 selects nearly every token")
-      ->check(CLI::Range(-50.0, 50.0))
+      ->check(NumberFromTo(-50.0, 50.0))
       ->capture_default_str();
   AddThreadsFlag(*command);
   command->callback([command, o] {

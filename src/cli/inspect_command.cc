@@ -84,7 +84,7 @@ void PrintReport(const NamedConfig& named, const MemoryPlan& plan) {
          fmt::format("{:.2f} %", 100.0 * static_cast<double>(p.count) / static_cast<double>(plan.parameter_count))});
   }
   rows.push_back({"total", FormatExact(plan.parameter_count), "100.00 %"});
-  Print(FormatTable({"group", "parameters", "share"}, rows));
+  Print(FormatTable({{"group", true}, {"parameters"}, {"share"}}, rows));
   Print(
       fmt::format("\nto train with AdamW in f32: weights {}, gradients {}, moments {}, activations {} a token (an "
                   "estimate);\n  {} with {} tokens in a micro-batch\n\n",
@@ -96,8 +96,9 @@ void PrintReport(const NamedConfig& named, const MemoryPlan& plan) {
                     Size(r.full_bytes), Size(r.total_bytes()), fmt::format("{:.4g}", r.flops_per_token * 1e-9)});
   }
   Print("to run one sequence\n");
-  Print(
-      FormatTable({"context", "weights", "fixed state", "windows", "full attention", "total", "GFLOP a token"}, rows));
+  Print(FormatTable(
+      {{"context"}, {"weights"}, {"fixed state"}, {"windows"}, {"full attention"}, {"total"}, {"GFLOP a token"}},
+      rows));
 }
 
 void RunInspect(const std::string& model, bool json) {

@@ -60,7 +60,6 @@ int Run(int argc, char** argv) {
   CLI::App app("Taipan language models: Mamba-2 blocks with selective attention, trained and run on CPUs.", "taipan");
   app.set_version_flag("--version", "taipan " TAIPAN_VERSION);
   app.require_subcommand(1);
-  app.option_defaults()->always_capture_default();
   AddPresetsCommand(app);
   AddInitCommand(app);
   AddInspectCommand(app);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -18,8 +17,15 @@ namespace {
   throw UserError("standard output", fmt::format("cannot be written: {}", std::strerror(errno)));
 }
 
-bool IsNumber(const std::string& cell) {
-  return !cell.empty() && (std::isdigit(static_cast<unsigned char>(cell[0])) || cell[0] == '-' || cell[0] == '.');
+// CLI11 wants "" for a good value.
+template <class T>
+CLI::Validator RangeCheck(const std::string& kind, const std::string& range, T least, T most) {
+  auto problem = [=](const std::string& text) {
+    T value = 0;
+    const bool fits = CLI::detail::lexical_cast(text, value) && value >= least && value <= most;
+    return fits ? std::string() : fmt::format("expected {} {}, found {}", kind, range, text);
+  };
+  return CLI::Validator(problem, range);
 }
 
 }  // namespace
@@ -39,24 +45,24 @@ void FlushOutput() {
 
 void Note(std::string_view line) { fmt::print(stderr, "{}\n", line); }
 
-std::string FormatTable(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
-  std::vector<size_t> width(header.size());
-  for (size_t c = 0; c < header.size(); ++c) {
-    width[c] = header[c].size();
+std::string FormatTable(const std::vector<Column>& columns, const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> width;
+  for (size_t c = 0; c < columns.size(); ++c) {
+    width.push_back(columns[c].name.size());
     for (const auto& row : rows) width[c] = std::max(width[c], row.at(c).size());
   }
   std::string text;
-  auto add_line = [&](const std::vector<std::string>& cells, const std::vector<std::string>& like) {
-    std::string line;
-    for (size_t c = 0; c < cells.size(); ++c) {
-      if (c > 0) line += "  ";
-      line += IsNumber(like[c]) ? fmt::format("{:>{}}", cells[c], width[c]) : fmt::format("{:<{}}", cells[c], width[c]);
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
+  auto add_cell = [&](size_t c, const std::string& cell) {
+    if (c > 0) text += "  ";
+    text += columns[c].text ? fmt::format("{:<{}}", cell, width[c]) : fmt::format("{:>{}}", cell, width[c]);
+    if (c + 1 < columns.size()) return;
+    text.erase(text.find_last_not_of(' ') + 1);
+    text += "\n";
   };
-  add_line(header, rows.empty() ? header : rows.front());
-  for (const auto& row : rows) add_line(row, row);
+  for (size_t c = 0; c < columns.size(); ++c) add_cell(c, columns[c].name);
+  for (const auto& row : rows) {
+    for (size_t c = 0; c < columns.size(); ++c) add_cell(c, row[c]);
+  }
   return text;
 }
 
@@ -84,7 +90,17 @@ void AddThreadsFlag(CLI::App& command) {
                       "may use)",
                       DefaultNumThreads()))
       ->type_name("N")
-      ->check(CLI::Range(1, 4096));
+      ->check(WholeNumber(1, 4096));
+}
+
+CLI::Validator NumberFromTo(double least, double most) {
+  return RangeCheck("a number", fmt::format("from {} to {}", least, most), least, most);
+}
+
+CLI::Validator WholeNumber(int64_t least, int64_t most) {
+  const bool bounded = most < std::numeric_limits<int64_t>::max();
+  return RangeCheck("a whole number",
+                    bounded ? fmt::format("from {} to {}", least, most) : fmt::format("from {}", least), least, most);
 }
 
 void AddJsonFlag(CLI::App& command, bool& json) {

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -23,8 +24,11 @@ void FlushOutput();
 // Remarks and warnings for the reader of the terminal: one line on stderr.
 void Note(std::string_view line);
 
-// Columns padded with spaces; numbers (cells that begin with a digit, '-' or '.') to the right, the rest to the left.
-std::string FormatTable(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows);
+struct Column {
+  std::string name;
+  bool text = false;  // to the left; numbers go to the right
+};
+std::string FormatTable(const std::vector<Column>& columns, const std::vector<std::vector<std::string>>& rows);
 std::string FormatExact(int64_t n);                           // "1,234,567"
 std::string FormatShares(const std::vector<double>& shares);  // "0.150 0.182 0.121"
 
@@ -45,6 +49,9 @@ class CountProgress {
 
 // --threads N, acting at once.
 void AddThreadsFlag(CLI::App& command);
+// Checks for flags. Unlike CLI::Range they refuse NaN and signs of unsigned numbers, and say what they expect.
+CLI::Validator NumberFromTo(double least, double most);
+CLI::Validator WholeNumber(int64_t least, int64_t most = std::numeric_limits<int64_t>::max());
 void AddJsonFlag(CLI::App& command, bool& json);
 
 }  // namespace taipan

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "model/memory_plan.h"
@@ -13,17 +11,6 @@ namespace {
 
 constexpr int64_t kTrainTokens = 4096;  // the default step of `taipan train`: 8 sequences of 512
 constexpr int64_t kRunContext = 4096;
-
-// "18 mamba2, 3 selective_attention"
-std::string LayerSummary(const ModelConfig& config) {
-  std::string text;
-  for (const LayerKind kind :
-       {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention, LayerKind::kSlidingAttention}) {
-    const auto count = std::count(config.layer_pattern.begin(), config.layer_pattern.end(), kind);
-    if (count > 0) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, NameOf(kind));
-  }
-  return text;
-}
 
 void RunPresets(bool json) {
   std::vector<std::vector<std::string>> rows;
@@ -43,8 +30,8 @@ void RunPresets(bool json) {
       rows.push_back({line.dump()});
       continue;
     }
-    rows.push_back({preset.name, FormatExact(plan.parameter_count), LayerSummary(preset.config), FormatBytes(train),
-                    FormatBytes(run), preset.summary});
+    rows.push_back({preset.name, FormatExact(plan.parameter_count), std::to_string(preset.config.num_layers()),
+                    FormatBytes(train), FormatBytes(run), preset.summary});
   }
   if (json) {
     std::string array;
@@ -52,7 +39,7 @@ void RunPresets(bool json) {
     Print(array + "]\n");
     return;
   }
-  Print(FormatTable({"preset", "parameters", "layers", "to train", "to run", ""}, rows));
+  Print(FormatTable({{"preset", true}, {"parameters"}, {"layers"}, {"to train"}, {"to run"}, {"", true}}, rows));
   Print(
       fmt::format("\nMemory with AdamW in f32 for {} tokens in a micro-batch, and to run one sequence of {} tokens.\n",
                   kTrainTokens, kRunContext));

@@ -81,7 +81,7 @@ void ScoreSequences(const Model& model, const ScoreFlags& flags) {
                     result.scored > 0 ? fmt::format("{:.4f}", std::exp(-mean)) : "-"});
   }
   logits.Write();
-  if (!flags.json) Print(FormatTable({"index", "tokens", "sum logprob", "mean logprob", "perplexity"}, rows));
+  if (!flags.json) Print(FormatTable({{"index"}, {"tokens"}, {"sum logprob"}, {"mean logprob"}, {"perplexity"}}, rows));
 }
 
 void PrintTextScore(const ScoreResult& result, int64_t bytes, bool json) {

@@ -28,13 +28,13 @@ std::string FlagOf(const std::string& key) {
   return flag;
 }
 
-// "" where the text is a number in the range, else what is wrong: the form that CLI11 expects.
-std::string RangeProblem(const std::string& flag, const std::string& text, const NumberRange& range) {
+// "" where the text is a number in the range, else what is wrong: the form that CLI11 expects. CLI11 names the flag.
+std::string RangeProblem(const std::string& text, const NumberRange& range) {
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
   if (end == text.c_str() || *end != '\0') return "";  // CLI11 says that it is no number
   try {
-    CheckRange(flag, "value", value, range);
+    CheckRange("", "value", value, range);
   } catch (const UserError& error) {
     return error.what();
   }
@@ -44,17 +44,16 @@ std::string RangeProblem(const std::string& flag, const std::string& text, const
 template <class T>
 CLI::Option* AddFlag(CLI::App& command, const FieldInfo& info, const std::shared_ptr<TrainArguments>& args) {
   const std::string name = info.name;
-  return command.add_option_function<T>(FlagOf(name), [args, name](const T& value) { args->given[name] = value; },
-                                        info.help);
+  return command.add_option_function<T>(
+      FlagOf(name), [args, name](const T& value) { args->given[name] = value; }, info.help);
 }
 
 template <class T>
 CLI::Option* AddNumber(CLI::App& command, const FieldInfo& info, const std::shared_ptr<TrainArguments>& args,
                        const std::optional<T>& initial) {
   CLI::Option* option = AddFlag<T>(command, info, args);
-  const std::string flag = FlagOf(info.name);
   const NumberRange range = info.range;
-  option->check([flag, range](const std::string& text) { return RangeProblem(flag, text, range); });
+  option->check([range](const std::string& text) { return RangeProblem(text, range); });
   if (initial) option->default_str(fmt::format("{}", *initial));
   return option;
 }
@@ -83,7 +82,8 @@ struct FlagAdder {
 };
 
 // Writes a short continuation of the prompt to stderr.
-void ShowSample(const Model& model, const Tokenizer* tokenizer, int64_t step, const TrainArguments& args, uint64_t seed) {
+void ShowSample(const Model& model, const Tokenizer* tokenizer, int64_t step, const TrainArguments& args,
+                uint64_t seed) {
   if (!tokenizer) return;  // nothing to read
   const std::vector<int32_t> prompt = tokenizer->Encode(args.sample_prompt);
   if (prompt.empty()) return;
@@ -158,7 +158,8 @@ void AddTrainCommand(CLI::App& app) {
   command->add_option("--sample-prompt", args->sample_prompt, "What samples while training continue")
       ->capture_default_str();
   command->add_option("--sample-tokens", args->sample_tokens, "Tokens of a sample")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))->capture_default_str();
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
   AddThreadsFlag(*command);
   command->callback([args] { RunTrain(*args); });
 }

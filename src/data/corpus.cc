@@ -65,7 +65,8 @@ std::string JoinJsonLines(const MappedFile& file, const std::string& path) {
     const std::string where = fmt::format("{}:{}", path, line_number);
     if (json.is_discarded()) throw UserError({where, "not a line of JSON", R"({"text": "..."})", "", ""});
     const bool has_text = json.is_object() && json.contains("text") && json["text"].is_string();
-    if (!has_text) throw UserError({where, "no string \"text\" on this line", R"({"text": "..."})", json.type_name(), ""});
+    if (!has_text)
+      throw UserError({where, "no string \"text\" on this line", R"({"text": "..."})", json.type_name(), ""});
     if (!text.empty() && text.back() != '\n') text += '\n';
     text += json["text"].get_ref<const std::string&>();
   }
@@ -108,12 +109,12 @@ uint64_t HashContent(const char* data, int64_t size) {
 // One file: a mapping of bytes or of 16- or 32-bit ids, or ids in memory.
 struct Corpus::Part {
   std::string path;
-  int64_t begin = 0;                  // in the corpus, tokens
-  int64_t size = 0;                   // tokens
-  int64_t width = 1;                  // bytes a token in the mapping, or in `text`
+  int64_t begin = 0;  // in the corpus, tokens
+  int64_t size = 0;   // tokens
+  int64_t width = 1;  // bytes a token in the mapping, or in `text`
   std::unique_ptr<MappedFile> file;
-  std::string text;                   // bytes in memory, where there is no mapping
-  std::vector<int32_t> ids;           // used where not empty
+  std::string text;          // bytes in memory, where there is no mapping
+  std::vector<int32_t> ids;  // used where not empty
 
   const char* bytes() const { return file ? file->data() : text.data(); }
 
@@ -123,7 +124,8 @@ struct Corpus::Part {
       const int64_t id = !ids.empty() ? ids[static_cast<size_t>(at)]
                          : width == 1 ? static_cast<unsigned char>(bytes()[at])
                                       : int64_t{LoadLittle(bytes() + at * width, width)};
-      if (id < 0 || id >= vocab_size) [[unlikely]] Reject(at, id, vocab_size);
+      if (id < 0 || id >= vocab_size) [[unlikely]]
+        Reject(at, id, vocab_size);
       out[i] = static_cast<int32_t>(id);
     }
   }
@@ -260,18 +262,14 @@ std::string Corpus::Describe() const {
 }
 
 void CheckSameData(const std::vector<FileStamp>& saved, const std::vector<FileStamp>& now, const std::string& where) {
-  const std::string hint = "a run continues on the data it began with";
-  if (saved.size() != now.size()) {
-    throw UserError({where, "the run was trained on other data", fmt::format("{} files", saved.size()),
-                     fmt::format("{} files", now.size()), hint});
-  }
-  for (size_t i = 0; i < saved.size(); ++i) {
-    if (saved[i] == now[i]) continue;
-    const auto show = [](const FileStamp& s) {
-      return fmt::format("{} ({} bytes, content {:016x})", s.name, s.bytes, s.hash);
-    };
-    throw UserError({where, fmt::format("the run was trained on other data: file {}", i + 1), show(saved[i]),
-                     show(now[i]), hint});
+  const auto show = [](const std::vector<FileStamp>& stamps, size_t i) {
+    if (i >= stamps.size()) return std::string("no such file");
+    return fmt::format("{} ({} bytes, content {:016x})", stamps[i].name, stamps[i].bytes, stamps[i].hash);
+  };
+  for (size_t i = 0; i < std::max(saved.size(), now.size()); ++i) {
+    if (i < saved.size() && i < now.size() && saved[i] == now[i]) continue;
+    throw UserError({where, fmt::format("the run was trained on other data: file {}", i + 1), show(saved, i),
+                     show(now, i), "a run continues on the data it began with"});
   }
 }
 

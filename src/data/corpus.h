@@ -29,10 +29,11 @@ bool HoldsText(const std::vector<std::string>& paths);
 class Corpus {
  public:
   // paths: text files, folders of them (recursively, sorted by path; hidden and empty files are skipped), JSONL with
-  // {"text": ...} a line (.jsonl, .ndjson; documents follow each other, a line feed between them where none is there), and
-  // little-endian token files: .u16, .u32, .bin (as nanoGPT writes them, 16 bits). tokenizer: for text; may be null
+  // {"text": ...} a line (.jsonl, .ndjson; documents follow each other, a line feed between them where none is there),
+  // and little-endian token files: .u16, .u32, .bin (as nanoGPT writes them, 16 bits). tokenizer: for text; may be null
   // where every path is a token file. vocab_size: ids are checked against it when they are read.
-  // UserError: a path that is missing, unreadable, empty or of an odd size, JSON without "text", text without tokenizer.
+  // UserError: a path that is missing, unreadable, empty or of an odd size, JSON without "text", text without
+  // tokenizer.
   Corpus(const std::vector<std::string>& paths, const Tokenizer* tokenizer, int64_t vocab_size);
   // Token ids in memory, for tests and synthetic data.
   Corpus(std::vector<int32_t> tokens, int64_t vocab_size, const std::string& name);

@@ -11,8 +11,7 @@ WindowLoader::WindowLoader(const Corpus& corpus, int64_t context, int64_t batch_
   CHECK_GE(batch_size, 1);
   windows_ = (corpus.size() - 1) / context;
   if (windows_ < 1) {
-    throw UserError({corpus.stamps().empty() ? "data" : corpus.stamps()[0].name,
-                     "the data is shorter than one context",
+    throw UserError({corpus.stamps().empty() ? "data" : corpus.stamps()[0].name, "the data is shorter than one context",
                      fmt::format("at least {} tokens (the context and one more)", context + 1),
                      fmt::format("{} tokens", corpus.size()), "shorten --context or add data"});
   }
@@ -26,8 +25,8 @@ int64_t WindowLoader::WindowStart(int64_t step, int64_t row) const {
   int64_t window = index % windows_;
   if (order_ == WindowOrder::kShuffled) {
     const RandomKey key{.seed = seed_, .stream = kShuffleStream, .step = static_cast<uint32_t>(epoch)};
-    window = static_cast<int64_t>(
-        RandomPermutation(key, static_cast<uint64_t>(window), static_cast<uint64_t>(windows_)));
+    window =
+        static_cast<int64_t>(RandomPermutation(key, static_cast<uint64_t>(window), static_cast<uint64_t>(windows_)));
   }
   return window * context_;
 }

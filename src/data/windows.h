@@ -11,8 +11,8 @@ namespace taipan {
 enum class WindowOrder { kSequential, kShuffled };
 
 // Cuts N tokens into floor((N-1)/n) windows an epoch, window k starting at token k*n; a window has n inputs and n
-// targets, n + 1 tokens of which the last is the next window's first. Rows of steps take windows in turn; after the last
-// one the next epoch begins, in a new random order where shuffled.
+// targets, n + 1 tokens of which the last is the next window's first. Rows of steps take windows in turn; after the
+// last one the next epoch begins, in a new random order where shuffled.
 class WindowLoader {
  public:
   // UserError where the data does not hold one window. The corpus must outlive the loader.

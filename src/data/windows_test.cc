@@ -69,8 +69,7 @@ TEST(WindowLoader, ShuffledEpochsAreDifferentPermutations) {
 
 TEST(WindowLoader, RefusesDataShorterThanAContext) {
   const Corpus corpus(Counting(10), 100, "short.u16");
-  const std::string error =
-      UserErrorOf([&] { WindowLoader(corpus, 10, 1, WindowOrder::kSequential, 0); });
+  const std::string error = UserErrorOf([&] { WindowLoader(corpus, 10, 1, WindowOrder::kSequential, 0); });
   EXPECT_NE(error.find("short.u16"), std::string::npos) << error;
   EXPECT_NE(error.find("at least 11 tokens"), std::string::npos) << error;
   EXPECT_NE(error.find("found 10 tokens"), std::string::npos) << error;

@@ -223,7 +223,8 @@ TEST(Safetensors, ConvertsToF32) {
   data.append(reinterpret_cast<const char*>(f16), sizeof f16);
   const std::string file = FileOf(
       R"({"x":{"dtype":"BOOL","shape":[1],"data_offsets":[0,1]},"d":{"dtype":"F64","shape":[3],"data_offsets":[1,25]},)"
-      R"("b":{"dtype":"BF16","shape":[4],"data_offsets":[25,33]},"h":{"dtype":"F16","shape":[8],"data_offsets":[33,49]}})",
+      R"("b":{"dtype":"BF16","shape":[4],"data_offsets":[25,33]},)"
+      R"("h":{"dtype":"F16","shape":[8],"data_offsets":[33,49]}})",
       data);
   const SafetensorsFile f(file.data(), static_cast<int64_t>(file.size()), "w");
   const float inf = std::numeric_limits<float>::infinity();

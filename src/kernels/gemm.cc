@@ -11,10 +11,26 @@
 namespace taipan {
 namespace {
 
-// oneDNN's f32 kernel changes its order of summation over K below 16 rows (seen in 2.6.3 on AVX-512).
-constexpr int64_t kLeastRows = 16;
-constexpr int64_t kRowTile = 256;
+// Which row counts of one call give a row the same bits as any other count (oneDNN 2.6.3, found by trying all of them;
+// gemm_test.cc repeats the trial). With AVX-512: 16 and more. With AVX2: multiples of 6 up to 96.
+struct RowRule {
+  int64_t tile;      // rows of a full tile
+  int64_t least;     // fewer are padded with zero rows
+  int64_t multiple;  // other counts are padded up to one
+};
+RowRule Rule() {
+  return dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core ? RowRule{256, 16, 1} : RowRule{96, 18, 6};
+}
+
 constexpr int64_t kColTile = 512;
+
+int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Columns of a tile: about kColTile, full cache lines and vectors, a function of n alone.
+int64_t ColTile(int64_t n) {
+  const int64_t tiles = (n + kColTile - 1) / kColTile;
+  return std::min(n, RoundUp((n + tiles - 1) / tiles, 64));
+}
 
 struct Operand {
   const float* data;
@@ -24,6 +40,7 @@ struct Operand {
 
 // Row-major C[m, n] = op(A) op(B), + C with add. One thread: callers parallelise over tiles.
 void Sgemm(int64_t m, int64_t n, int64_t k, Operand a, Operand b, float* c, int64_t ldc, bool add) {
+  const OneThread one;  // with threads of its own oneDNN cuts K and changes the sums
   const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, 1.0f, a.data,
                                           std::max<int64_t>(a.stride, 1), b.data, std::max<int64_t>(b.stride, 1),
                                           add ? 1.0f : 0.0f, c, ldc);
@@ -33,73 +50,54 @@ void Sgemm(int64_t m, int64_t n, int64_t k, Operand a, Operand b, float* c, int6
   }
 }
 
-// Number of tiles so that none is shorter than kLeastRows and, where there is enough, each thread gets two.
-int64_t Tiles(int64_t n, int64_t tile, int64_t least) {
-  return std::max<int64_t>(1, std::min(n / least, (n + tile - 1) / tile));
-}
+Operand Columns(Operand b, int64_t from) { return {b.data + (b.transposed ? from * b.stride : from), b.stride, b.transposed}; }
 
-// C = op(A) op(B) for m >= kLeastRows, in tiles that run one a thread. Bits do not depend on the tiles.
-void TiledSgemm(int64_t m, int64_t n, int64_t k, Operand a, Operand b, MatrixView c, bool add) {
-  int64_t row_tiles = Tiles(m, kRowTile, kLeastRows);
-  int64_t col_tiles = 1;
-  if (row_tiles < 2 * NumThreads()) col_tiles = Tiles(n, kColTile, 64);
-  if (row_tiles * col_tiles == 1 && m * n * k > (int64_t{1} << 18)) row_tiles = Tiles(m, (m + 1) / 2, kLeastRows);
-  ParallelFor(row_tiles * col_tiles, [&](int64_t task) {
-    const int64_t r = task / col_tiles, s = task % col_tiles;
-    const int64_t r0 = m * r / row_tiles, r1 = m * (r + 1) / row_tiles;
-    const int64_t c0 = n * s / col_tiles, c1 = n * (s + 1) / col_tiles;
-    const Operand at{a.data + (a.transposed ? r0 : r0 * a.stride), a.stride, a.transposed};
-    const Operand bt{b.data + (b.transposed ? c0 * b.stride : c0), b.stride, b.transposed};
-    Sgemm(r1 - r0, c1 - c0, k, at, bt, c.F32(r0) + c0, c.stride, add);
-  });
-}
-
-// A zero-padded copy of fewer than kLeastRows rows; a column tile of the padded result. Both are scratch of the thread.
+// Scratch of a thread: zero-padded input rows, and their results.
 struct PadBuffers {
   std::vector<float> x, y;
+
+  static float* Grown(std::vector<float>& v, int64_t floats) {
+    if (static_cast<int64_t>(v.size()) < floats) v.resize(static_cast<size_t>(floats));
+    return v.data();
+  }
 };
 PadBuffers& ThreadBuffers() {
   thread_local PadBuffers buffers;
   return buffers;
 }
 
-void PaddedSgemm(ConstMatrixView x, int64_t n, Operand b, MatrixView y, bool add) {
-  std::vector<float>& padded = ThreadBuffers().x;
-  const int64_t k = x.cols;
-  if (static_cast<int64_t>(padded.size()) < kLeastRows * k) padded.resize(static_cast<size_t>(kLeastRows * k));
-  for (int64_t r = 0; r < kLeastRows; ++r) {
-    if (r < x.rows) {
-      std::memcpy(padded.data() + r * k, x.F32(r), static_cast<size_t>(k) * 4);
-    } else {
-      std::memset(padded.data() + r * k, 0, static_cast<size_t>(k) * 4);
-    }
-  }
-  const float* rows = padded.data();
-  const int64_t tiles = Tiles(n, kColTile, 64);
-  ParallelFor(tiles, [&](int64_t s) {
-    const int64_t c0 = n * s / tiles, c1 = n * (s + 1) / tiles, width = c1 - c0;
-    std::vector<float>& out = ThreadBuffers().y;
-    if (static_cast<int64_t>(out.size()) < kLeastRows * width) out.resize(static_cast<size_t>(kLeastRows * width));
-    for (int64_t r = 0; add && r < y.rows; ++r) {
-      std::memcpy(out.data() + r * width, y.F32(r) + c0, static_cast<size_t>(width) * 4);
-    }
-    const Operand bt{b.data + (b.transposed ? c0 * b.stride : c0), b.stride, b.transposed};
-    Sgemm(kLeastRows, width, k, {rows, k, false}, bt, out.data(), width, add);
-    for (int64_t r = 0; r < y.rows; ++r) {
-      std::memcpy(y.F32(r) + c0, out.data() + r * width, static_cast<size_t>(width) * 4);
-    }
-  });
+// A tile whose row count would change the bits, as a tile of `rows` rows of which the last ones are zero.
+void PaddedTile(ConstMatrixView x, int64_t rows, Operand b, MatrixView y, bool add) {
+  PadBuffers& buffers = ThreadBuffers();
+  const int64_t k = x.cols, n = y.cols;
+  float* in = PadBuffers::Grown(buffers.x, rows * k);
+  float* out = PadBuffers::Grown(buffers.y, rows * n);
+  CopyMatrix(x, MatrixView(in, x.rows, k));
+  std::memset(in + x.rows * k, 0, static_cast<size_t>((rows - x.rows) * k) * sizeof(float));
+  if (add) CopyMatrix(y, MatrixView(out, y.rows, n));
+  if (add) std::memset(out + y.rows * n, 0, static_cast<size_t>((rows - y.rows) * n) * sizeof(float));
+  Sgemm(rows, n, k, {in, k, false}, b, out, n, add);
+  CopyMatrix(MatrixView(out, y.rows, n), y);
 }
 
+// y[T, n] = x op(B), or +=, in tiles that are a function of the shapes alone.
 void RowProduct(ConstMatrixView x, int64_t n, Operand b, MatrixView y, Accumulate acc) {
   CHECK_EQ(x.rows, y.rows);
   if (x.rows == 0 || n == 0) return;
   const bool add = acc == Accumulate::kAdd;
-  if (x.rows < kLeastRows) {
-    PaddedSgemm(x, n, b, y, add);
-  } else {
-    TiledSgemm(x.rows, n, x.cols, {x.F32(), x.stride, false}, b, y, add);
-  }
+  const RowRule rule = Rule();
+  const int64_t row_tiles = (x.rows + rule.tile - 1) / rule.tile, width = ColTile(n), col_tiles = (n + width - 1) / width;
+  ParallelFor(row_tiles * col_tiles, [&](int64_t task) {
+    const int64_t r0 = task / col_tiles * rule.tile, c0 = task % col_tiles * width;
+    const int64_t rows = std::min(rule.tile, x.rows - r0), cols = std::min(width, n - c0);
+    const int64_t padded = RoundUp(std::max(rows, rule.least), rule.multiple);
+    const MatrixView out = y.Rows(r0, rows).Cols(c0, cols);
+    if (padded == rows) {
+      Sgemm(rows, cols, x.cols, {x.F32(r0), x.stride, false}, Columns(b, c0), out.F32(), out.stride, add);
+    } else {
+      PaddedTile(x.Rows(r0, rows), padded, Columns(b, c0), out, add);
+    }
+  });
 }
 
 }  // namespace
@@ -135,8 +133,17 @@ void MatMul(ConstMatrixView a, bool transpose_a, ConstMatrixView b, bool transpo
   CHECK_EQ(transpose_a ? a.cols : a.rows, c.rows);
   CHECK_EQ(transpose_b ? b.rows : b.cols, c.cols);
   CHECK_EQ(transpose_b ? b.cols : b.rows, k);
-  TiledSgemm(c.rows, c.cols, k, {a.F32(), a.stride, transpose_a}, {b.F32(), b.stride, transpose_b}, c,
-             acc == Accumulate::kAdd);
+  const int64_t m = c.rows, n = c.cols;
+  if (m == 0 || n == 0) return;
+  const int64_t height = std::min<int64_t>(256, RoundUp((m + 1) / 2, 16)), row_tiles = (m + height - 1) / height;
+  const int64_t width = ColTile(n), col_tiles = (n + width - 1) / width;
+  ParallelFor(row_tiles * col_tiles, [&](int64_t task) {
+    const int64_t r0 = task / col_tiles * height, c0 = task % col_tiles * width;
+    const int64_t rows = std::min(height, m - r0), cols = std::min(width, n - c0);
+    const Operand rows_of_a{a.F32() + (transpose_a ? r0 : r0 * a.stride), a.stride, transpose_a};
+    Sgemm(rows, cols, k, rows_of_a, Columns({b.F32(), b.stride, transpose_b}, c0), c.F32(r0) + c0, c.stride,
+          acc == Accumulate::kAdd);
+  });
 }
 
 }  // namespace taipan

@@ -15,8 +15,8 @@
 namespace taipan {
 
 enum class Init {
-  kNormal,          // N(0, 0.02)
-  kNormalResidual,  // N(0, 0.02 / sqrt(residual branches of the model)): projections that write to the residual stream
+  kNormal,          // N(0, initializer_range)
+  kNormalResidual,  // N(0, initializer_range / sqrt(residual branches)): projections that write to the residual stream
   kOnes,
   kZeros,
   kConv,            // uniform +-1/sqrt(W), the default of torch.nn.Conv1d with one channel a group

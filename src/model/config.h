@@ -37,6 +37,7 @@ struct ModelConfig {
   bool straight_through_all = false;  // "straight_through": "all" | "selected"
   std::vector<double> selection_threshold;  // delta a SAL at inference, written by calibration; empty: 0
   double rms_norm_eps = 1e-5;
+  double initializer_range = 0.02;  // deviation of new weights; narrow models (d < 512) learn faster near 1/sqrt(d)
   bool tie_word_embeddings = true;
   std::optional<int64_t> bos_token_id, eos_token_id;
 

@@ -181,6 +181,7 @@ TEST(ModelConfig, RefusesImpossibleValues) {
       {"gumbel_temperature", 0, "gumbel_temperature is out of range"},
       {"selection_threshold", {0.5}, "one value for each selective_attention block, expected 2 values, found 1"},
       {"rms_norm_eps", 0, "rms_norm_eps is out of range"},
+      {"initializer_range", -1, "initializer_range is out of range"},
       {"bos_token_id", 97, "bos_token_id is out of range, expected at least 0 and below 97, found 97"},
       {"eos_token_id", -1, "eos_token_id is out of range"},
   };

@@ -19,6 +19,7 @@ class Validator {
     Size("vocab_size", c_.vocab_size);
     Size("hidden_size", c_.hidden_size);
     CheckRange(where_, "rms_norm_eps", c_.rms_norm_eps, Above(0));
+    CheckRange(where_, "initializer_range", c_.initializer_range, Above(0));
     CheckFinite();
     TokenId("bos_token_id", c_.bos_token_id);
     TokenId("eos_token_id", c_.eos_token_id);

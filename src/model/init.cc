@@ -9,7 +9,6 @@
 namespace taipan {
 namespace {
 
-constexpr double kLinearDeviation = 0.02;
 constexpr double kMinA = 1.0, kMaxA = 16.0;
 constexpr double kMinDt = 1e-3, kMaxDt = 1e-1, kDtFloor = 1e-4;  // time steps
 
@@ -40,14 +39,14 @@ void FillNormal(Tensor& t, const RandomKey& key, double deviation) {
 
 }  // namespace
 
-void InitialiseParameter(const ParamInfo& info, Tensor& t, const RandomKey& key, int residual_branches,
+void InitialiseParameter(const ParamInfo& info, Tensor& t, const RandomKey& key, double range, int residual_branches,
                          double gate_bias) {
   switch (info.init) {
     case Init::kNormal:
-      return FillNormal(t, key, kLinearDeviation);
+      return FillNormal(t, key, range);
     case Init::kNormalResidual:
       CHECK_GE(residual_branches, 1);
-      return FillNormal(t, key, kLinearDeviation / std::sqrt(residual_branches));
+      return FillNormal(t, key, range / std::sqrt(residual_branches));
     case Init::kOnes:
       return Fill(t, [](uint64_t) { return 1.0; });
     case Init::kZeros:

@@ -20,7 +20,7 @@ Tensor Sample(Init init, std::vector<int64_t> shape, int branches = 1, double ga
   ParamInfo info;
   info.name = "p";
   info.init = init;
-  InitialiseParameter(info, t, key, branches, gate_bias);
+  InitialiseParameter(info, t, key, 0.02, branches, gate_bias);
   return t;
 }
 
@@ -63,7 +63,7 @@ TEST(Init, ResidualProjectionsShrinkWithTheirNumber) {
 TEST(Init, OnesAndZeros) {
   for (double v : Values(Sample(Init::kOnes, {17}))) EXPECT_EQ(v, 1.0);
   Tensor t = Sample(Init::kOnes, {17});
-  InitialiseParameter({.name = "p", .init = Init::kZeros, .file_shape = {}}, t, kKey, 1, 0);
+  InitialiseParameter({.name = "p", .init = Init::kZeros, .file_shape = {}}, t, kKey, 0.02, 1, 0);
   for (double v : Values(t)) EXPECT_EQ(v, 0.0);
 }
 

@@ -80,7 +80,7 @@ void Model::Initialise(uint64_t seed, double gate_bias) {
   for (const auto& block : blocks_) branches += block->residual_branches();
   uint32_t index = 0;
   params_.ForEach([&](const ParamInfo& info, Tensor& t) {
-    InitialiseParameter(info, t, {seed, kInitStream + index++, 0}, branches, gate_bias);
+    InitialiseParameter(info, t, {seed, kInitStream + index++, 0}, config_.initializer_range, branches, gate_bias);
   });
 }
 

@@ -103,7 +103,7 @@ class Model {
   ModelParams NewGradients() const;  // zeros
   const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }
 
-  // Weights as taipan-model.md describes them: normal 0.02, residual projections scaled, A_log, dt_bias, open gate.
+  // Weights as taipan-model.md describes them: N(0, initializer_range), residual projections scaled, A_log, dt_bias, open gate.
   void Initialise(uint64_t seed, double gate_bias);
 
   SequenceState NewState() const;

@@ -24,8 +24,8 @@ class Checkpoints {
   // checkpoints there were stay. Afterwards all but the `keep` newest are removed.
   Checkpoint Write(int64_t step, const std::function<void(const std::string& directory)>& fill);
 
-  void RemoveUnfinished();             // what a killed process left half-written
-  void RemoveAfter(int64_t step);      // newer ones that Newest() passed over as damaged
+  void RemoveUnfinished();         // what a killed process left half-written
+  void RemoveAfter(int64_t step);  // newer ones that Newest() passed over as damaged
 
  private:
   std::vector<Checkpoint> List() const;  // ascending

@@ -3,8 +3,8 @@
 
 namespace taipan {
 
-// Handles SIGINT and SIGTERM while it lives, and ignores SIGXFSZ, so that a file-size limit is an error of the write and
-// not the end of the process. One at a time.
+// Handles SIGINT and SIGTERM while it lives, and ignores SIGXFSZ, so that a file-size limit is an error of the write
+// and not the end of the process. One at a time.
 class InterruptGuard {
  public:
   InterruptGuard();

@@ -37,26 +37,27 @@ bool AddLine(const OrderedJson& line, MetricsHistory& history) {
 
 std::string ToJsonLine(const StepMetrics& m) {
   const OrderedJson line = {{"step", m.step},
-                     {"loss", m.loss},
-                     {"ce", m.ce},
-                     {"budget_loss", m.budget_loss},
-                     {"selected_share", m.selected_share},
-                     {"grad_norm", m.grad_norm},
-                     {"lr", m.lr},
-                     {"budget_loss_weight", m.budget_loss_weight},
-                     {"tokens", m.tokens},
-                     {"seconds", m.seconds},
-                     {"tokens_per_second", m.tokens_per_second}};
+                            {"loss", m.loss},
+                            {"ce", m.ce},
+                            {"budget_loss", m.budget_loss},
+                            {"selected_share", m.selected_share},
+                            {"grad_norm", m.grad_norm},
+                            {"lr", m.lr},
+                            {"budget_loss_weight", m.budget_loss_weight},
+                            {"tokens", m.tokens},
+                            {"seconds", m.seconds},
+                            {"tokens_per_second", m.tokens_per_second}};
   return line.dump() + "\n";
 }
 
 std::string ToJsonLine(const ValidMetrics& m) {
-  const OrderedJson line = {{"step", m.step},
-                     {"valid_ce", m.ce},
-                     {"valid_bits_per_byte", std::isfinite(m.bits_per_byte) ? OrderedJson(m.bits_per_byte) : OrderedJson()},
-                     {"valid_tokens", m.tokens},
-                     {"valid_selected_share", m.selected_share},
-                     {"valid_selected_share_noise", m.selected_share_noise}};
+  const OrderedJson line = {
+      {"step", m.step},
+      {"valid_ce", m.ce},
+      {"valid_bits_per_byte", std::isfinite(m.bits_per_byte) ? OrderedJson(m.bits_per_byte) : OrderedJson()},
+      {"valid_tokens", m.tokens},
+      {"valid_selected_share", m.selected_share},
+      {"valid_selected_share_noise", m.selected_share_noise}};
   return line.dump() + "\n";
 }
 

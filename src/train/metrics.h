@@ -17,10 +17,10 @@ struct StepMetrics {
   std::vector<double> selected_share;  // a SAL each
   double grad_norm = 0;                // before clipping
   double lr = 0;
-  double budget_loss_weight = 0;       // lambda of this step
-  int64_t tokens = 0;                  // read since the first step
-  double seconds = 0;                  // spent in steps since the first, over all resumed parts
-  double tokens_per_second = 0;        // of this step
+  double budget_loss_weight = 0;  // lambda of this step
+  int64_t tokens = 0;             // read since the first step
+  double seconds = 0;             // spent in steps since the first, over all resumed parts
+  double tokens_per_second = 0;   // of this step
 };
 
 struct ValidMetrics {
@@ -32,7 +32,7 @@ struct ValidMetrics {
   std::vector<double> selected_share_noise;  // with Gumbel noise
 };
 
-std::string ToJsonLine(const StepMetrics& m);   // with the line feed
+std::string ToJsonLine(const StepMetrics& m);  // with the line feed
 std::string ToJsonLine(const ValidMetrics& m);
 
 // The columns that the curve shows.

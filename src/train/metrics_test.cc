@@ -108,7 +108,8 @@ TEST_F(CutTest, WriterAppends) {
     writer.Sync();
   }
   EXPECT_EQ(ReadFile(path_), Lines(4));
-  EXPECT_NE(UserErrorOf([&] { MetricsWriter(folder_ / "no/folder.jsonl"); }).find("no/folder.jsonl"), std::string::npos);
+  EXPECT_NE(UserErrorOf([&] { MetricsWriter(folder_ / "no/folder.jsonl"); }).find("no/folder.jsonl"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -15,9 +15,7 @@
 namespace taipan {
 namespace {
 
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // What a run needs beside its trainer.
 struct RunData {
@@ -26,10 +24,11 @@ struct RunData {
   std::vector<FileStamp> stamps;         // of the training data and the tokenizer's files
 };
 
-RunData OpenData(const TrainSettings& settings, const std::string& model_directory, int64_t vocab_size) {
+// follow: the vocabulary is the tokenizer's, where there is one.
+RunData OpenData(const TrainSettings& settings, const std::string& model_directory, int64_t vocab_size, bool follow) {
   RunData data;
   data.text = ChooseTokenizer(settings, model_directory);
-  if (vocab_size == 0) vocab_size = data.text.tokenizer ? data.text.tokenizer->vocab_size() : 256;
+  if (follow && data.text.tokenizer) vocab_size = data.text.tokenizer->vocab_size();
   CheckVocabulary(data.text, vocab_size, settings.model);
   if (settings.data.empty()) throw UserError({"--data", "no data to train on", "at least one path", "none", ""});
   const Tokenizer* tokenizer = data.text.tokenizer.get();
@@ -54,6 +53,8 @@ class Run {
   RunEnd Go();
 
  private:
+  ModelConfig ChooseConfig(bool continues, const std::string& newest_config);
+  void CheckContinues(const ModelConfig& config, const std::string& newest_config) const;
   void OpenFolder(bool continues);
   Model FirstModel(const ModelConfig& config) const;
   RunEnd Loop();
@@ -88,43 +89,52 @@ Run::Run(const RunRequest& request, const RunHooks& hooks)
     : request_(request), hooks_(hooks), folder_(request.settings.out), checkpoints_(folder_, request.settings.keep) {
   const bool continues = request.resume && PathExists(folder_ + "/run.json");
   if (!continues && HoldsRun(folder_)) {
-    throw UserError({folder_, request.resume ? "nothing to resume, the folder has no run.json"
-                                             : "the folder already holds a run",
-                     "a new folder", "", request.resume ? "" : "--resume continues it"});
+    throw UserError(
+        {folder_, request.resume ? "nothing to resume, the folder has no run.json" : "the folder already holds a run",
+         "a new folder", "", request.resume ? "" : "--resume continues it"});
   }
   const std::optional<Checkpoint> newest = continues ? checkpoints_.Newest() : std::nullopt;
-  const std::string newest_model = newest ? newest->path + "/model" : "";
-  std::optional<ModelConfig> config = request.config;
-  if (!config && newest) config = LoadModelConfig(newest_model + "/config.json");
-  if (!config) throw UserError({"--model", "no model to train", "a preset, a model directory or a config file", "", ""});
+  const std::string newest_config = newest ? newest->path + "/model/config.json" : "";
+  const ModelConfig config = ChooseConfig(continues, newest_config);
+  if (continues) CheckContinues(config, newest_config);
 
-  const bool new_weights = request.weights_directory.empty();
-  settings_ = ResolveSettings(request.settings, *config, new_weights);
-  const bool follow = request.preset && !settings_.vocab_size;
-  if (settings_.vocab_size) config->vocab_size = *settings_.vocab_size;
-  // A run keeps its tokenizer beside its model, so it does not depend on the folder that the first weights came from.
-  data_ = OpenData(settings_, continues && IsDirectory(folder_ + "/model") ? folder_ + "/model" : request.weights_directory,
-                   follow ? 0 : config->vocab_size);
-  if (follow) config->vocab_size = data_.train->vocab_size();
-  *config = ApplySettings(*config, settings_);
-  ValidateModelConfig(*config, settings_.model);
-
-  if (continues) {
-    const std::string run_file = folder_ + "/run.json", data_file = folder_ + "/data.json";
-    TrainSettings saved;
-    ReadRunFile(run_file, saved);
-    CheckSameSettings(saved, settings_, run_file);
-    if (PathExists(data_file)) CheckSameData(LoadStamps(data_file), data_.stamps, data_file);
-    if (newest) CheckSameConfig(LoadModelConfig(newest_model + "/config.json"), *config, newest_model + "/config.json");
-  }
   const WindowOrder order = settings_.order == "sequential" ? WindowOrder::kSequential : WindowOrder::kShuffled;
-  auto source = std::make_shared<CorpusSource>(WindowLoader(*data_.train, settings_.context, settings_.batch_size,
-                                                            order, static_cast<uint64_t>(settings_.seed)));
+  const WindowLoader loader(*data_.train, settings_.context, settings_.batch_size, order,
+                            static_cast<uint64_t>(settings_.seed));
   bytes_per_token_ = BytesPerToken(*data_.train, data_.text.tokenizer.get());
-  trainer_ = std::make_unique<Trainer>(newest ? Model(*config) : FirstModel(*config), settings_, source);
+  trainer_ = std::make_unique<Trainer>(newest ? Model(config) : FirstModel(config), settings_,
+                                       std::make_shared<CorpusSource>(loader));
   if (newest) trainer_->Load(newest->path);
   finished_before_ = AtEnd();
   OpenFolder(continues);
+}
+
+// Resolves the settings and opens the data on the way: the vocabulary may follow the tokenizer.
+ModelConfig Run::ChooseConfig(bool continues, const std::string& newest_config) {
+  if (!request_.config && newest_config.empty()) {
+    throw UserError({"--model", "no model to train", "a preset, a model directory or a config file", "", ""});
+  }
+  ModelConfig config = request_.config ? *request_.config : LoadModelConfig(newest_config);
+  settings_ = ResolveSettings(request_.settings, config, /*new_weights=*/request_.weights_directory.empty());
+  if (settings_.vocab_size) config.vocab_size = *settings_.vocab_size;
+  // A run keeps its tokenizer beside its model, so it does not depend on the folder that the first weights came from.
+  const std::string own_model = folder_ + "/model";
+  data_ = OpenData(settings_, continues && IsDirectory(own_model) ? own_model : request_.weights_directory,
+                   config.vocab_size, /*follow=*/request_.preset && !settings_.vocab_size);
+  config.vocab_size = data_.train->vocab_size();
+  config = ApplySettings(config, settings_);
+  ValidateModelConfig(config, settings_.model);
+  return config;
+}
+
+// Throws where the run in the folder was begun in another way.
+void Run::CheckContinues(const ModelConfig& config, const std::string& newest_config) const {
+  const std::string run_file = folder_ + "/run.json", data_file = folder_ + "/data.json";
+  TrainSettings saved;
+  ReadRunFile(run_file, saved);
+  CheckSameSettings(saved, settings_, run_file);
+  if (PathExists(data_file)) CheckSameData(LoadStamps(data_file), data_.stamps, data_file);
+  if (!newest_config.empty()) CheckSameConfig(LoadModelConfig(newest_config), config, newest_config);
 }
 
 // The weights of step 0.

@@ -15,10 +15,10 @@
 namespace taipan {
 
 struct RunRequest {
-  TrainSettings settings;            // settings.out is the folder
-  std::optional<ModelConfig> config; // of the model asked for; none where a resumed run names none
-  std::string weights_directory;     // where its weights are; "": this run initialises them
-  bool preset = false;               // the vocabulary follows the tokenizer
+  TrainSettings settings;             // settings.out is the folder
+  std::optional<ModelConfig> config;  // of the model asked for; none where a resumed run names none
+  std::string weights_directory;      // where its weights are; "": this run initialises them
+  bool preset = false;                // the vocabulary follows the tokenizer
   bool resume = false;
 };
 

@@ -19,7 +19,10 @@ std::string Shares(const std::vector<double>& shares) {
 
 RunProgress::RunProgress(const TrainSettings& settings, double bytes_per_token, int64_t first_step,
                          double seconds_before)
-    : settings_(settings), bytes_per_token_(bytes_per_token), first_step_(first_step), seconds_before_(seconds_before) {}
+    : settings_(settings),
+      bytes_per_token_(bytes_per_token),
+      first_step_(first_step),
+      seconds_before_(seconds_before) {}
 
 void RunProgress::Show(const StepMetrics& m) { line_.Update(Line(m)); }
 

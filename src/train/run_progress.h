@@ -11,7 +11,8 @@ namespace taipan {
 
 class RunProgress {
  public:
-  // bytes_per_token 0: not known, bits a token are shown. seconds_before: spent by the parts of the run before this one.
+  // bytes_per_token 0: not known, bits a token are shown. seconds_before: spent by the parts of the run before this
+  // one.
   RunProgress(const TrainSettings& settings, double bytes_per_token, int64_t first_step, double seconds_before);
 
   void Show(const StepMetrics& m);

@@ -106,8 +106,8 @@ TEST_F(RunTest, WritesEverythingThatARunPromises) {
   EXPECT_EQ(ListDirectory(run + "/checkpoints"), (std::vector<std::string>{"step-10", "step-5"}));
   EXPECT_EQ(ListDirectory(run + "/model"),
             (std::vector<std::string>{"config.json", "model.safetensors", "tokenizer.json"}));
-  EXPECT_EQ(ListDirectory(run), (std::vector<std::string>{"checkpoints", "curve.svg", "data.json", "metrics.jsonl",
-                                                          "model", "run.json"}));
+  EXPECT_EQ(ListDirectory(run),
+            (std::vector<std::string>{"checkpoints", "curve.svg", "data.json", "metrics.jsonl", "model", "run.json"}));
   EXPECT_EQ(LoadModel(run + "/model").config().vocab_size, 256);
   TrainSettings saved;
   ReadRunFile(run + "/run.json", saved);
@@ -244,13 +244,15 @@ TEST_F(RunTest, RefusesToContinueAsAnotherRun) {
   RunRequest other = Resume("run");
   other.settings.learning_rate = 0.5;
   EXPECT_NE(ErrorOf(other).find("run.json: the run was begun with another \"learning_rate\", expected 0.01, found 0.5"),
-            std::string::npos) << ErrorOf(other);
+            std::string::npos)
+      << ErrorOf(other);
   other = Resume("run");
   other.config->state_size = 16;
   EXPECT_NE(ErrorOf(other).find("another \"state_size\", expected 8, found 16"), std::string::npos) << ErrorOf(other);
   WriteFileAtomically(data_, SomeText(3001));
   EXPECT_NE(ErrorOf(Resume("run")).find("the run was trained on other data: file 1, expected text.txt (3000 bytes"),
-            std::string::npos) << ErrorOf(Resume("run"));
+            std::string::npos)
+      << ErrorOf(Resume("run"));
   EXPECT_EQ(Metrics("run").size(), 3u);
 }
 
@@ -290,7 +292,8 @@ TEST_F(RunTest, TrainsOnBroughtWeightsAndTokenFiles) {
   request = Request("text");
   request.config = TestConfig(97);
   request.weights_directory = folder_ / "start";
-  EXPECT_NE(ErrorOf(request).find("expected a vocabulary of at least 256, found 97"), std::string::npos) << ErrorOf(request);
+  EXPECT_NE(ErrorOf(request).find("expected a vocabulary of at least 256, found 97"), std::string::npos)
+      << ErrorOf(request);
   EXPECT_FALSE(PathExists(folder_ / "text"));
 }
 

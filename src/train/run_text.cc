@@ -10,8 +10,8 @@ namespace taipan {
 namespace {
 
 // What a model folder may hold beside config and weights, and a trained copy of it must keep.
-constexpr const char* kTextFiles[] = {"tokenizer.json", "tokenizer.model",         "vocab.json",
-                                      "merges.txt",     "tokenizer_config.json",   "special_tokens_map.json",
+constexpr const char* kTextFiles[] = {"tokenizer.json",    "tokenizer.model",       "vocab.json",
+                                      "merges.txt",        "tokenizer_config.json", "special_tokens_map.json",
                                       "added_tokens.json", "generation_config.json"};
 
 RunTokenizer FromFile(const std::string& path) {

@@ -12,9 +12,9 @@
 namespace taipan {
 
 struct RunTokenizer {
-  std::unique_ptr<Tokenizer> tokenizer;                        // null: token files only
-  std::vector<std::pair<std::string, std::string>> files;      // name and content, for the model folder
-  std::string source;                                          // "byte", a path, "none"
+  std::unique_ptr<Tokenizer> tokenizer;                    // null: token files only
+  std::vector<std::pair<std::string, std::string>> files;  // name and content, for the model folder
+  std::string source;                                      // "byte", a path, "none"
 
   void WriteFiles(const std::string& directory) const;
 };

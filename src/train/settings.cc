@@ -16,20 +16,25 @@ void VisitPaths(TrainSettings& s, const FieldVisitor& visit) {
   visit({.name = "data", .help = "text files, folders of them, JSONL, or token files (.u16, .u32, .bin)"}, &s.data);
   visit({.name = "out", .help = "folder of the run", .write = false}, &s.out);
   visit({.name = "valid_data", .help = "data to validate on, of the same kinds"}, &s.valid_data);
-  visit({.name = "tokenizer", .help = "byte, or a tokenizer file (default: the model's own, else byte)"},
-        &s.tokenizer);
-  visit({.name = "vocab_size", .help = "rows of the embedding of a preset (default: the tokenizer's)",
-         .range = AtLeast(1)}, &s.vocab_size);
+  visit({.name = "tokenizer", .help = "byte, or a tokenizer file (default: the model's own, else byte)"}, &s.tokenizer);
+  visit({.name = "vocab_size",
+         .help = "ids of a preset with token files (default: the tokenizer's)",
+         .range = AtLeast(1)},
+        &s.vocab_size);
 }
 
 void VisitShape(TrainSettings& s, const FieldVisitor& visit) {
   visit({.name = "context", .help = "tokens a sequence", .range = AtLeast(1)}, &s.context);
   visit({.name = "batch_size", .help = "sequences a step", .range = AtLeast(1)}, &s.batch_size);
-  visit({.name = "micro_batch_size", .help = "sequences a forward; gradients add up over a step (default: all)",
-         .range = AtLeast(1)}, &s.micro_batch_size);
+  visit({.name = "micro_batch_size",
+         .help = "sequences a forward; gradients add up over a step (default: all)",
+         .range = AtLeast(1)},
+        &s.micro_batch_size);
   visit({.name = "steps", .help = "optimizer steps", .range = AtLeast(1)}, &s.steps);
-  visit({.name = "time_limit", .help = "stop and save after this many seconds, 0: none; shapes no schedule",
-         .range = AtLeast(0)}, &s.time_limit);
+  visit({.name = "time_limit",
+         .help = "stop and save after this many seconds, 0: none; shapes no schedule",
+         .range = AtLeast(0)},
+        &s.time_limit);
   visit({.name = "order", .help = "of the windows over the data", .choices = {"sequential", "shuffled"}}, &s.order);
   visit({.name = "seed", .help = "of weights, order and noise", .range = AtLeast(0)}, &s.seed);
   visit({.name = "dtype", .help = "of weights and arithmetic", .choices = {"f32", "bf16"}}, &s.dtype);
@@ -39,8 +44,10 @@ void VisitOptimizer(TrainSettings& s, const FieldVisitor& visit) {
   visit({.name = "learning_rate", .help = "peak, after the warm-up", .range = AtLeast(0)}, &s.learning_rate);
   visit({.name = "min_learning_rate", .help = "at the last step (default: 1/50 of the peak)", .range = AtLeast(0)},
         &s.min_learning_rate);
-  visit({.name = "warmup_steps", .help = "steps of rising rate (default: 1/20 of the steps, at most 2000)",
-         .range = AtLeast(0)}, &s.warmup_steps);
+  visit({.name = "warmup_steps",
+         .help = "steps of rising rate (default: 1/20 of the steps, at most 2000)",
+         .range = AtLeast(0)},
+        &s.warmup_steps);
   visit({.name = "weight_decay", .help = "of AdamW, on matrices only", .range = AtLeast(0)}, &s.weight_decay);
   visit({.name = "clip_norm", .help = "largest norm of all gradients together, 0: no clipping", .range = AtLeast(0)},
         &s.clip_norm);
@@ -50,28 +57,38 @@ void VisitOptimizer(TrainSettings& s, const FieldVisitor& visit) {
 }
 
 void VisitGate(TrainSettings& s, const FieldVisitor& visit) {
-  visit({.name = "budget", .help = "share of tokens that may attend (default: the config's, 0.15)",
-         .range = Between(0, 1)}, &s.budget);
+  visit({.name = "budget",
+         .help = "share of tokens that may attend (default: the config's, 0.15)",
+         .range = Between(0, 1)},
+        &s.budget);
   visit({.name = "budget_loss_weight",
-         .help = "lambda after the ramp (default: 30 for new weights, else the config's)", .range = AtLeast(0)},
+         .help = "lambda after the ramp (default: 30 for new weights, else the config's)",
+         .range = AtLeast(0)},
         &s.budget_loss_weight);
-  visit({.name = "budget_loss_weight_start", .help = "lambda before the ramp (default: 0 for new weights)",
-         .range = AtLeast(0)}, &s.budget_loss_weight_start);
+  visit({.name = "budget_loss_weight_start",
+         .help = "lambda before the ramp (default: 0 for new weights)",
+         .range = AtLeast(0)},
+        &s.budget_loss_weight_start);
   visit({.name = "budget_ramp",
          .help = "A:B, lambda rises from step A to step B, 0:0: constant (default for new weights: 1/3 to 2/3 of the "
-                 "steps)"}, &s.budget_ramp);
+                 "steps)"},
+        &s.budget_ramp);
   visit({.name = "gate_bias", .help = "s_1 - s_0 of new weights: how open the gates start"}, &s.gate_bias);
   visit({.name = "gumbel_temperature", .help = "tau of the surrogate (default: the config's, 1)", .range = Above(0)},
         &s.gumbel_temperature);
   visit({.name = "gumbel_noise", .help = "noise on the gates while training", .choices = {"on", "off"}},
         &s.gumbel_noise);
-  visit({.name = "straight_through", .help = "tokens that carry the gradient of selection (default: the config's)",
-         .choices = {"", "selected", "all"}}, &s.straight_through);
+  visit({.name = "straight_through",
+         .help = "tokens that carry the gradient of selection (default: the config's)",
+         .choices = {"", "selected", "all"}},
+        &s.straight_through);
 }
 
 void VisitReports(TrainSettings& s, const FieldVisitor& visit) {
-  visit({.name = "valid_every", .help = "steps between validations, 0: only at the end (default: 1/20 of the steps)",
-         .range = AtLeast(0)}, &s.valid_every);
+  visit({.name = "valid_every",
+         .help = "steps between validations, 0: only at the end (default: 1/20 of the steps)",
+         .range = AtLeast(0)},
+        &s.valid_every);
   visit({.name = "valid_tokens", .help = "tokens of a validation; 16 times as many at the end", .range = AtLeast(1)},
         &s.valid_tokens);
   visit({.name = "sample_every", .help = "steps between samples of generated text, 0: none", .range = AtLeast(0)},
@@ -83,8 +100,8 @@ void VisitReports(TrainSettings& s, const FieldVisitor& visit) {
 
 // What a continued run may change.
 bool IsFree(const std::string& name) {
-  static const char* const kFree[] = {"model",       "data",         "out",          "valid_data", "valid_every",
-                                      "valid_tokens", "sample_every", "save_every",  "keep",       "time_limit"};
+  static const char* const kFree[] = {"model",        "data",         "out",        "valid_data", "valid_every",
+                                      "valid_tokens", "sample_every", "save_every", "keep",       "time_limit"};
   return std::find(std::begin(kFree), std::end(kFree), name) != std::end(kFree);
 }
 

@@ -13,28 +13,28 @@ namespace taipan {
 
 // Values without a number are filled in by ResolveSettings.
 struct TrainSettings {
-  std::string model;                    // preset, model directory or config file
+  std::string model;  // preset, model directory or config file
   std::vector<std::string> data, valid_data;
-  std::string out;                      // RUN_DIR; not written into run.json
-  std::string tokenizer;                // "byte", a file, or "": the model's own, else byte
-  std::optional<int64_t> vocab_size;    // of new weights of a preset
+  std::string out;                    // RUN_DIR; not written into run.json
+  std::string tokenizer;              // "byte", a file, or "": the model's own, else byte
+  std::optional<int64_t> vocab_size;  // of new weights of a preset
 
-  int64_t context = 512;                // tokens a sequence
-  int64_t batch_size = 8;               // sequences a step
+  int64_t context = 512;                    // tokens a sequence
+  int64_t batch_size = 8;                   // sequences a step
   std::optional<int64_t> micro_batch_size;  // sequences a forward; default: the batch
   int64_t steps = 1000;
-  double time_limit = 0;                // seconds, 0: none
-  std::string order = "shuffled";       // of windows
-  int64_t seed = 0;                     // of weights, order and noise
+  double time_limit = 0;           // seconds, 0: none
+  std::string order = "shuffled";  // of windows
+  int64_t seed = 0;                // of weights, order and noise
 
-  // Peak for models of 1M to 30M parameters and batches of a few thousand tokens; the paper's 5e-4 is for 190M and up at
-  // half a million tokens a step.
+  // Peak for models of 1M to 30M parameters and batches of a few thousand tokens; the paper's 5e-4 is for 190M and up
+  // at half a million tokens a step.
   double learning_rate = 1e-3;
   std::optional<double> min_learning_rate;  // at the last step; default: 1/50 of the peak, the paper's ratio
   std::optional<int64_t> warmup_steps;      // default: 1/20 of the steps, at most the paper's 2000
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
   double weight_decay = 0.01;
-  double clip_norm = 1.0;               // 0: no clipping
+  double clip_norm = 1.0;  // 0: no clipping
 
   std::optional<double> budget;                    // C; default: the config's attention_budget
   std::optional<double> budget_loss_weight;        // lambda at the end; default: 30 for new weights, else the config's
@@ -45,11 +45,11 @@ struct TrainSettings {
   std::string gumbel_noise = "on";                 // on | off
   std::string straight_through;                    // selected | all; default: the config's
 
-  std::optional<int64_t> valid_every;   // steps, 0: only at the end; default: 1/20 of the steps
-  int64_t valid_tokens = 65536;         // of a periodic validation; 16 times as many at the end
-  int64_t sample_every = 0;             // steps, 0: never
-  int64_t save_every = 500;             // steps, 0: only at the end
-  int64_t keep = 2;                     // checkpoints
+  std::optional<int64_t> valid_every;  // steps, 0: only at the end; default: 1/20 of the steps
+  int64_t valid_tokens = 65536;        // of a periodic validation; 16 times as many at the end
+  int64_t sample_every = 0;            // steps, 0: never
+  int64_t save_every = 500;            // steps, 0: only at the end
+  int64_t keep = 2;                    // checkpoints
   std::string dtype = "f32";
 
   bool operator==(const TrainSettings&) const = default;
@@ -73,8 +73,8 @@ struct BudgetRamp {
 };
 BudgetRamp ParseRamp(const std::string& text);
 
-// Throws, naming the first key whose value differs, where `now` would continue a run of `saved` in another way. Keys that
-// do not shape the weights (saving, validating, the time limit, paths) may differ.
+// Throws, naming the first key whose value differs, where `now` would continue a run of `saved` in another way. Keys
+// that do not shape the weights (saving, validating, the time limit, paths) may differ.
 void CheckSameSettings(const TrainSettings& saved, const TrainSettings& now, const std::string& where);
 void CheckSameConfig(const ModelConfig& saved, const ModelConfig& now, const std::string& where);
 

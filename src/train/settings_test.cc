@@ -117,10 +117,13 @@ TEST(Settings, ContinuingMayChangeReportsOnly) {
   EXPECT_NO_THROW(CheckSameSettings(saved, now, "run.json"));
   now.budget = 0.3;
   const std::string error = UserErrorOf([&] { CheckSameSettings(saved, now, "run.json"); });
-  EXPECT_EQ(error.rfind("run.json: the run was begun with another \"budget\", expected 0.25, found 0.3", 0), 0u) << error;
+  EXPECT_EQ(error.rfind("run.json: the run was begun with another \"budget\", expected 0.25, found 0.3", 0), 0u)
+      << error;
   ModelConfig other = SomeConfig();
   other.hidden_size = 64;
-  EXPECT_NE(UserErrorOf([&] { CheckSameConfig(SomeConfig(), other, "config.json"); }).find("\"hidden_size\", expected 32, found 64"),
+  EXPECT_NE(UserErrorOf([&] {
+              CheckSameConfig(SomeConfig(), other, "config.json");
+            }).find("\"hidden_size\", expected 32, found 64"),
             std::string::npos);
 }
 

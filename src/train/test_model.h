@@ -61,8 +61,8 @@ struct TestTraining {
   explicit TestTraining(const TrainSettings& settings, const ModelConfig& config = TestConfig())
       : corpus(TestTokens(2000, config.vocab_size), config.vocab_size, "test tokens"),
         trainer(TestModel(config), settings,
-                std::make_shared<CorpusSource>(WindowLoader(corpus, settings.context, settings.batch_size,
-                                                            WindowOrder::kShuffled, 3))) {}
+                std::make_shared<CorpusSource>(
+                    WindowLoader(corpus, settings.context, settings.batch_size, WindowOrder::kShuffled, 3))) {}
   Corpus corpus;
   Trainer trainer;
 };
@@ -70,9 +70,8 @@ struct TestTraining {
 // All weights, one after the other.
 inline std::vector<float> Weights(Trainer& trainer) {
   std::vector<float> all;
-  trainer.model().params().ForEach([&](const ParamInfo&, Tensor& t) {
-    all.insert(all.end(), t.F32(), t.F32() + t.size());
-  });
+  trainer.model().params().ForEach(
+      [&](const ParamInfo&, Tensor& t) { all.insert(all.end(), t.F32(), t.F32() + t.size()); });
   return all;
 }
 

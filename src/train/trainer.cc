@@ -11,9 +11,7 @@
 namespace taipan {
 namespace {
 
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 int64_t RowTokens(const StepTotals& totals) {
   int64_t tokens = 0;
@@ -102,8 +100,12 @@ StepMetrics Trainer::Step() {
   m.grad_norm = GradientNorm(gradients_);
   if (!std::isfinite(m.loss) || !std::isfinite(m.grad_norm)) ReportNonFinite(m);
 
-  AdamWSettings adamw{.lr = m.lr, .beta1 = settings_.beta1, .beta2 = settings_.beta2, .eps = settings_.eps,
-                      .weight_decay = settings_.weight_decay, .step = m.step};
+  AdamWSettings adamw{.lr = m.lr,
+                      .beta1 = settings_.beta1,
+                      .beta2 = settings_.beta2,
+                      .eps = settings_.eps,
+                      .weight_decay = settings_.weight_decay,
+                      .step = m.step};
   const double clip = settings_.clip_norm;
   if (clip > 0 && m.grad_norm > clip) adamw.gradient_scale = static_cast<float>(clip / m.grad_norm);
   optimizer_.Step(model_.params(), gradients_, adamw);

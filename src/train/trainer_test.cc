@@ -53,7 +53,7 @@ TEST(Trainer, ClipsByTheNormOfAllGradients) {
   settings.warmup_steps = 1;
   settings.clip_norm = 1e-3;  // far below
   settings.weight_decay = 0.5;
-  settings.eps = 1e3;         // makes the update nearly linear in the gradient: lr * g / eps
+  settings.eps = 1e3;  // makes the update nearly linear in the gradient: lr * g / eps
   TestTraining t(settings);
   const std::vector<float> before = Weights(t.trainer);
   std::vector<double> decay;
@@ -179,7 +179,7 @@ TEST(Trainer, TakesAnySourceOfRows) {
   const StepMetrics a = whole.Step(), b = parts.Step();
   EXPECT_EQ(a.tokens, 8 + 13 + 18 + 3 * 4);
   EXPECT_NEAR(a.ce, std::log(97.0), 0.2);
-  EXPECT_NEAR(a.loss, b.loss, 1e-5 * a.loss);        // as in MicroBatchesAddUpToTheBatch
+  EXPECT_NEAR(a.loss, b.loss, 1e-5 * a.loss);  // as in MicroBatchesAddUpToTheBatch
   EXPECT_NEAR(a.grad_norm, b.grad_norm, 1e-5 * a.grad_norm);
 }
 

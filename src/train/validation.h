@@ -15,16 +15,16 @@ struct ValidationOptions {
   int64_t rows = 8;            // windows a forward
   int64_t max_tokens = 65536;  // scored from the start of the data
   float tau = 1.0f;
-  uint64_t seed = 0;           // of the noise for the shares with noise
-  int64_t step = 0;            // updates before, reported
+  uint64_t seed = 0;                     // of the noise for the shares with noise
+  int64_t step = 0;                      // updates before, reported
   std::function<bool()> stop = nullptr;  // asked between forwards: true gives up
 };
 
-// Consecutive windows, each a fresh document, the last one as long as the data allows, so that every token but the first
-// is scored once. Without noise; where the model has SALs, a second forward over at most a quarter of the windows
+// Consecutive windows, each a fresh document, the last one as long as the data allows, so that every token but the
+// first is scored once. Without noise; where the model has SALs, a second forward over at most a quarter of the windows
 // measures the selected shares with noise. No value where `stop` gave up.
 std::optional<ValidMetrics> Validate(const Model& model, const Corpus& corpus, const Tokenizer* tokenizer,
-                      const ValidationOptions& options, ForwardContext& context);
+                                     const ValidationOptions& options, ForwardContext& context);
 
 // Bytes of text a token, over the first tokens of the data: 1 for bytes, 0 where no tokenizer says.
 double BytesPerToken(const Corpus& corpus, const Tokenizer* tokenizer);

@@ -34,8 +34,10 @@ TEST(Usage, WrongUsageExitsWith2AndAHint) {
   ExpectOneLineError(RunTaipan({"generate"}), 2, {"--model"});
   ExpectOneLineError(RunTaipan({"generate", "--model", "x", "--top-p", "2"}), 2, {"--top-p"});
   ExpectOneLineError(RunTaipan({"generate", "--model", "x", "--temperature", "warm"}), 2, {"--temperature"});
-  ExpectOneLineError(RunTaipan({"generate", "--model", "x", "--temperature", "nan"}), 2, {"--temperature"});
+  ExpectOneLineError(RunTaipan({"generate", "--model", "x", "--temperature", "nan"}), 2, {"--temperature", "nan"});
   ExpectOneLineError(RunTaipan({"generate", "--model", "x", "--prompt", "a", "--prompt-file", "b"}), 2, {"--prompt"});
+  ExpectOneLineError(RunTaipan({"generate", "--model", "x", "--seed", "-1"}), 2, {"--seed", "-1"});
+  ExpectOneLineError(RunTaipan({"generate", "--model", "x", "--max-tokens", "4.5"}), 2, {"--max-tokens", "4.5"});
   ExpectOneLineError(RunTaipan({"presets", "--threads", "0"}), 2, {"--threads"});
   ExpectOneLineError(RunTaipan({"score", "--model", "x"}), 2, {"--text", "--tokens"});
   ExpectOneLineError(RunTaipan({"init", "--out", "x"}), 2, {"--preset", "--config"});
@@ -46,7 +48,7 @@ TEST(Usage, WrongUsageExitsWith2AndAHint) {
 TEST(Presets, AreListedWithParametersAndMemory) {
   const ProgramResult table = RunTaipan({"presets"});
   EXPECT_EQ(table.exit_code, 0);
-  for (const char* text : {"taipan-190m", "mamba2-1.3b", "taipan-1m", "parameters", "selective_attention"}) {
+  for (const char* text : {"taipan-190m", "mamba2-1.3b", "taipan-1m", "parameters", "selective attention"}) {
     EXPECT_NE(table.out.find(text), std::string::npos) << text;
   }
   const Json presets = Json::parse(RunTaipan({"presets", "--json"}).out);

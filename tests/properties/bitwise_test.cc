@@ -85,8 +85,8 @@ TEST_P(Bitwise, ThreadsDoNotMatterToGradients) {
   }
 }
 
-// Pieces that begin on the chunk grid of their sequence: the same bits for every layer kind. Mamba-2 needs the grid; keys
-// lie in tiles by absolute position, and an attention row does not know what else its call computes.
+// Pieces that begin on the chunk grid of their sequence: the same bits for every layer kind. Mamba-2 needs the grid;
+// keys lie in tiles by absolute position, and an attention row does not know what else its call computes.
 TEST_P(Bitwise, CutsOnTheChunkGrid) {
   const std::vector<Trace> whole = RunPlan(model_, sequences_, WholePlan(sequences_));
   for (int64_t chunks : {1, 2, 3}) {

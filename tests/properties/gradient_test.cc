@@ -1,5 +1,5 @@
-// Gradients of one step, however it is divided: pieces, micro-batches, packed documents; and against central differences
-// of a reference in double precision.
+// Gradients of one step, however it is divided: pieces, micro-batches, packed documents; and against central
+// differences of a reference in double precision.
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -30,23 +30,31 @@ constexpr uint64_t kWeights = 9;
 
 class Gradients : public testing::TestWithParam<Case> {
  protected:
-  Gradients() : config_(RandomConfig(GetParam().pattern.layers, GetParam().seed)), model_(RandomModel(config_, kWeights)) {
-    // Near-ties are rare: the first or second draw has none.
+  Gradients()
+      : config_(RandomConfig(GetParam().pattern.layers, GetParam().seed)), model_(RandomModel(config_, kWeights)) {
+    Draw(3, 3, 80);  // beyond a tile of keys and the longest chunk
+  }
+
+  // Near-ties are rare: the first or second draw has none.
+  void Draw(int64_t rows, int64_t documents, int64_t length) {
+    bounds_.clear();
     for (uint64_t i = 0; bounds_.empty() && i < 5; ++i) {
-      spec_ = RandomStep(config_, 3, 3, 40, GetParam().seed + 1000 * i);
+      spec_ = RandomStep(config_, rows, documents, length, GetParam().seed + 1000 * i);
       bounds_ = GradientBounds(config_, kWeights, spec_);
     }
+    CHECK(!bounds_.empty());
   }
-  void SetUp() override { ASSERT_FALSE(bounds_.empty()) << "near-ties in five draws"; }
 
   void ExpectSame(const StepResult& expected, const StepResult& actual, const std::string& how) {
     EXPECT_NEAR(actual.nll, expected.nll, 1e-5 * expected.nll) << how;
     EXPECT_NEAR(actual.budget_loss, expected.budget_loss, 1e-12) << how;
-    for (size_t g = 0; g < expected.sals.size(); ++g) EXPECT_EQ(expected.sals[g].selected, actual.sals[g].selected) << how;
+    for (size_t g = 0; g < expected.sals.size(); ++g) {
+      EXPECT_EQ(expected.sals[g].selected, actual.sals[g].selected) << how;
+    }
     EXPECT_EQ(CompareGradients(expected, actual, bounds_), "") << how;
   }
 
-  // <gradient, v> for two random directions v of unit length in each tensor against central differences of the loss in
+  // <gradient, v> for a random direction v of unit length in each tensor against central differences of the loss in
   // double. The step: a truncation error of about 1e-12 of the loss's third derivative, rounding 1e-16 / 1e-6.
   void ExpectDerivatives(const StepResult& result, const FrozenStep& frozen) {
     constexpr double kStep = 1e-6, kRounding = 1e-8;
@@ -54,23 +62,21 @@ class Gradients : public testing::TestWithParam<Case> {
     RandomSource random(GetParam().seed);
     for (size_t i = 0; i < result.gradients.size(); ++i) {
       const NamedGradient& gradient = result.gradients[i];
-      for (int direction = 0; direction < 2; ++direction) {
-        Row& weights = reference.weights().at(gradient.name);
-        const Row base = weights;
-        Row v(base.size());
-        const double unit = 1 / std::sqrt(static_cast<double>(v.size()));
-        double expected = 0, along = 0;
-        for (size_t k = 0; k < v.size(); ++k) {
-          v[k] = random.Below(2) != 0 ? unit : -unit;
-          along += v[k] * gradient.values[k];
-        }
-        for (double sign : {1.0, -1.0}) {
-          for (size_t k = 0; k < v.size(); ++k) weights[k] = base[k] + sign * kStep * v[k];
-          expected += sign * ReferenceLoss(reference, spec_, frozen) / (2 * kStep);
-        }
-        weights = base;
-        EXPECT_NEAR(along, expected, bounds_[i] + kRounding) << gradient.name << " of norm " << Norm(gradient.values);
+      Row& weights = reference.weights().at(gradient.name);
+      const Row base = weights;
+      Row v(base.size());
+      const double unit = 1 / std::sqrt(static_cast<double>(v.size()));
+      double expected = 0, along = 0;
+      for (size_t k = 0; k < v.size(); ++k) {
+        v[k] = random.Below(2) != 0 ? unit : -unit;
+        along += v[k] * gradient.values[k];
       }
+      for (double sign : {1.0, -1.0}) {
+        for (size_t k = 0; k < v.size(); ++k) weights[k] = base[k] + sign * kStep * v[k];
+        expected += sign * ReferenceLoss(reference, spec_, frozen) / (2 * kStep);
+      }
+      weights = base;
+      EXPECT_NEAR(along, expected, bounds_[i] + kRounding) << gradient.name << " of norm " << Norm(gradient.values);
     }
   }
 
@@ -85,7 +91,9 @@ TEST_P(Gradients, BoundsAreSmall) {
   const StepResult whole = RunStep(model_, spec_, WholeStep(spec_));
   for (size_t i = 0; i < bounds_.size(); ++i) {
     const double norm = Norm(whole.gradients[i].values);
-    if (norm > 1e-2 * whole.grad_norm) EXPECT_LT(bounds_[i], 5e-3 * norm) << whole.gradients[i].name;
+    if (norm > 1e-2 * whole.grad_norm) {
+      EXPECT_LT(bounds_[i], 1e-3 * norm) << whole.gradients[i].name;
+    }
   }
 }
 
@@ -155,7 +163,8 @@ TEST_P(Gradients, PackedDocumentsAreTheSumOfSeparateOnes) {
 
 // With the state's gradient dropped, the state a piece starts from is a constant.
 TEST_P(Gradients, DroppedStateGradientsStopAtThePiece) {
-  constexpr int64_t kPiece = 11;
+  constexpr int64_t kPiece = 7;
+  Draw(2, 2, 20);
   StepPlan plan;
   for (const auto& batch : RowByRow(spec_)) {
     for (const Piece& whole : batch) {
@@ -169,12 +178,15 @@ TEST_P(Gradients, DroppedStateGradientsStopAtThePiece) {
   const StepResult exact = RunStep(model_, spec_, plan);
   const StepResult dropped = RunStep(model_, spec_, plan, StateGradients::kDropped);
   EXPECT_EQ(exact.nll, dropped.nll);
-  if (HasMamba2(config_)) EXPECT_NE(CompareGradients(exact, dropped, bounds_), "") << "the state carried no gradient";
+  if (HasMamba2(config_)) {
+    EXPECT_NE(CompareGradients(exact, dropped, bounds_), "") << "the state carried no gradient";
+  }
   const ReferenceModel reference(config_, model_);
   ExpectDerivatives(dropped, Freeze(reference, spec_, kPiece));
 }
 
 TEST_P(Gradients, DerivativesOfTheReference) {
+  Draw(2, 3, 20);
   const ReferenceModel reference(config_, model_);
   const FrozenStep frozen = Freeze(reference, spec_);
   const StepResult result = RunStep(model_, spec_, WholeStep(spec_));

@@ -1,0 +1,97 @@
+// The public header alone, as a user's program has it.
+#include "taipan/taipan.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <stdexcept>
+
+namespace {
+
+std::string Folder() {
+  const std::string path = (std::filesystem::temp_directory_path() / "taipan-api-XXXXXX").string();
+  std::string copy = path;
+  if (::mkdtemp(copy.data()) == nullptr) throw std::runtime_error("no temporary folder");
+  return copy;
+}
+
+double Mean(const std::vector<double>& logprobs) {
+  double sum = 0;
+  for (size_t i = 1; i < logprobs.size(); ++i) sum += logprobs[i];
+  return sum / static_cast<double>(logprobs.size() - 1);
+}
+
+TEST(PublicHeader, TrainsScoresSavesAndLoads) {
+  taipan::Model model = taipan::Model::FromPreset("taipan-1m", 1);
+  EXPECT_EQ(model.vocab_size(), 256);
+  EXPECT_GT(model.parameter_count(), 500000);
+  const taipan::Tokens text = model.Encode("one two three one two three one two three ");
+  EXPECT_EQ(model.Decode(text), "one two three one two three one two three ");
+  const std::vector<double> before = model.Score(text);
+  ASSERT_EQ(before.size(), text.size());
+  EXPECT_TRUE(std::isnan(before[0]));
+
+  taipan::Trainer trainer(model);
+  taipan::TrainResult result;
+  for (int i = 0; i < 8; ++i) result = trainer.Step({text, text}, {.learning_rate = 3e-3});
+  EXPECT_EQ(result.step, 8);
+  EXPECT_GT(result.gradient_norm, 0);
+  EXPECT_FALSE(result.selected_share.empty());
+  const std::vector<double> after = model.Score(text);
+  EXPECT_GT(Mean(after), Mean(before) + 0.5);
+
+  const std::string folder = Folder();
+  model.Save(folder + "/model");
+  const taipan::Model loaded = taipan::Model::Load(folder + "/model");
+  const std::vector<double> again = loaded.Score(text);
+  for (size_t i = 1; i < text.size(); ++i) EXPECT_EQ(again[i], after[i]);
+  EXPECT_EQ(loaded.Encode("x"), taipan::Tokens{'x'});
+  std::filesystem::remove_all(folder);
+}
+
+TEST(PublicHeader, SessionsForkSaveAndLoad) {
+  const taipan::Model model = taipan::Model::FromPreset("taipan-1m", 2);
+  const taipan::Tokens prompt = model.Encode("The taipan waits");
+  taipan::Session session(model);
+  session.Append(prompt);
+  taipan::Session fork = session;
+  taipan::Session assigned(model);
+  assigned = session;
+  const std::string folder = Folder(), file = folder + "/state.safetensors";
+  session.Save(file);
+  taipan::Session restored = taipan::Session::Load(model, file);
+  EXPECT_EQ(restored.position(), session.position());
+  const taipan::GenerateOptions options = {.max_tokens = 12, .seed = 5};
+  const taipan::Tokens expected = session.Generate(options);
+  EXPECT_EQ(expected.size(), 12u);
+  EXPECT_EQ(fork.position() + 12, session.position());
+  EXPECT_EQ(fork.Generate(options), expected);
+  EXPECT_EQ(assigned.Generate(options), expected);
+  EXPECT_EQ(restored.Generate(options), expected);
+  EXPECT_EQ(model.Generate(prompt, options), expected);
+  EXPECT_EQ(fork.Append({65}), session.Append({65}));
+  int seen = 0;
+  model.Generate(prompt, options, [&](int32_t) { return ++seen < 3; });
+  EXPECT_EQ(seen, 3);
+  EXPECT_THROW(taipan::Session::Load(taipan::Model::FromPreset("taipan-1m", 3), file), std::runtime_error);
+  std::filesystem::remove_all(folder);
+}
+
+TEST(PublicHeader, FailuresAreRuntimeErrors) {
+  EXPECT_THROW(taipan::Model::Load("/does/not/exist"), std::runtime_error);
+  EXPECT_THROW(taipan::Model::FromPreset("no-such-preset"), std::runtime_error);
+  const taipan::Model model = taipan::Model::FromPreset("mamba2-1m");
+  EXPECT_THROW(model.Score({}), std::runtime_error);
+  EXPECT_THROW(model.Score({1, 256}), std::runtime_error);
+  EXPECT_THROW(model.Generate({}), std::runtime_error);
+  EXPECT_THROW(model.Generate({1}, {.temperature = -1}), std::runtime_error);
+  taipan::Trainer trainer(model);
+  EXPECT_THROW(trainer.Step({}), std::runtime_error);
+  EXPECT_THROW(trainer.Step({{1}}), std::runtime_error);
+  EXPECT_THROW(trainer.Step({{1, -2}}), std::runtime_error);
+  EXPECT_THROW(taipan::SetThreadCount(0), std::runtime_error);
+}
+
+}  // namespace

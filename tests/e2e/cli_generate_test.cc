@@ -1,0 +1,92 @@
+// taipan generate.
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "e2e/tiny_model.h"
+#include "text/utf8.h"
+
+namespace taipan {
+namespace {
+
+using Json = nlohmann::json;
+
+std::vector<std::string> Command(const TinyModelFolder& tiny, const std::vector<std::string>& more) {
+  std::vector<std::string> arguments = {"generate", "--model", tiny.model(), "--max-tokens", "60"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+// An untrained model draws bytes of all kinds: most of them are no characters.
+TEST(Generate, StreamsValidUtf8ThatItsSeedFixes) {
+  const TinyModelFolder tiny;
+  const ProgramResult first = RunTaipan(Command(tiny, {"--prompt", "Hello", "--seed", "3", "--temperature", "1"}));
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_FALSE(first.out.empty());
+  EXPECT_EQ(ToValidUtf8(first.out), first.out);
+  EXPECT_NE(first.err.find("prompt 5 tokens"), std::string::npos) << first.err;
+  EXPECT_NE(first.err.find("generated 60 tokens"), std::string::npos) << first.err;
+  EXPECT_NE(first.err.find("selected share"), std::string::npos) << first.err;
+  const ProgramResult again =
+      RunTaipan(Command(tiny, {"--prompt", "Hello", "--seed", "3", "--temperature", "1", "--threads", "1"}));
+  EXPECT_EQ(again.out, first.out);
+  EXPECT_NE(RunTaipan(Command(tiny, {"--prompt", "Hello", "--seed", "4", "--temperature", "1"})).out, first.out);
+}
+
+TEST(Generate, JsonHoldsWhatThePlainOutputSays) {
+  const TinyModelFolder tiny;
+  const std::vector<std::string> flags = {"--prompt", "Hello", "--seed", "3", "--top-k", "40"};
+  std::vector<std::string> json_flags = flags;
+  json_flags.push_back("--json");
+  const Json json = Json::parse(RunTaipan(Command(tiny, json_flags)).out);
+  EXPECT_EQ(json.at("text").get<std::string>(), RunTaipan(Command(tiny, flags)).out);
+  EXPECT_EQ(json.at("tokens").size(), 60u);
+  EXPECT_EQ(json.at("prompt_tokens"), 5);
+  EXPECT_EQ(json.at("generated_tokens"), 60);
+  EXPECT_EQ(json.at("stop_reason"), "max_tokens");
+  EXPECT_EQ(json.at("seed"), 3);
+  EXPECT_EQ(json.at("selected_share").size(), 1u);
+}
+
+TEST(Generate, APromptMayComeFromAFileOrStandardInput) {
+  const TinyModelFolder tiny;
+  std::string prompt;
+  for (int i = 0; i < 20000; ++i) prompt += static_cast<char>('a' + i * 7 % 26);  // more than one slice of the file
+  WriteFileAtomically(tiny / "prompt.txt", prompt);
+  const ProgramResult from_file =
+      RunTaipan(Command(tiny, {"--prompt-file", tiny / "prompt.txt", "--temperature", "0", "--json"}));
+  ASSERT_EQ(from_file.exit_code, 0) << from_file.err;
+  EXPECT_EQ(Json::parse(from_file.out).at("prompt_tokens"), 20000);
+  const ProgramResult from_flag = RunTaipan(Command(tiny, {"--prompt", prompt, "--temperature", "0", "--json"}));
+  EXPECT_EQ(Json::parse(from_flag.out).at("text"), Json::parse(from_file.out).at("text"));
+  const ProgramResult piped = RunTaipan(Command(tiny, {"--prompt-file", "-", "--temperature", "0", "--json"}), prompt);
+  EXPECT_EQ(Json::parse(piped.out).at("tokens"), Json::parse(from_file.out).at("tokens"));
+}
+
+TEST(Generate, AnEmptyPromptStartsFromALineFeedAndARandomSeedIsShown) {
+  const TinyModelFolder tiny;
+  const ProgramResult result = RunTaipan(Command(tiny, {}));
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_NE(result.err.find("line feed"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("\nseed "), std::string::npos) << result.err;
+  const std::vector<std::string> greedy = {"--temperature", "0", "--prompt"};
+  auto with = [&](const char* prompt) {
+    std::vector<std::string> flags = greedy;
+    flags.push_back(prompt);
+    return RunTaipan(Command(tiny, flags)).out;
+  };
+  EXPECT_EQ(with(""), with("\n"));
+}
+
+TEST(Generate, RefusesWhatItCannotRead) {
+  const TinyModelFolder tiny, tokens_only("97");
+  ExpectOneLineError(RunTaipan(Command(tiny, {"--prompt-file", tiny / "none"})), 1, {tiny / "none"});
+  ExpectOneLineError(RunTaipan(Command(tiny, {"--prompt-file", tiny.model()})), 1, {tiny.model()});
+  ExpectOneLineError(RunTaipan({"generate", "--model", tokens_only.model(), "--prompt", "a", "--seed", "1"}), 1,
+                     {tokens_only.model(), "tokenizer"});
+  ExpectOneLineError(RunTaipan({"generate", "--model", "taipan-1m", "--seed", "1"}), 1, {"taipan-1m", "taipan init"});
+}
+
+}  // namespace
+}  // namespace taipan

@@ -1,0 +1,140 @@
+// taipan train as a user runs it: a short run, its folder, wrong flags, bad data.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/files.h"
+#include "e2e/run_program.h"
+#include "e2e/tiny_model.h"
+
+namespace taipan {
+namespace {
+
+class TrainCommand : public testing::Test {
+ protected:
+  void SetUp() override {
+    WriteFileAtomically(folder_ / "model.json", TinyConfigText());
+    std::string text;
+    for (int i = 0; i < 200; ++i) text += "the number " + std::to_string(i) + " follows\n";
+    WriteFileAtomically(folder_ / "text.txt", text);
+  }
+  // taipan train with a small model and some data, changed by the arguments that follow.
+  ProgramResult Train(const std::string& run, const std::vector<std::string>& more = {},
+                      const std::string& data = "text.txt") const {
+    std::vector<std::string> arguments = {"train",       "--model",      folder_ / "model.json",
+                                          "--data",      folder_ / data, "--out",
+                                          folder_ / run, "--steps",      "4",
+                                          "--context",   "32",           "--batch-size",
+                                          "2",           "--threads",    "1"};
+    for (size_t i = 0; i < more.size(); ++i) {
+      // A flag of its own takes the place of the one above.
+      const auto twice = std::find(arguments.begin(), arguments.end(), more[i]);
+      if (i + 1 < more.size() && more[i].starts_with("--") && twice != arguments.end())
+        arguments.erase(twice, twice + 2);
+    }
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return RunTaipan(arguments);
+  }
+  std::vector<nlohmann::json> Metrics(const std::string& run) const {
+    std::vector<nlohmann::json> lines;
+    const std::string all = ReadFile(folder_ / run + "/metrics.jsonl");
+    for (size_t begin = 0, end; (end = all.find('\n', begin)) != std::string::npos; begin = end + 1) {
+      lines.push_back(nlohmann::json::parse(all.substr(begin, end - begin)));
+    }
+    return lines;
+  }
+
+  TestFolder folder_;
+};
+
+TEST_F(TrainCommand, TrainsValidatesSamplesAndSaves) {
+  const ProgramResult result = Train("run", {"--valid-data", folder_ / "text.txt", "--valid-every", "2",
+                                             "--sample-every", "4", "--sample-prompt", "the number"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, "");
+  for (const char* part :
+       {"step 4/4", "bits/byte", "selected", "tokens/s", "valid", "sample after step 4", "the number"}) {
+    EXPECT_NE(result.err.find(part), std::string::npos) << part << "\n" << result.err;
+  }
+  const std::vector<nlohmann::json> lines = Metrics("run");
+  ASSERT_EQ(lines.size(), 6u);
+  EXPECT_TRUE(lines[2].contains("valid_bits_per_byte"));
+  EXPECT_EQ(lines[4]["tokens"], 4 * 2 * 32);
+  const ProgramResult score =
+      RunTaipan({"score", "--model", folder_ / "run/model", "--text", folder_ / "text.txt", "--threads", "1"});
+  EXPECT_EQ(score.exit_code, 0) << score.err;
+  EXPECT_NE(ReadFile(folder_ / "run/curve.svg").find("</svg>"), std::string::npos);
+}
+
+TEST_F(TrainCommand, ResumesWithTheSettingsOfTheRun) {
+  ASSERT_EQ(Train("run", {"--time-limit", "0.000001"}).exit_code, 0);
+  EXPECT_EQ(Metrics("run").size(), 1u);
+  const ProgramResult resumed = RunTaipan({"train", "--out", folder_ / "run", "--resume", "--time-limit", "0"});
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_NE(resumed.err.find("after step 1"), std::string::npos) << resumed.err;
+  EXPECT_EQ(Metrics("run").size(), 4u);
+  ASSERT_EQ(Train("straight").exit_code, 0);
+  EXPECT_EQ(ReadFile(folder_ / "run/model/model.safetensors"), ReadFile(folder_ / "straight/model/model.safetensors"));
+  const ProgramResult again = RunTaipan({"train", "--out", folder_ / "run", "--resume"});
+  EXPECT_EQ(again.exit_code, 0);
+  EXPECT_NE(again.err.find("finished"), std::string::npos) << again.err;
+}
+
+TEST_F(TrainCommand, FlagsOverrideTheRunFile) {
+  WriteFileAtomically(folder_ / "run.json", R"({"learning-rate": 0.5, "weight_decay": 0.25, "gumbel_noise": "off"})");
+  ASSERT_EQ(Train("run", {"--config", folder_ / "run.json", "--learning-rate", "0.125"}).exit_code, 0);
+  const auto saved = nlohmann::json::parse(ReadFile(folder_ / "run/run.json"));
+  EXPECT_EQ(saved["learning_rate"], 0.125);
+  EXPECT_EQ(saved["weight_decay"], 0.25);
+  EXPECT_EQ(saved["gumbel_noise"], "off");
+  EXPECT_EQ(saved["budget_loss_weight"], 30.0);
+  WriteFileAtomically(folder_ / "bad.json", R"({"learning_rat": 1})");
+  ExpectOneLineError(Train("bad", {"--config", folder_ / "bad.json"}), 1,
+                     {"bad.json", "learning_rat", "learning_rate"});
+}
+
+TEST_F(TrainCommand, RefusesWrongUsageAndLeavesNothing) {
+  ExpectOneLineError(Train("x", {"--learning-rat", "1"}), 2, {"--learning-rat", "did you mean --learning-rate?"});
+  ExpectOneLineError(Train("x", {"--learning-rate", "fast"}), 2, {"--learning-rate", "fast"});
+  ExpectOneLineError(Train("x", {"--learning-rate", "-1"}), 2, {"--learning-rate", "at least 0"});
+  ExpectOneLineError(Train("x", {"--learning-rate", "nan"}), 2, {"--learning-rate"});
+  ExpectOneLineError(Train("x", {"--steps", "0"}), 2, {"--steps", "at least 1"});
+  ExpectOneLineError(Train("x", {"--order", "backwards"}), 2, {"--order", "sequential"});
+  ExpectOneLineError(RunTaipan({"train", "--data", "y", "--out", folder_ / "x"}), 2, {"--model"});
+  ExpectOneLineError(RunTaipan({"train", "--model", "y", "--out", folder_ / "x"}), 2, {"--data"});
+  ExpectOneLineError(RunTaipan({"train", "--model", "y", "--data", "z"}), 2, {"--out"});
+  ExpectOneLineError(Train("x", {"--dtype", "bf16"}), 1, {"--dtype", "expected f32, found bf16"});
+  ExpectOneLineError(Train("x", {"--budget-ramp", "9"}), 1, {"--budget-ramp", "A:B"});
+  ExpectOneLineError(Train("x", {"--context", "99999"}), 1, {"text.txt", "at least 100000 tokens"});
+  EXPECT_FALSE(PathExists(folder_ / "x"));
+}
+
+TEST_F(TrainCommand, RefusesBadDataByName) {
+  WriteFileAtomically(folder_ / "empty.txt", "");
+  WriteFileAtomically(folder_ / "odd.u16", "abc");
+  WriteFileAtomically(folder_ / "high.u16", std::string(200, '\xff'));
+  ExpectOneLineError(Train("x", {}, "empty.txt"), 1, {"empty.txt", "empty"});
+  ExpectOneLineError(Train("x", {}, "odd.u16"), 1, {"odd.u16", "multiple of 2 bytes", "3 bytes"});
+  ExpectOneLineError(Train("x", {}, "missing"), 1, {"missing"});
+  EXPECT_FALSE(PathExists(folder_ / "x"));
+  const ProgramResult high = Train("y", {}, "high.u16");  // found when it is read: the run has begun
+  EXPECT_EQ(high.exit_code, 1);
+  EXPECT_NE(high.err.find("high.u16: token "), std::string::npos) << high.err;
+  EXPECT_NE(high.err.find("expected an id below 256, found 65535"), std::string::npos) << high.err;
+}
+
+TEST_F(TrainCommand, RefusesToOverwriteOrToContinueAnotherRun) {
+  ASSERT_EQ(Train("run", {"--time-limit", "0.000001"}).exit_code, 0);
+  const std::string before = ReadFile(folder_ / "run/model/model.safetensors");
+  ExpectOneLineError(Train("run"), 1, {"run", "already holds a run", "--resume"});
+  ExpectOneLineError(Train("run", {"--resume", "--seed", "5"}), 1, {"run.json", "\"seed\"", "expected 0, found 5"});
+  ExpectOneLineError(Train("run", {"--resume"}, "model.json"), 1, {"other data", "text.txt"});
+  WriteFileAtomically(folder_ / "model.json", TinyConfigText("300"));
+  ExpectOneLineError(Train("run", {"--resume"}), 1, {"vocab_size", "expected 256, found 300"});
+  EXPECT_EQ(ReadFile(folder_ / "run/model/model.safetensors"), before);
+}
+
+}  // namespace
+}  // namespace taipan
