@@ -42,12 +42,17 @@ say "what it writes"
 build/taipan generate --model "$run/model" --prompt "$prompt" "${generate_flags[@]}" | tee "$run/sample.txt"
 printf '\n'
 
-last() { numbers "$1" "$metrics" | tail -n 1; }
+# The last value of a key, rounded; of a list also the mean.
+last() {
+  numbers "$1" "$metrics" | tail -n 1 | tr -d '[]' | awk -F, '
+    { for (i = 1; i <= NF; i++) { printf "%.3f ", $i; sum += $i } if (NF > 1) printf "(mean %.3f)", sum / NF }'
+}
 awk -f scripts/chart.awk "$metrics"
 cat <<END
 
-  validation book         $(last valid_bits_per_byte) bits per byte, over the whole book in windows of $context
-  selected share a SAL    without noise $(last valid_selected_share), with noise $(last valid_selected_share_noise)
+  validation book         $(last valid_bits_per_byte)bits per byte, over the whole book in windows of $context
+  selected share a SAL    without noise $(last valid_selected_share)
+                          with noise    $(last valid_selected_share_noise)
   curve                   $run/curve.svg
   model                   $run/model
 

@@ -38,9 +38,11 @@ TEST(Cpu, CachesArePlausibleWhereKnown) {
 TEST(Cpu, MemoryOfThisProcess) {
   const int64_t before = ResidentBytes();
   EXPECT_GT(before, 100 << 10);
+  EXPECT_EQ(before % 4096, 0);  // whole pages
   constexpr int64_t kBytes = int64_t{64} << 20;
   void* block = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(block, MAP_FAILED);
+  EXPECT_LT(ResidentBytes() - before, kBytes / 10);  // memory that was never touched is not resident
   std::memset(block, 1, kBytes);
   const int64_t with = ResidentBytes();
   ::munmap(block, kBytes);

@@ -215,6 +215,14 @@ TEST(TerminalPlot, DiagonalFromCornerToCorner) {
   EXPECT_THAT(lines[9], AllOf(HasSubstr("0"), HasSubstr("50"), HasSubstr("100")));
 }
 
+// All dots of the left column of a cell, of the right one (dots 1237 and 4568), and of the last row (78).
+TEST(TerminalPlot, DotsOfACell) {
+  const PlotSeries upright{"", {5, 5}, {0, 1}};
+  EXPECT_EQ(Count(TerminalPlot({upright}, {}, 41, 8), "\u2847"), 6u);  // 8 rows less 4 % of room at each end
+  EXPECT_EQ(Count(TerminalPlot({upright}, {}, 40, 8), "\u28b8"), 6u);
+  EXPECT_EQ(Count(TerminalPlot({{"", {0, 1}, {0, 0}}}, {}, 40, 8), "\u28c0"), 34u);
+}
+
 TEST(TerminalPlot, HasItsPartsAndKeepsItsWidth) {
   for (int columns : {40, 61, 80, 200}) {
     const std::string text =

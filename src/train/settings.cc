@@ -74,6 +74,11 @@ void VisitGate(TrainSettings& s, const FieldVisitor& visit) {
                  "steps)"},
         &s.budget_ramp);
   visit({.name = "gate_bias", .help = "s_1 - s_0 of new weights: how open the gates start"}, &s.gate_bias);
+  visit({.name = "initializer_range",
+         .help = "standard deviation of new weights (default: the config's, 0.02; narrow models learn faster near "
+                 "1/sqrt(d_model))",
+         .range = Above(0)},
+        &s.initializer_range);
   visit({.name = "gumbel_temperature", .help = "tau of the surrogate (default: the config's, 1)", .range = Above(0)},
         &s.gumbel_temperature);
   visit({.name = "gumbel_noise", .help = "noise on the gates while training", .choices = {"on", "off"}},
@@ -174,6 +179,7 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
                      std::to_string(*s.warmup_steps), ""});
   }
   if (!s.budget) s.budget = config.attention_budget;
+  if (!s.initializer_range) s.initializer_range = config.initializer_range;
   if (!s.budget_loss_weight) s.budget_loss_weight = new_weights ? 30.0 : config.budget_loss_weight;
   if (s.budget_ramp.empty()) {
     s.budget_ramp = new_weights ? fmt::format("{}:{}", s.steps / 3, 2 * s.steps / 3) : "0:0";
@@ -187,6 +193,7 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
 }
 
 ModelConfig ApplySettings(ModelConfig config, const TrainSettings& resolved) {
+  config.initializer_range = resolved.initializer_range.value();
   if (config.num_sals() == 0) return config;
   config.attention_budget = resolved.budget.value();
   config.budget_loss_weight = resolved.budget_loss_weight.value();

@@ -41,6 +41,7 @@ struct TrainSettings {
   std::optional<double> budget_loss_weight_start;  // lambda until step A; default: 0 for new weights, else the config's
   std::string budget_ramp;                         // "A:B" in steps; default: 1/3 to 2/3 of the steps for new weights
   double gate_bias = 3;                            // s_1 - s_0 of new weights
+  std::optional<double> initializer_range;         // standard deviation of new weights; default: the config's
   std::optional<double> gumbel_temperature;        // default: the config's
   std::string gumbel_noise = "on";                 // on | off
   std::string straight_through;                    // selected | all; default: the config's

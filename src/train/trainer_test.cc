@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <set>
 
 #include "base/test_folder.h"
 #include "train/schedule.h"
@@ -44,6 +45,27 @@ TEST(Trainer, PatternsWithoutGatesHaveNoShares) {
     EXPECT_EQ(m.budget_loss, 0);
     EXPECT_EQ(m.loss, m.ce);
   }
+}
+
+// The same tokens and weights at every step: only the noise can make a difference.
+TEST(Trainer, NoiseIsNewAtEveryStepAndForEverySeed) {
+  const Corpus corpus(TestTokens(25), 97, "one window");
+  TrainSettings settings = TestSettings();
+  settings.learning_rate = settings.weight_decay = 0;
+  const auto losses = [&](const TrainSettings& s) {
+    const WindowLoader loader(corpus, s.context, s.batch_size, WindowOrder::kSequential, 0);
+    Trainer trainer(TestModel(), s, std::make_shared<CorpusSource>(loader));
+    std::set<double> different;
+    for (int i = 0; i < 10; ++i) different.insert(trainer.Step().ce);
+    return different;
+  };
+  const std::set<double> first = losses(settings);
+  EXPECT_EQ(first.size(), 10u);
+  EXPECT_EQ(losses(settings), first);
+  settings.seed = 1;
+  EXPECT_NE(losses(settings), first);
+  settings.gumbel_noise = "off";
+  EXPECT_EQ(losses(settings).size(), 1u);
 }
 
 // What a step does, written out again: norm over all gradients, one factor for all, decay only where declared.

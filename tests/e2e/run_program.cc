@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,6 +32,7 @@ ProgramResult RunTaipan(const std::vector<std::string>& arguments, const std::st
     Redirect(in, O_RDONLY, STDIN_FILENO);
     Redirect(out, O_WRONLY | O_CREAT, STDOUT_FILENO);
     Redirect(err, O_WRONLY | O_CREAT, STDERR_FILENO);
+    ::setenv("OMP_NUM_THREADS", "1", 1);
     ::execv(TAIPAN_PROGRAM, argv.data());
     ::_exit(127);
   }

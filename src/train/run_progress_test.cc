@@ -1,0 +1,62 @@
+#include "train/run_progress.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace taipan {
+namespace {
+
+StepMetrics Step() {
+  StepMetrics m;
+  m.step = 120;
+  m.loss = 2.5;
+  m.ce = 2 * std::log(2.0);  // two bits
+  m.selected_share = {0.151, 0.17};
+  m.grad_norm = 0.53;
+  m.lr = 9.8e-4;
+  m.seconds = 70;
+  m.tokens_per_second = 12345;
+  return m;
+}
+
+TEST(RunProgress, ALineSaysWhereTheRunIs) {
+  TrainSettings settings;
+  settings.steps = 1000;
+  // 20 steps in 20 seconds since this part of the run began: 880 seconds to go.
+  const RunProgress progress(settings, /*bytes_per_token=*/1, /*first_step=*/100, /*seconds_before=*/50);
+  EXPECT_EQ(progress.Line(Step()),
+            "step 120/1000  loss 2.500  2.000 bits/byte  selected 0.15 0.17  |g| 0.53  lr 9.80e-04  12.3K tokens/s  " +
+                FormatDuration(880) + " left");
+}
+
+TEST(RunProgress, BitsPerTokenWhereBytesAreUnknown) {
+  TrainSettings settings;
+  const RunProgress unknown(settings, 0, 0, 0), pairs(settings, 2, 0, 0);
+  EXPECT_NE(unknown.Line(Step()).find("2.000 bits/token"), std::string::npos);
+  EXPECT_NE(pairs.Line(Step()).find("1.000 bits/byte"), std::string::npos);
+}
+
+TEST(RunProgress, TheTimeLimitShortensTheTimeLeft) {
+  TrainSettings settings;
+  settings.time_limit = 30;
+  const RunProgress progress(settings, 1, 100, 50);
+  EXPECT_TRUE(progress.Line(Step()).ends_with(FormatDuration(10) + " left")) << progress.Line(Step());
+}
+
+TEST(RunProgress, Validation) {
+  ValidMetrics m;
+  m.step = 7;
+  m.ce = 2.0;
+  m.bits_per_byte = 2.885;
+  m.tokens = 999;
+  EXPECT_EQ(ValidationLine(m), "step 7: valid 2.885 bits/byte, 2.000 nats a token over 999 tokens");
+  m.bits_per_byte = std::numeric_limits<double>::quiet_NaN();
+  m.selected_share = {0.1};
+  m.selected_share_noise = {0.2};
+  EXPECT_EQ(ValidationLine(m), "step 7: valid 2.000 nats a token over 999 tokens; selected 0.10, with noise 0.20");
+}
+
+}  // namespace
+}  // namespace taipan
