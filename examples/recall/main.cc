@@ -1,5 +1,5 @@
-// Trains a tiny model on associative recall that its state alone cannot hold, and reports accuracy, the share of selected
-// tokens and the mean alpha at the queries, all without noise. The figures of docs/recall.md come from here.
+// Trains a tiny model on associative recall that its state alone cannot hold, and reports accuracy, the share of
+// selected tokens and the mean alpha at the queries, all without noise. The figures of docs/recall.md come from here.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -31,7 +31,8 @@ ModelConfig ConfigOf(const Options& o) {
   c.hidden_size = o.d_model;
   c.intermediate_size = 3 * o.d_model;
   c.layer_pattern = {LayerKind::kMamba2, LayerKind::kMamba2};
-  for (const LayerKind kind : {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention, LayerKind::kSlidingAttention}) {
+  for (const LayerKind kind :
+       {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention, LayerKind::kSlidingAttention}) {
     if (o.last_layer == NameOf(kind)) c.layer_pattern.push_back(kind);
   }
   if (c.num_layers() != 3) throw UserError("--last-layer", "unknown layer kind '" + o.last_layer + "'");
@@ -97,9 +98,10 @@ void Run(Options o) {
     const StepMetrics m = trainer.Step();
     if (trainer.step() % o.eval_every != 0 && trainer.step() != o.train.steps) continue;
     const Result r = Evaluate(trainer.model(), o);
-    std::printf("%lld\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%.2f\t%.1f\n", static_cast<long long>(trainer.step()), r.loss, r.accuracy,
-                r.share, r.query_share, r.alpha, m.selected_share.empty() ? 0.0 : m.selected_share[0],
-                BudgetLossWeight(o.train, trainer.step()), trainer.seconds());
+    std::printf("%lld\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%.2f\t%.1f\n", static_cast<long long>(trainer.step()),
+                r.loss, r.accuracy, r.share, r.query_share, r.alpha,
+                m.selected_share.empty() ? 0.0 : m.selected_share[0], BudgetLossWeight(o.train, trainer.step()),
+                trainer.seconds());
     std::fflush(stdout);
   }
 }
@@ -117,7 +119,8 @@ int main(int argc, char** argv) {
   o.train.budget_loss_weight = 10;
   CLI::App app("Associative recall: does selective attention find the tokens that need it?");
   app.option_defaults()->always_capture_default();
-  app.add_option("--last-layer", o.last_layer, "selective_attention, attention, sliding_attention or mamba2, after two Mamba-2 blocks");
+  app.add_option("--last-layer", o.last_layer,
+                 "selective_attention, attention, sliding_attention or mamba2, after two Mamba-2 blocks");
   app.add_option("--seed", o.train.seed, "of weights, data and noise");
   app.add_option("--steps", o.train.steps, "updates");
   app.add_option("--batch-size", o.train.batch_size, "sequences a step");

@@ -14,8 +14,10 @@ RecallSequence MakeRecallSequence(const RecallTask& task, uint64_t index) {
   for (int64_t i = 0; i < task.pairs; ++i) {
     const uint64_t u = static_cast<uint64_t>(i);
     const int64_t key = 1 + static_cast<int64_t>(RandomPermutation(key_of(0), u, static_cast<uint64_t>(keys)));
-    const int64_t value = task.vocab / 2 + static_cast<int64_t>(RandomBelow(key_of(1), u, static_cast<uint64_t>(values)));
-    const int64_t query = 2 * task.pairs + static_cast<int64_t>(RandomPermutation(key_of(2), u, static_cast<uint64_t>(rest)));
+    const int64_t value =
+        task.vocab / 2 + static_cast<int64_t>(RandomBelow(key_of(1), u, static_cast<uint64_t>(values)));
+    const int64_t query =
+        2 * task.pairs + static_cast<int64_t>(RandomPermutation(key_of(2), u, static_cast<uint64_t>(rest)));
     s.tokens[static_cast<size_t>(2 * i)] = static_cast<int32_t>(key);
     s.tokens[static_cast<size_t>(2 * i + 1)] = static_cast<int32_t>(value);
     s.tokens[static_cast<size_t>(query)] = static_cast<int32_t>(key);

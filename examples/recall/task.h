@@ -1,6 +1,6 @@
 #pragma once
-// Multi-query associative recall (Arora et al., "Zoology", 2023): a list of key-value pairs, then the keys again, each at
-// a random place among blanks; the model has to say the value at each repeated key.
+// Multi-query associative recall (Arora et al., "Zoology", 2023): a list of key-value pairs, then the keys again, each
+// at a random place among blanks; the model has to say the value at each repeated key.
 
 #include <vector>
 
@@ -11,7 +11,7 @@ namespace taipan {
 struct RecallTask {
   int64_t length = 128;  // tokens a sequence
   int64_t pairs = 16;
-  int64_t vocab = 256;   // 0: blank; keys 1 ... vocab/2 - 1; values vocab/2 ... vocab - 1
+  int64_t vocab = 256;  // 0: blank; keys 1 ... vocab/2 - 1; values vocab/2 ... vocab - 1
   uint64_t seed = 0;
 };
 

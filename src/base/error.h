@@ -26,8 +26,7 @@ struct Complaint {
 class UserError : public std::runtime_error {
  public:
   explicit UserError(const Complaint& c);
-  UserError(const std::string& where, const std::string& problem)
-      : UserError(Complaint{where, problem, "", "", ""}) {}
+  UserError(const std::string& where, const std::string& problem) : UserError(Complaint{where, problem, "", "", ""}) {}
 };
 
 // The candidate nearest to `word` by edit distance, or "" where none is close: for "did you mean".
@@ -37,18 +36,18 @@ std::string NearestName(const std::string& word, const std::vector<std::string>&
 
 }  // namespace taipan
 
-#define CHECK(cond)                                                       \
-  do {                                                                    \
-    if (!(cond)) [[unlikely]]                                             \
-      ::taipan::CheckFailed(__FILE__, __LINE__, "CHECK(" #cond ")");      \
+#define CHECK(cond)                                                  \
+  do {                                                               \
+    if (!(cond)) [[unlikely]]                                        \
+      ::taipan::CheckFailed(__FILE__, __LINE__, "CHECK(" #cond ")"); \
   } while (0)
 
-#define TAIPAN_CHECK_OP(a, b, op)                                                            \
-  do {                                                                                       \
-    const auto& check_a = (a);                                                               \
-    const auto& check_b = (b);                                                               \
-    if (!(check_a op check_b)) [[unlikely]]                                                  \
-      ::taipan::CheckFailed(__FILE__, __LINE__,                                              \
+#define TAIPAN_CHECK_OP(a, b, op)                                                                          \
+  do {                                                                                                     \
+    const auto& check_a = (a);                                                                             \
+    const auto& check_b = (b);                                                                             \
+    if (!(check_a op check_b)) [[unlikely]]                                                                \
+      ::taipan::CheckFailed(__FILE__, __LINE__,                                                            \
                             fmt::format("CHECK({} {} {}): {} against {}", #a, #op, #b, check_a, check_b)); \
   } while (0)
 

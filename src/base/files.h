@@ -45,7 +45,7 @@ class AtomicFile {
 };
 void WriteFileAtomically(const std::string& path, std::string_view content);
 
-void MakeDirectories(const std::string& path);   // like mkdir -p
+void MakeDirectories(const std::string& path);  // like mkdir -p
 bool PathExists(const std::string& path);
 bool IsDirectory(const std::string& path);
 std::vector<std::string> ListDirectory(const std::string& path);  // names, sorted

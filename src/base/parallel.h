@@ -32,7 +32,8 @@ void ParallelFor(int64_t n, F&& f) {
   internal::ParallelForImpl(n, call, const_cast<void*>(static_cast<const void*>(&f)));
 }
 
-// While it lives, libraries that use OpenMP on their own run on the calling thread alone. Restores the number of threads.
+// While it lives, libraries that use OpenMP on their own run on the calling thread alone. Restores the number of
+// threads.
 class OneThread {
  public:
   OneThread();

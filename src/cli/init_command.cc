@@ -86,9 +86,10 @@ void AddInitCommand(CLI::App& app) {
   command->add_option("--gate-bias", o->gate_bias, "Initial s_1 - s_0 of the gates; 3 selects nearly every token")
       ->check(NumberFromTo(-50.0, 50.0))
       ->capture_default_str();
-  command->add_option("--initializer-range", o->initializer_range,
-                      "Standard deviation of the weights (default: the config's, 0.02; narrow models learn faster near "
-                      "1/sqrt(d_model))")
+  command
+      ->add_option("--initializer-range", o->initializer_range,
+                   "Standard deviation of the weights (default: the config's, 0.02; narrow models learn faster near "
+                   "1/sqrt(d_model))")
       ->check(NumberFromTo(1e-6, 10.0));
   AddThreadsFlag(*command);
   command->callback([command, o] {

@@ -32,10 +32,10 @@ class SafetensorsFile {
   const std::map<std::string, SafetensorsEntry>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   bool Has(const std::string& name) const { return entries_.count(name) != 0; }
-  const SafetensorsEntry& At(const std::string& name) const;             // UserError naming the file
+  const SafetensorsEntry& At(const std::string& name) const;  // UserError naming the file
   // As f32 (from F32, F64, BF16, F16) with the shape asked for; UserError where dtype or shape do not fit.
   Tensor ReadF32(const std::string& name, const std::vector<int64_t>& shape) const;
-  Tensor Read(const std::string& name) const;                            // as stored
+  Tensor Read(const std::string& name) const;  // as stored
 
  private:
   struct Mapping;

@@ -13,7 +13,8 @@ struct AttentionShape {
   int64_t window = 0;  // position i sees j with i - j < window, j <= i; 0: every j <= i
 };
 
-// `count` keys and values at consecutive positions from `position`; rows are `stride` floats apart, [kv_heads * head_dim] wide.
+// `count` keys and values at consecutive positions from `position`; rows are `stride` floats apart, [kv_heads *
+// head_dim] wide.
 struct KeySpan {
   const float* k = nullptr;
   const float* v = nullptr;
@@ -24,14 +25,16 @@ struct KeyGradientSpan {  // beside a KeySpan, same layout; null: not wanted. Ad
   float* dv = nullptr;
 };
 
-// Query rows [begin, begin + count) of one sequence, with ascending positions, and its keys in ascending position order.
+// Query rows [begin, begin + count) of one sequence, with ascending positions, and its keys in ascending position
+// order.
 struct AttentionSegment {
   int64_t begin = 0, count = 0;
   std::span<const KeySpan> keys;
   std::span<const KeyGradientSpan> key_gradients;  // backward: as many as keys
 };
 
-// q, out [n, heads * head_dim]; positions [n]; lse [n, heads]: log of the softmax's denominator, for backward (null: not kept).
+// q, out [n, heads * head_dim]; positions [n]; lse [n, heads]: log of the softmax's denominator, for backward (null:
+// not kept).
 void AttentionForward(const AttentionShape& shape, ConstMatrixView q, const int64_t* positions,
                       std::span<const AttentionSegment> segments, MatrixView out, float* lse, Arena& scratch);
 // Writes dq [n, heads * head_dim], adds to the key gradients.

@@ -34,7 +34,7 @@ struct BackwardScratch {
   float *dk, *dv;      // [K, dh]
   float *q, *dout;     // [R, dh]; q scaled by 1 / sqrt(dh)
   float *p, *dp;       // [R, K]
-  float *dq;           // [R, dh]
+  float* dq;           // [R, dh]
 };
 
 }  // namespace taipan::attention
@@ -74,7 +74,8 @@ void LoadKeyTile(const AttentionShape& shape, const AttentionSegment& seg, int64
   ForTileRuns(seg, tile, limit, [&](size_t index, int64_t row, int64_t column, int64_t count) {
     const KeySpan& span = seg.keys[index];
     const float* k = span.k + row * span.stride + kv_head * dh;
-    for (int64_t i = 0; i < count; ++i) std::memcpy(s.k + (column + i) * dh, k + i * span.stride, static_cast<size_t>(dh) * 4);
+    for (int64_t i = 0; i < count; ++i)
+      std::memcpy(s.k + (column + i) * dh, k + i * span.stride, static_cast<size_t>(dh) * 4);
     TileTranspose(count, dh, k, span.stride, s.kt + column, kKeyTile);
     TileTranspose(count, dh, span.v + row * span.stride + kv_head * dh, span.stride, s.vt + column, kKeyTile);
   });
@@ -104,8 +105,8 @@ void BackwardQueries(const BackwardArgs& a, KeyRange keys, const QueryTile& t, i
   }
 }
 
-void StoreKeyGradients(const AttentionShape& shape, const AttentionSegment& seg, int64_t kv_head, int64_t tile, int64_t limit,
-                       const BackwardScratch& s) {
+void StoreKeyGradients(const AttentionShape& shape, const AttentionSegment& seg, int64_t kv_head, int64_t tile,
+                       int64_t limit, const BackwardScratch& s) {
   const int64_t dh = shape.head_dim;
   ForTileRuns(seg, tile, limit, [&](size_t index, int64_t row, int64_t column, int64_t count) {
     const KeyGradientSpan& to = seg.key_gradients[index];

@@ -73,7 +73,8 @@ void SoftmaxRow(Columns seen, int64_t dh, float* p, float* max, float* sum, floa
     return hn::And(hn::Ge(column, begin), hn::Lt(column, end));
   };
   auto top = minus_infinity;
-  for (int64_t j = 0; j < kKeyTile; j += lanes) top = hn::Max(top, hn::IfThenElse(visible(j), hn::LoadU(d, p + j), minus_infinity));
+  for (int64_t j = 0; j < kKeyTile; j += lanes)
+    top = hn::Max(top, hn::IfThenElse(visible(j), hn::LoadU(d, p + j), minus_infinity));
   const float new_max = std::max(*max, hn::GetLane(hn::MaxOfLanes(d, top)));
   const auto shift = hn::Set(d, new_max);
   auto total = hn::Zero(d);
@@ -146,7 +147,8 @@ void AttentionForward(const AttentionShape& shape, ConstMatrixView q, const int6
   for (size_t i = 0; i < segments.size(); ++i) {
     for (int64_t head = 0; head < shape.kv_heads; ++head) {
       for (int64_t at = 0; at < segments[i].count; at += per_tile) {
-        tiles[n++] = {static_cast<int64_t>(i), head, segments[i].begin + at, std::min(per_tile, segments[i].count - at)};
+        tiles[n++] = {static_cast<int64_t>(i), head, segments[i].begin + at,
+                      std::min(per_tile, segments[i].count - at)};
       }
     }
   }

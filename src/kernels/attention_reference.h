@@ -80,7 +80,8 @@ AttentionGradient<T> AttentionBackward(const AttentionProblem<T>& in, const std:
       std::vector<T> dp(p.size(), T(0));
       T mean = 0;
       for (size_t j = 0; j < p.size(); ++j) {
-        for (int64_t c = 0; c < dh; ++c) dp[j] += dout[qi + c] * in.v[(static_cast<int64_t>(j) * kvh + kv_head) * dh + c];
+        for (int64_t c = 0; c < dh; ++c)
+          dp[j] += dout[qi + c] * in.v[(static_cast<int64_t>(j) * kvh + kv_head) * dh + c];
         mean += p[j] * dp[j];
       }
       for (size_t j = 0; j < p.size(); ++j) {

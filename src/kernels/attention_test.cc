@@ -18,7 +18,8 @@ using test::RelativeFrobeniusError;
 constexpr double kTolerance = 1e-5;
 
 // Keys at positions 0 .. n_keys - 1; queries at every `every`-th position from `first`.
-AttentionProblem<double> MakeProblem(AttentionShape shape, int64_t n_keys, int64_t first, int64_t every, uint64_t seed) {
+AttentionProblem<double> MakeProblem(AttentionShape shape, int64_t n_keys, int64_t first, int64_t every,
+                                     uint64_t seed) {
   AttentionProblem<double> in;
   in.shape = shape;
   for (int64_t i = first; i < n_keys; i += every) in.positions.push_back(i);
@@ -45,7 +46,8 @@ struct KernelProblem {
       dv.emplace_back(count, width, 2, 3);
     }
     for (size_t i = 0; i < k.size(); ++i) {
-      spans.push_back({k[i].View().F32(), v[i].View().F32(), width + 2, static_cast<int64_t>(i) * span_length, k[i].View().rows});
+      spans.push_back(
+          {k[i].View().F32(), v[i].View().F32(), width + 2, static_cast<int64_t>(i) * span_length, k[i].View().rows});
       gradients.push_back({dk[i].View().F32(), dv[i].View().F32()});
     }
   }
@@ -70,21 +72,24 @@ struct Case {
   int64_t n_keys, first, every, span;
 };
 std::vector<Case> Cases() {
-  return {{{1, 1, 1, 0}, 1, 0, 1, 1},          {{2, 1, 5, 0}, 9, 0, 1, 4},        {{4, 2, 16, 0}, 150, 0, 1, 150},
-          {{3, 3, 17, 24}, 200, 0, 1, 70},     {{4, 4, 8, 1}, 70, 0, 1, 70},      {{8, 2, 24, 64}, 300, 100, 7, 128},
-          {{2, 2, 64, 65}, 260, 200, 1, 128},  {{6, 1, 12, 500}, 130, 129, 1, 33}, {{40, 1, 4, 16}, 80, 3, 5, 80}};
+  return {{{1, 1, 1, 0}, 1, 0, 1, 1},         {{2, 1, 5, 0}, 9, 0, 1, 4},         {{4, 2, 16, 0}, 150, 0, 1, 150},
+          {{3, 3, 17, 24}, 200, 0, 1, 70},    {{4, 4, 8, 1}, 70, 0, 1, 70},       {{8, 2, 24, 64}, 300, 100, 7, 128},
+          {{2, 2, 64, 65}, 260, 200, 1, 128}, {{6, 1, 12, 500}, 130, 129, 1, 33}, {{40, 1, 4, 16}, 80, 3, 5, 80}};
 }
 
 TEST(AttentionReference, GradientsAgreeWithCentralDifferences) {
   const AttentionProblem<double> base = MakeProblem({4, 2, 3, 5}, 9, 1, 2, 7);
   const auto dout = RandomVector<double>(static_cast<int64_t>(base.q.size()), 8);
   const auto g = reference::AttentionBackward(base, dout);
-  const auto check = [&](std::vector<double> AttentionProblem<double>::*member, const std::vector<double>& analytic, const char* name) {
-    test::CheckGradient([&](const std::vector<double>& x) {
-      AttentionProblem<double> p = base;
-      p.*member = x;
-      return test::DotProduct(reference::Attention(p), dout);
-    }, base.*member, analytic, name);
+  const auto check = [&](std::vector<double> AttentionProblem<double>::*member, const std::vector<double>& analytic,
+                         const char* name) {
+    test::CheckGradient(
+        [&](const std::vector<double>& x) {
+          AttentionProblem<double> p = base;
+          p.*member = x;
+          return test::DotProduct(reference::Attention(p), dout);
+        },
+        base.*member, analytic, name);
   };
   check(&AttentionProblem<double>::q, g.q, "q");
   check(&AttentionProblem<double>::k, g.k, "k");
@@ -105,8 +110,10 @@ TEST(Attention, ForwardAndBackwardAgreeWithTheReference) {
       const AttentionSegment seg = k.Segment(0, k.n);
       Arena scratch;
       AttentionForward(c.shape, k.q.View(), p.positions.data(), {&seg, 1}, out.View(), lse.data(), scratch);
-      AttentionBackward(c.shape, k.q.View(), p.positions.data(), {&seg, 1}, out.View(), lse.data(), dout_view.View(), dq.View(), scratch);
-      const std::string name = ::testing::PrintToString(c.n_keys) + " keys, window " + ::testing::PrintToString(c.shape.window);
+      AttentionBackward(c.shape, k.q.View(), p.positions.data(), {&seg, 1}, out.View(), lse.data(), dout_view.View(),
+                        dq.View(), scratch);
+      const std::string name =
+          ::testing::PrintToString(c.n_keys) + " keys, window " + ::testing::PrintToString(c.shape.window);
       ASSERT_LE(RelativeFrobeniusError(out.Dense(), reference::Attention(p)), kTolerance) << name;
       if (c.n_keys > 1 && c.shape.window != 1) {  // one key: the gradient of the scores is exactly zero
         ASSERT_LE(RelativeFrobeniusError(dq.Dense(), expected.q), 4 * kTolerance) << name;
@@ -157,10 +164,12 @@ TEST(Attention, ThreadsAndOtherSegmentsDoNotMatter) {
     AttentionForward(p.shape, k.q.View(), p.positions.data(), segments, out.View(), lse.data(), scratch);
     // One segment at a time: both of them add to the same keys' gradients here.
     for (const AttentionSegment& s : segments) {
-      AttentionBackward(p.shape, k.q.View(), p.positions.data(), {&s, 1}, out.View(), lse.data(), dout.View(), dq.View(), scratch);
+      AttentionBackward(p.shape, k.q.View(), p.positions.data(), {&s, 1}, out.View(), lse.data(), dout.View(),
+                        dq.View(), scratch);
     }
     std::vector<float> all = out.Dense();
-    for (const auto& part : {dq.Dense(), KernelProblem::Join(k.dk), KernelProblem::Join(k.dv)}) all.insert(all.end(), part.begin(), part.end());
+    for (const auto& part : {dq.Dense(), KernelProblem::Join(k.dk), KernelProblem::Join(k.dv)})
+      all.insert(all.end(), part.begin(), part.end());
     return all;
   });
 }

@@ -19,11 +19,15 @@ struct TokenRun {
   Floats x, dy, state_in, dstate_out, weight, bias;
 
   TokenRun(int64_t l, int64_t c, int64_t w, uint64_t seed, uint64_t weight_seed = 100)
-      : length(l), channels(c), width(w),
-        x(test::RandomVector<float>(l * c, seed)), dy(test::RandomVector<float>(l * c, seed + 1)),
+      : length(l),
+        channels(c),
+        width(w),
+        x(test::RandomVector<float>(l * c, seed)),
+        dy(test::RandomVector<float>(l * c, seed + 1)),
         state_in(test::RandomVector<float>((w - 1) * c, seed + 2)),
         dstate_out(test::RandomVector<float>((w - 1) * c, seed + 3)),
-        weight(test::RandomVector<float>(w * c, weight_seed)), bias(test::RandomVector<float>(c, weight_seed + 1)) {}
+        weight(test::RandomVector<float>(w * c, weight_seed)),
+        bias(test::RandomVector<float>(c, weight_seed + 1)) {}
 
   template <class T>
   reference::ConvInputs<T> Inputs() const {

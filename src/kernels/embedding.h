@@ -7,7 +7,7 @@
 
 namespace taipan {
 
-void Embed(ConstMatrixView table, std::span<const int32_t> tokens, MatrixView out);                // out [T, d]
-void EmbedBackward(ConstMatrixView dout, std::span<const int32_t> tokens, MatrixView dtable);      // dtable [V, d] += 
+void Embed(ConstMatrixView table, std::span<const int32_t> tokens, MatrixView out);            // out [T, d]
+void EmbedBackward(ConstMatrixView dout, std::span<const int32_t> tokens, MatrixView dtable);  // dtable [V, d] +=
 
 }  // namespace taipan

@@ -41,16 +41,18 @@ struct Operand {
 // Row-major C[m, n] = op(A) op(B), + C with add. One thread: callers parallelise over tiles.
 void Sgemm(int64_t m, int64_t n, int64_t k, Operand a, Operand b, float* c, int64_t ldc, bool add) {
   const OneThread one;  // with threads of its own oneDNN cuts K and changes the sums
-  const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, 1.0f, a.data,
-                                          std::max<int64_t>(a.stride, 1), b.data, std::max<int64_t>(b.stride, 1),
-                                          add ? 1.0f : 0.0f, c, ldc);
+  const dnnl_status_t status =
+      dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, 1.0f, a.data,
+                 std::max<int64_t>(a.stride, 1), b.data, std::max<int64_t>(b.stride, 1), add ? 1.0f : 0.0f, c, ldc);
   if (status != dnnl_success) {
-    CheckFailed(__FILE__, __LINE__, fmt::format("dnnl_sgemm failed with status {} (m {}, n {}, k {})",
-                                                static_cast<int>(status), m, n, k));
+    CheckFailed(__FILE__, __LINE__,
+                fmt::format("dnnl_sgemm failed with status {} (m {}, n {}, k {})", static_cast<int>(status), m, n, k));
   }
 }
 
-Operand Columns(Operand b, int64_t from) { return {b.data + (b.transposed ? from * b.stride : from), b.stride, b.transposed}; }
+Operand Columns(Operand b, int64_t from) {
+  return {b.data + (b.transposed ? from * b.stride : from), b.stride, b.transposed};
+}
 
 // Scratch of a thread: zero-padded input rows, and their results.
 struct PadBuffers {
@@ -86,7 +88,8 @@ void RowProduct(ConstMatrixView x, int64_t n, Operand b, MatrixView y, Accumulat
   if (x.rows == 0 || n == 0) return;
   const bool add = acc == Accumulate::kAdd;
   const RowRule rule = Rule();
-  const int64_t row_tiles = (x.rows + rule.tile - 1) / rule.tile, width = ColTile(n), col_tiles = (n + width - 1) / width;
+  const int64_t row_tiles = (x.rows + rule.tile - 1) / rule.tile, width = ColTile(n),
+                col_tiles = (n + width - 1) / width;
   ParallelFor(row_tiles * col_tiles, [&](int64_t task) {
     const int64_t r0 = task / col_tiles * rule.tile, c0 = task % col_tiles * width;
     const int64_t rows = std::min(rule.tile, x.rows - r0), cols = std::min(width, n - c0);

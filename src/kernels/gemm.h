@@ -1,9 +1,9 @@
 #pragma once
 // Dense matrix products, through oneDNN (the only file that uses it is gemm.cc).
 //
-// A result row depends on its input row and the weight alone: never on the number of rows or threads. Tiles are a function
-// of the shapes, each is computed by one thread, and row counts at which oneDNN would sum in another order are padded
-// with zero rows. gemm_test.cc asserts it bit for bit.
+// A result row depends on its input row and the weight alone: never on the number of rows or threads. Tiles are a
+// function of the shapes, each is computed by one thread, and row counts at which oneDNN would sum in another order are
+// padded with zero rows. gemm_test.cc asserts it bit for bit.
 
 #include "tensor/tensor.h"
 

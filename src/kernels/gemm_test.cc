@@ -18,10 +18,12 @@ struct Shape {
   int64_t t, n, k;
 };
 std::vector<Shape> Shapes() {
-  return {{0, 5, 3}, {1, 1, 1}, {1, 97, 40}, {3, 16, 7}, {15, 33, 64}, {16, 33, 64}, {17, 5, 129}, {100, 200, 31}, {300, 70, 530}};
+  return {{0, 5, 3},    {1, 1, 1},    {1, 97, 40},    {3, 16, 7},    {15, 33, 64},
+          {16, 33, 64}, {17, 5, 129}, {100, 200, 31}, {300, 70, 530}};
 }
 
-std::vector<double> Product(const std::vector<double>& a, const std::vector<double>& b, int64_t m, int64_t n, int64_t k) {
+std::vector<double> Product(const std::vector<double>& a, const std::vector<double>& b, int64_t m, int64_t n,
+                            int64_t k) {
   std::vector<double> c(static_cast<size_t>(m * n));  // a [m, k], b [k, n]
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t l = 0; l < k; ++l) {
@@ -88,7 +90,13 @@ TEST(Gemm, SlicesOfTheWeightAreColumnsOfTheResult) {
 
 // The promise of gemm.h: however many rows and threads, a row's bits are the same.
 TEST(Gemm, ARowDependsOnNothingButItselfAndTheWeight) {
-  for (const Shape& s : {Shape{300, 97, 40}, {300, 256, 64}, {300, 1064, 256}, {300, 256, 512}, {300, 768, 1536}, {300, 5, 2048}, {40, 33, 97}}) {
+  for (const Shape& s : {Shape{300, 97, 40},
+                         {300, 256, 64},
+                         {300, 1064, 256},
+                         {300, 256, 512},
+                         {300, 768, 1536},
+                         {300, 5, 2048},
+                         {40, 33, 97}}) {
     const LinearWeight w = Weight(s.n, s.k, 1);
     PaddedMatrix x(s.t, s.k);
     x.FillRandom(2);
@@ -116,7 +124,8 @@ TEST(Gemm, ARowDependsOnNothingButItselfAndTheWeight) {
             const int64_t begin = s.t - rows;
             const std::vector<float> expected(whole.begin() + begin * cols, whole.end());
             ASSERT_TRUE(test::SameBits(run(begin, rows, threads), expected))
-                << rows << " rows, " << threads << " threads, n " << s.n << ", k " << s.k << (backward ? ", backward" : "");
+                << rows << " rows, " << threads << " threads, n " << s.n << ", k " << s.k
+                << (backward ? ", backward" : "");
           }
         }
       }

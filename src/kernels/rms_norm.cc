@@ -91,8 +91,8 @@ void BackwardGroup(const GroupBackward& g, float* dx, float* dweight) {
   const FloatTag d;
   const FloatVec pull = hn::Set(d, SumsOfGroup<false>(g, dweight)), inv = hn::Set(d, g.inv);
   ForVectors(d, g.n, [&](int64_t i, auto part) HWY_ATTR {
-    FloatVec gradient = GradientOfNormalised(Load(d, g.dout + i, part), Load(d, g.weight + i, part),
-                                             Load(d, g.x + i, part), inv, pull);
+    FloatVec gradient =
+        GradientOfNormalised(Load(d, g.dout + i, part), Load(d, g.weight + i, part), Load(d, g.x + i, part), inv, pull);
     if constexpr (kAdd) gradient = hn::Add(Load(d, dx + i, part), gradient);
     Store(gradient, d, dx + i, part);
   });

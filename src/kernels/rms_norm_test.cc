@@ -212,9 +212,9 @@ TEST(RmsNorm, RefusesImpossibleCalls) {
   std::vector<float> weight(6), inv_rms(12);
   EXPECT_THROW(RmsNorm(a.View(), weight.data(), kEps, b.View(), nullptr), InternalError);
   EXPECT_THROW(GatedRmsNorm(a.View(), a.View(), weight.data(), kEps, 4, a.View(), nullptr), InternalError);
-  EXPECT_THROW(RmsNormBackward(a.View(), weight.data(), inv_rms.data(), a.View(), a.View(), Accumulate::kAdd,
-                               weight.data()),
-               InternalError);
+  EXPECT_THROW(
+      RmsNormBackward(a.View(), weight.data(), inv_rms.data(), a.View(), a.View(), Accumulate::kAdd, weight.data()),
+      InternalError);
 }
 
 }  // namespace

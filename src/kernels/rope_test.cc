@@ -130,8 +130,8 @@ TEST(Rope, RefusesImpossibleCalls) {
   PaddedMatrix x(2, 12);
   const auto positions = Positions(2, 0);
   const std::vector<double> frequencies(4, 1.0);
-  EXPECT_THROW(Rope(x.View(), 6, frequencies, positions), InternalError);                 // 8 of 6 values
-  EXPECT_THROW(Rope(x.View(), 5, {}, positions), InternalError);                          // 12 is no multiple of 5
+  EXPECT_THROW(Rope(x.View(), 6, frequencies, positions), InternalError);  // 8 of 6 values
+  EXPECT_THROW(Rope(x.View(), 5, {}, positions), InternalError);           // 12 is no multiple of 5
   EXPECT_THROW(Rope(x.View(), 12, frequencies, Positions(3, 0)), InternalError);
   EXPECT_THROW(RopeInverseFrequencies(10000.0, 3), InternalError);
 }

@@ -1,7 +1,8 @@
 #pragma once
 // Mamba-2's state-space mixer (SSD, arXiv 2405.21060, section 6) in chunked form, from matrix products:
 //   S_t = exp(dt_t A) S_{t-1} + dt_t x_t B_t^T,   y_t = S_t C_t + D x_t,   S is [H, P, N].
-// Chunks lie on the grid of multiples of `chunk` from the document's start, so a piece cut on the grid gives the same bits.
+// Chunks lie on the grid of multiples of `chunk` from the document's start, so a piece cut on the grid gives the same
+// bits.
 
 #include <span>
 
@@ -14,7 +15,8 @@ struct SsdShape {
   int64_t state_size() const { return heads * head_dim * d_state; }
 };
 
-// Rows [begin, begin + length): tokens `position`, position + 1, ... of one sequence. Null state_in: zeros; null others: not wanted.
+// Rows [begin, begin + length): tokens `position`, position + 1, ... of one sequence. Null state_in: zeros; null
+// others: not wanted.
 struct SsdSegment {
   int64_t begin = 0, length = 0, position = 0;
   const float* state_in = nullptr;    // [H, P, N]
@@ -32,17 +34,18 @@ struct SsdInputs {
 };
 
 struct SsdGradients {
-  MatrixView dx;             // [T, H*P], written
-  MatrixView ddt;            // [T, H], written
-  MatrixView dB, dC;         // [T, G*N], written
-  float* dA = nullptr;       // [H], added to
-  float* dD = nullptr;       // [H], added to
+  MatrixView dx;        // [T, H*P], written
+  MatrixView ddt;       // [T, H], written
+  MatrixView dB, dC;    // [T, G*N], written
+  float* dA = nullptr;  // [H], added to
+  float* dD = nullptr;  // [H], added to
 };
 
 // Number of chunks of all segments: entering_states has room for [chunks, H, P, N].
 int64_t SsdChunks(const SsdShape& shape, std::span<const SsdSegment> segments);
 
-// y [T, H*P] is written. entering_states: the state that enters each chunk, kept for the backward pass (null: not kept).
+// y [T, H*P] is written. entering_states: the state that enters each chunk, kept for the backward pass (null: not
+// kept).
 void SsdForward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments, MatrixView y,
                 float* entering_states, Arena& scratch);
 void SsdBackward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments,
@@ -51,7 +54,7 @@ void SsdBackward(const SsdShape& shape, const SsdInputs& in, std::span<const Ssd
 // dt = clamp(softplus(raw + bias), lo, hi), exact softplus.  raw, dt [T, H].
 void SsdTimeStep(ConstMatrixView raw, const float* dt_bias, float lo, float hi, MatrixView dt);
 // draw (written) and ddt_bias (added to); the gradient is 0 where the clamp holds.
-void SsdTimeStepBackward(ConstMatrixView raw, const float* dt_bias, float lo, float hi, ConstMatrixView ddt, MatrixView draw,
-                         float* ddt_bias);
+void SsdTimeStepBackward(ConstMatrixView raw, const float* dt_bias, float lo, float hi, ConstMatrixView ddt,
+                         MatrixView draw, float* ddt_bias);
 
 }  // namespace taipan

@@ -20,17 +20,17 @@ namespace taipan::ssd {
 
 // Scratch of one thread; Q rows of a chunk.
 struct BackwardScratch {
-  Decay decay;   // 3 x [Q]
-  float* dt;     // [Q]
-  float* dcum;   // [Q]
-  float* ddt;    // [Q]
-  float* xt;     // [P, Q]
-  float* scaled; // [Q, P]
-  float* gt;     // [N, P]
-  float* r;      // [Q, P]
-  float* dm;     // [Q, Q]
-  float* dcb;    // [Q, Q] summed over the heads of a group
-  float* tmp;    // [Q, N]
+  Decay decay;    // 3 x [Q]
+  float* dt;      // [Q]
+  float* dcum;    // [Q]
+  float* ddt;     // [Q]
+  float* xt;      // [P, Q]
+  float* scaled;  // [Q, P]
+  float* gt;      // [N, P]
+  float* r;       // [Q, P]
+  float* dm;      // [Q, Q]
+  float* dcb;     // [Q, Q] summed over the heads of a group
+  float* tmp;     // [Q, N]
 };
 
 struct BackwardArgs {
@@ -52,7 +52,8 @@ using namespace taipan::HWY_NAMESPACE;  // NOLINT: the tile kernels of this targ
 constexpr int64_t kBlock = 16;
 
 // f[P, N] = sum_i exp(cum_i) dy_i C_i^T.
-void StateDemand(const BackwardArgs& a, const Chunk& c, int64_t head, const float* from_start, float* scaled, float* f) {
+void StateDemand(const BackwardArgs& a, const Chunk& c, int64_t head, const float* from_start, float* scaled,
+                 float* f) {
   const int64_t p = a.shape.head_dim, n = a.shape.d_state;
   for (int64_t i = 0; i < c.length; ++i) {
     TileScale(p, from_start[i], a.dy.F32(c.begin + i) + head * p, scaled + i * p);
@@ -110,7 +111,8 @@ void BackwardTriangle(const BackwardArgs& a, const Chunk& c, int64_t head, const
   TileTranspose(length, p, a.in.x.F32(c.begin) + head * p, a.in.x.stride, s.xt, length);
   for (int64_t i0 = 0; i0 < length; i0 += kBlock) {
     const int64_t rows = std::min(kBlock, length - i0), width = i0 + rows;
-    TileGemm(rows, width, p, {a.dy.F32(c.begin + i0) + head * p, a.dy.stride, 1}, s.xt, length, s.dm + i0 * q, q, false);
+    TileGemm(rows, width, p, {a.dy.F32(c.begin + i0) + head * p, a.dy.stride, 1}, s.xt, length, s.dm + i0 * q, q,
+             false);
     for (int64_t i = i0; i < width; ++i) {
       s.dcum[i] += TriangleRow(i, width, cb + i * ldcb, s, s.dm + i * q, s.dcb + i * q);
     }
@@ -276,7 +278,8 @@ struct Backward {
         const Chunk& c = list.chunks[index];
         if (c.segment != segment) continue;
         double sum = 0;
-        for (int64_t i = 0; i < c.length; ++i) sum += static_cast<double>(args.in.dt.F32(c.begin + i)[head]) * args.in.A[head];
+        for (int64_t i = 0; i < c.length; ++i)
+          sum += static_cast<double>(args.in.dt.F32(c.begin + i)[head]) * args.in.A[head];
         HWY_DYNAMIC_DISPATCH(PassBack)(size, static_cast<float>(std::exp(sum)), g, leaving + At(index, head));
       }
       if (seg.dstate_in != nullptr) std::memcpy(seg.dstate_in + head * size, g, static_cast<size_t>(size) * 4);

@@ -33,22 +33,24 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using namespace taipan::HWY_NAMESPACE;  // NOLINT: the tile kernels of this target
 
-constexpr int64_t kRowBlock = 16;  // rows of the triangle handled together: nothing above the diagonal block is computed
+constexpr int64_t kRowBlock =
+    16;  // rows of the triangle handled together: nothing above the diagonal block is computed
 
 // cb[i * ldcb + j] = C_i . B_j for j <= i (more within a row block). bt: scratch [N, length].
-void Products(const SsdShape& shape, const SsdInputs& in, const Chunk& c, int64_t group, float* bt, float* cb, int64_t ldcb) {
+void Products(const SsdShape& shape, const SsdInputs& in, const Chunk& c, int64_t group, float* bt, float* cb,
+              int64_t ldcb) {
   const int64_t n = shape.d_state;
   TileTranspose(c.length, n, in.B.F32(c.begin) + group * n, in.B.stride, bt, c.length);
   for (int64_t i0 = 0; i0 < c.length; i0 += kRowBlock) {
     const int64_t rows = std::min(kRowBlock, c.length - i0);
-    TileGemm(rows, i0 + rows, n, {in.C.F32(c.begin + i0) + group * n, in.C.stride, 1}, bt, c.length, cb + i0 * ldcb, ldcb,
-             false);
+    TileGemm(rows, i0 + rows, n, {in.C.F32(c.begin + i0) + group * n, in.C.stride, 1}, bt, c.length, cb + i0 * ldcb,
+             ldcb, false);
   }
 }
 
 // z[P, N] = sum_j exp(cum_last - cum_j) dt_j x_j B_j^T. xs: scratch [length, P].
-void LocalState(const SsdShape& shape, const SsdInputs& in, const Chunk& c, int64_t head, const float* to_end, float* xs,
-                float* z) {
+void LocalState(const SsdShape& shape, const SsdInputs& in, const Chunk& c, int64_t head, const float* to_end,
+                float* xs, float* z) {
   const int64_t p = shape.head_dim, n = shape.d_state;
   for (int64_t j = 0; j < c.length; ++j) {
     TileScale(p, to_end[j] * in.dt.F32(c.begin + j)[head], in.x.F32(c.begin + j) + head * p, xs + j * p);
@@ -70,7 +72,8 @@ void MaskRow(int64_t i, int64_t width, const float* cb, const float* cum, const 
   if (j <= i) {
     const auto mask = hn::FirstN(d, static_cast<size_t>(i + 1 - j));
     const auto diff = hn::Sub(hn::IfThenElseZero(mask, cum_i), hn::MaskedLoad(mask, d, cum + j));
-    const auto value = hn::Mul(hn::Mul(hn::MaskedLoad(mask, d, cb + j), hn::Exp(d, diff)), hn::MaskedLoad(mask, d, dt + j));
+    const auto value =
+        hn::Mul(hn::Mul(hn::MaskedLoad(mask, d, cb + j), hn::Exp(d, diff)), hn::MaskedLoad(mask, d, dt + j));
     hn::BlendedStore(value, mask, d, m + j);
   }
   for (j = i + 1; j < width; ++j) m[j] = 0;
@@ -99,8 +102,8 @@ void Output(const SsdShape& shape, const SsdInputs& in, const Chunk& c, int64_t 
 }
 
 // One token: S <- exp(dt A) S + dt x B^T, y = S C + D x. state_out may be state_in.
-void Step(const SsdShape& shape, const SsdInputs& in, int64_t row, int64_t head, const float* state_in, float* state_out,
-          float* y) {
+void Step(const SsdShape& shape, const SsdInputs& in, int64_t row, int64_t head, const float* state_in,
+          float* state_out, float* y) {
   const int64_t p = shape.head_dim, n = shape.d_state;
   const int64_t group = head / (shape.heads / shape.groups);
   const float dt = in.dt.F32(row)[head];
@@ -147,8 +150,9 @@ ChunkList ListChunks(const SsdShape& shape, std::span<const SsdSegment> segments
     const SsdSegment& seg = segments[s];
     for (int64_t at = 0; at < seg.length;) {
       const int64_t length = at == 0 ? FirstChunkLength(shape, seg) : std::min(shape.chunk, seg.length - at);
-      list.chunks[list.count++] = {static_cast<int64_t>(s),  seg.begin + at, length, at == 0, at + length == seg.length,
-                                   at == 0 && seg.state_in == nullptr};
+      list.chunks[list.count++] = {
+          static_cast<int64_t>(s),           seg.begin + at, length, at == 0, at + length == seg.length,
+          at == 0 && seg.state_in == nullptr};
       at += length;
     }
   }
@@ -197,7 +201,9 @@ struct Forward {
 
   int64_t head_state() const { return shape.head_dim * shape.d_state; }
   float* Entering(int64_t chunk, int64_t head) const { return entering + (chunk * shape.heads + head) * head_state(); }
-  float* Leaving(int64_t segment, int64_t head) const { return leaving + (segment * shape.heads + head) * head_state(); }
+  float* Leaving(int64_t segment, int64_t head) const {
+    return leaving + (segment * shape.heads + head) * head_state();
+  }
   bool NeedsLocalState(const Chunk& c) const {
     return c.length > 1 && (!c.last || segments[static_cast<size_t>(c.segment)].state_out != nullptr);
   }

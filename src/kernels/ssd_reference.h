@@ -63,8 +63,13 @@ SsdGradient<T> SsdBackward(const SsdProblem<T>& in, const SsdResult<T>& out, con
                            const std::vector<T>& dstate) {
   const auto& [heads, p, n, groups, chunk] = in.shape;
   const int64_t size = in.shape.state_size();
-  SsdGradient<T> g{std::vector<T>(in.x.size()), std::vector<T>(in.dt.size()), std::vector<T>(in.b.size()),
-                   std::vector<T>(in.c.size()), std::vector<T>(in.a.size()),  std::vector<T>(in.d.size()), dstate};
+  SsdGradient<T> g{std::vector<T>(in.x.size()),
+                   std::vector<T>(in.dt.size()),
+                   std::vector<T>(in.b.size()),
+                   std::vector<T>(in.c.size()),
+                   std::vector<T>(in.a.size()),
+                   std::vector<T>(in.d.size()),
+                   dstate};
   for (int64_t t = in.length; t-- > 0;) {
     for (int64_t h = 0; h < heads; ++h) {
       const T dt = in.dt[t * heads + h], decay = std::exp(dt * in.a[h]);

@@ -36,8 +36,12 @@ SsdProblem<double> MakeProblem(SsdShape shape, int64_t length, uint64_t seed) {
 // The same problem for the kernel, x, B and C being columns of one wider matrix as in the block.
 struct KernelProblem {
   explicit KernelProblem(const SsdProblem<double>& p)
-      : shape(p.shape), xbc(p.length, p.shape.heads * p.shape.head_dim + 2 * p.shape.groups * p.shape.d_state, 3, 1),
-        dt(p.length, p.shape.heads, 2, 5), a(ConvertTo<float>(p.a)), d(ConvertTo<float>(p.d)), state(ConvertTo<float>(p.state)) {
+      : shape(p.shape),
+        xbc(p.length, p.shape.heads * p.shape.head_dim + 2 * p.shape.groups * p.shape.d_state, 3, 1),
+        dt(p.length, p.shape.heads, 2, 5),
+        a(ConvertTo<float>(p.a)),
+        d(ConvertTo<float>(p.d)),
+        state(ConvertTo<float>(p.state)) {
     const int64_t hp = p.shape.heads * p.shape.head_dim, gn = p.shape.groups * p.shape.d_state;
     for (int64_t t = 0; t < p.length; ++t) {
       float* row = xbc.View().F32(t);
@@ -49,7 +53,8 @@ struct KernelProblem {
   }
   SsdInputs Inputs() {
     const int64_t hp = shape.heads * shape.head_dim, gn = shape.groups * shape.d_state;
-    return {xbc.View().Cols(0, hp), dt.View(), xbc.View().Cols(hp, gn), xbc.View().Cols(hp + gn, gn), a.data(), d.data()};
+    return {xbc.View().Cols(0, hp),       dt.View(), xbc.View().Cols(hp, gn),
+            xbc.View().Cols(hp + gn, gn), a.data(),  d.data()};
   }
   SsdShape shape;
   test::PaddedMatrix xbc, dt;
@@ -72,12 +77,15 @@ TEST(SsdReference, GradientsAgreeWithCentralDifferences) {
     return test::DotProduct(out.y, dy) + test::DotProduct(last, dstate);
   };
   const auto g = reference::SsdBackward(base, reference::Ssd(base), dy, dstate);
-  const auto check = [&](std::vector<double> SsdProblem<double>::*member, const std::vector<double>& analytic, const char* name) {
-    test::CheckGradient([&](const std::vector<double>& v) {
-      SsdProblem<double> p = base;
-      p.*member = v;
-      return loss(p);
-    }, base.*member, analytic, name);
+  const auto check = [&](std::vector<double> SsdProblem<double>::*member, const std::vector<double>& analytic,
+                         const char* name) {
+    test::CheckGradient(
+        [&](const std::vector<double>& v) {
+          SsdProblem<double> p = base;
+          p.*member = v;
+          return loss(p);
+        },
+        base.*member, analytic, name);
   };
   check(&SsdProblem<double>::x, g.x, "x");
   check(&SsdProblem<double>::dt, g.dt, "dt");
@@ -114,8 +122,12 @@ TEST(Ssd, ForwardAgreesWithTheRecurrence) {
 
 struct KernelGradients {
   KernelGradients(const SsdShape& s, int64_t length)
-      : dx(length, s.heads * s.head_dim, 1, 2), ddt(length, s.heads, 2, 1), db(length, s.groups * s.d_state, 0, 3),
-        dc(length, s.groups * s.d_state, 5, 0), da(static_cast<size_t>(s.heads)), dd(static_cast<size_t>(s.heads)),
+      : dx(length, s.heads * s.head_dim, 1, 2),
+        ddt(length, s.heads, 2, 1),
+        db(length, s.groups * s.d_state, 0, 3),
+        dc(length, s.groups * s.d_state, 5, 0),
+        da(static_cast<size_t>(s.heads)),
+        dd(static_cast<size_t>(s.heads)),
         dstate(static_cast<size_t>(s.state_size())) {}
   SsdGradients Views() { return {dx.View(), ddt.View(), db.View(), dc.View(), da.data(), dd.data()}; }
   test::PaddedMatrix dx, ddt, db, dc;
@@ -142,7 +154,8 @@ TEST(Ssd, BackwardAgreesWithTheRecurrence) {
         SsdForward(shape, k.Inputs(), {&seg, 1}, y.View(), entering.data(), scratch);
         SsdBackward(shape, k.Inputs(), {&seg, 1}, entering.data(), dyk.View(), g.Views(), scratch);
         ASSERT_LE(RelativeFrobeniusError(g.dx.Dense(), expected.x), kTolerance) << length << " chunk " << shape.chunk;
-        ASSERT_LE(RelativeFrobeniusError(g.ddt.Dense(), expected.dt), 2 * kTolerance) << length << " chunk " << shape.chunk;
+        ASSERT_LE(RelativeFrobeniusError(g.ddt.Dense(), expected.dt), 2 * kTolerance)
+            << length << " chunk " << shape.chunk;
         ASSERT_LE(RelativeFrobeniusError(g.db.Dense(), expected.b), kTolerance) << length << " chunk " << shape.chunk;
         ASSERT_LE(RelativeFrobeniusError(g.dc.Dense(), expected.c), kTolerance) << length << " chunk " << shape.chunk;
         ASSERT_LE(RelativeFrobeniusError(g.da, expected.a), 5 * kTolerance) << length << " chunk " << shape.chunk;
@@ -211,7 +224,8 @@ TEST(Ssd, GradientsDoNotDependOnThreads) {
     SsdForward(p.shape, k.Inputs(), segments, y.View(), entering.data(), scratch);
     SsdBackward(p.shape, k.Inputs(), segments, entering.data(), dy.View(), g.Views(), scratch);
     std::vector<float> all = g.dx.Dense();
-    for (const auto& part : {g.ddt.Dense(), g.db.Dense(), g.dc.Dense(), g.da, g.dd}) all.insert(all.end(), part.begin(), part.end());
+    for (const auto& part : {g.ddt.Dense(), g.db.Dense(), g.dc.Dense(), g.da, g.dd})
+      all.insert(all.end(), part.begin(), part.end());
     return all;
   });
 }

@@ -28,8 +28,8 @@ void SsdTimeStep(ConstMatrixView raw, const float* dt_bias, float lo, float hi, 
   });
 }
 
-void SsdTimeStepBackward(ConstMatrixView raw, const float* dt_bias, float lo, float hi, ConstMatrixView ddt, MatrixView draw,
-                         float* ddt_bias) {
+void SsdTimeStepBackward(ConstMatrixView raw, const float* dt_bias, float lo, float hi, ConstMatrixView ddt,
+                         MatrixView draw, float* ddt_bias) {
   const int64_t heads = raw.cols, tiles = (raw.rows + kRowTile - 1) / kRowTile;
   std::vector<double> partial(static_cast<size_t>(tiles * heads), 0.0);
   ParallelFor(tiles, [&](int64_t tile) {

@@ -60,8 +60,8 @@ TEST(Swiglu, AgreesWithReferenceOnEveryTarget) {
 }
 
 TEST(Swiglu, LargeGatesNeitherOverflowNorGiveNan) {
-  const std::vector<float> gates = {0.0f, -0.0f, 1e-30f, 20.0f, -20.0f, 88.5f, -88.5f, 104.5f, -104.5f, 3e4f, -3e4f,
-                                    1e30f, -1e30f, 3e38f, -3e38f};
+  const std::vector<float> gates = {0.0f,    -0.0f, 1e-30f, 20.0f, -20.0f, 88.5f, -88.5f, 104.5f,
+                                    -104.5f, 3e4f,  -3e4f,  1e30f, -1e30f, 3e38f, -3e38f};
   const int64_t n = static_cast<int64_t>(gates.size());
   const std::vector<float> ones(gates.size(), 1.0f);
   const auto g = test::ConvertTo<double>(gates);

@@ -96,7 +96,10 @@ std::vector<To> ConvertTo(const std::vector<From>& from) {
 class PaddedMatrix {
  public:
   PaddedMatrix(int64_t rows, int64_t cols, int64_t gap = 0, int64_t offset = 0)
-      : rows_(rows), cols_(cols), stride_(cols + gap), offset_(offset),
+      : rows_(rows),
+        cols_(cols),
+        stride_(cols + gap),
+        offset_(offset),
         buffer_({offset + rows * (cols + gap) + kMargin}) {
     std::fill_n(buffer_.F32(), buffer_.size(), kGuard);
     View().Zero();

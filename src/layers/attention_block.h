@@ -1,5 +1,6 @@
 #pragma once
-// A Transformer++ block: h += o_proj(attention(RMSNorm(h))), then the SwiGLU half. Full causal with window 0, else sliding.
+// A Transformer++ block: h += o_proj(attention(RMSNorm(h))), then the SwiGLU half. Full causal with window 0, else
+// sliding.
 
 #include "layers/attention_core.h"
 #include "layers/swiglu_mlp.h"
@@ -7,7 +8,8 @@
 namespace taipan {
 
 struct AttentionBlockParams : BlockParams {
-  explicit AttentionBlockParams(const AttentionDims& dims) : norm({dims.d_model}), attention(dims), mlp(dims.d_model, dims.ff) {}
+  explicit AttentionBlockParams(const AttentionDims& dims)
+      : norm({dims.d_model}), attention(dims), mlp(dims.d_model, dims.ff) {}
   Tensor norm;  // [d]
   AttentionProjections attention;
   MlpParams mlp;

@@ -84,12 +84,15 @@ void AppendToStates(std::span<const LayerSegment> segments, const AttentionSaved
 }  // namespace
 
 BlockCost AttentionDims::Cost(int64_t context, double query_share) const {
-  const double seen = shape.window > 0 ? static_cast<double>(std::min(shape.window, context)) : static_cast<double>(context) / 2;
-  const double d = static_cast<double>(d_model), qw = static_cast<double>(q_width()), kvw = static_cast<double>(kv_width());
+  const double seen =
+      shape.window > 0 ? static_cast<double>(std::min(shape.window, context)) : static_cast<double>(context) / 2;
+  const double d = static_cast<double>(d_model), qw = static_cast<double>(q_width()),
+               kvw = static_cast<double>(kv_width());
   const double mlp = 6.0 * d * static_cast<double>(ff);
   BlockCost cost;
   cost.flops_per_token = static_cast<int64_t>(4 * d * kvw + query_share * (4 * d * qw + 4 * qw * seen) + mlp);
-  cost.saved_floats_per_token = static_cast<int64_t>(4 * d + 2 * kvw + query_share * (2 * d + 2 * qw) + 2.0 * static_cast<double>(ff));
+  cost.saved_floats_per_token =
+      static_cast<int64_t>(4 * d + 2 * kvw + query_share * (2 * d + 2 * qw) + 2.0 * static_cast<double>(ff));
   const int64_t kept = shape.window > 0 ? std::min(shape.window, context) : context;
   cost.state_bytes = 2 * kept * kv_width() * static_cast<int64_t>(sizeof(float));
   return cost;
@@ -149,9 +152,10 @@ void AttendForward(const AttentionDims& dims, const AttentionProjections& p, con
 
 namespace {
 
-// Starts dk, dv [T, width] with the share of the outgoing states' gradients, and each wanted incoming gradient with what
-// passes through untouched.
-void SeedKeyGradients(const AttentionDims& dims, const BackwardCall& call, const AttentionSaved& s, MatrixView dk, MatrixView dv) {
+// Starts dk, dv [T, width] with the share of the outgoing states' gradients, and each wanted incoming gradient with
+// what passes through untouched.
+void SeedKeyGradients(const AttentionDims& dims, const BackwardCall& call, const AttentionSaved& s, MatrixView dk,
+                      MatrixView dv) {
   dk.Zero();
   dv.Zero();
   for (size_t i = 0; i < call.segments.size(); ++i) {
@@ -197,7 +201,8 @@ void AttendBackward(const AttentionDims& dims, const AttentionProjections& p, co
   SeedKeyGradients(dims, call, s, dkv[0], dkv[1]);
   const KvCache** past = scratch.Array<const KvCache*>(static_cast<int64_t>(s.past.size()));
   for (size_t i = 0; i < s.past.size(); ++i) past[i] = s.past[i].count() > 0 ? &s.past[i] : nullptr;
-  const KeyLists keys = ListKeys(call.segments, s, past, dkv, call.dstate_in.empty() ? nullptr : call.dstate_in.data(), scratch);
+  const KeyLists keys =
+      ListKeys(call.segments, s, past, dkv, call.dstate_in.empty() ? nullptr : call.dstate_in.data(), scratch);
   AttentionBackward(dims.shape, s.q, s.positions, {keys.segments, keys.n}, s.context, s.lse, dcontext, dq, scratch);
   if (!dims.rope.empty()) {
     const int64_t* all_positions = RowPositions(call.segments, t, scratch);

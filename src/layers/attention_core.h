@@ -10,8 +10,8 @@ namespace taipan {
 
 struct AttentionDims {
   int64_t d_model = 0, ff = 0;
-  AttentionShape shape;              // heads, kv_heads, head_dim, window (0: full)
-  std::vector<double> rope;          // inverse frequencies; empty: no positional embedding
+  AttentionShape shape;      // heads, kv_heads, head_dim, window (0: full)
+  std::vector<double> rope;  // inverse frequencies; empty: no positional embedding
   float eps = 1e-5f;
 
   int64_t q_width() const { return shape.heads * shape.head_dim; }
@@ -30,7 +30,7 @@ struct AttentionProjections {
 };
 
 struct AttentionSaved {
-  const int64_t* rows;        // [n] rows of the batch that attend, ascending; null: all
+  const int64_t* rows;  // [n] rows of the batch that attend, ascending; null: all
   int64_t n;
   int64_t* positions;         // [n] of the queries
   MatrixView uq;              // [n, d] what q_proj read

@@ -19,10 +19,10 @@ enum class Init {
   kNormalResidual,  // N(0, initializer_range / sqrt(residual branches)): projections that write to the residual stream
   kOnes,
   kZeros,
-  kConv,            // uniform +-1/sqrt(W), the default of torch.nn.Conv1d with one channel a group
-  kALog,            // log of uniform [1, 16]
-  kDtBias,          // inverse softplus of log-uniform [1e-3, 1e-1], floor 1e-4
-  kGateBias,        // [-b/2, b/2] with b the initial s_1 - s_0
+  kConv,      // uniform +-1/sqrt(W), the default of torch.nn.Conv1d with one channel a group
+  kALog,      // log of uniform [1, 16]
+  kDtBias,    // inverse softplus of log-uniform [1e-3, 1e-1], floor 1e-4
+  kGateBias,  // [-b/2, b/2] with b the initial s_1 - s_0
 };
 
 // Attributes are set where the parameter is declared and feed init, optimizer, files and tests.
@@ -46,11 +46,11 @@ struct BlockSaved {
 };
 
 struct LayerSegment {
-  int64_t begin = 0, length = 0;        // rows of h
-  int64_t row = 0, row_begin = 0;       // row of the step, and where in the row the segment begins
-  int64_t position = 0;                 // of its first token in its sequence
-  const LayerState* state_in = nullptr; // null: a fresh sequence
-  LayerState* state_out = nullptr;      // null: not wanted; may be state_in
+  int64_t begin = 0, length = 0;         // rows of h
+  int64_t row = 0, row_begin = 0;        // row of the step, and where in the row the segment begins
+  int64_t position = 0;                  // of its first token in its sequence
+  const LayerState* state_in = nullptr;  // null: a fresh sequence
+  LayerState* state_out = nullptr;       // null: not wanted; may be state_in
 };
 
 enum class GateNoise { kNone, kCounter, kGiven };
@@ -58,17 +58,17 @@ enum class GateNoise { kNone, kCounter, kGiven };
 // How Selective Attention Layers choose tokens in this call.
 struct GateOptions {
   GateNoise noise = GateNoise::kNone;
-  uint64_t seed = 0;                       // kCounter: with the step, the SAL's index, row and position in the row
+  uint64_t seed = 0;  // kCounter: with the step, the SAL's index, row and position in the row
   uint32_t step = 0;
-  std::vector<const float*> given;         // kGiven: [T, 2] a SAL
+  std::vector<const float*> given;  // kGiven: [T, 2] a SAL
   float tau = 1.0f;
-  std::vector<float> delta;                // threshold a SAL; empty: 0
-  bool attend_all = false;                 // straight_through "all": attention for every token, masked
+  std::vector<float> delta;  // threshold a SAL; empty: 0
+  bool attend_all = false;   // straight_through "all": attention for every token, masked
 };
 
 // What the gates did, one a SAL.
 struct GateReport {
-  std::vector<double> row_sums;   // [rows of the call's largest row + 1]: sum of m over the row's tokens in this call
+  std::vector<double> row_sums;  // [rows of the call's largest row + 1]: sum of m over the row's tokens in this call
   const uint8_t* selected = nullptr;  // [T], valid until the call's arenas are reset
   const float* margin = nullptr;      // [T] s1 - s0
   const float* alpha = nullptr;       // [T]
@@ -76,12 +76,12 @@ struct GateReport {
 
 struct ForwardCall {
   std::span<const LayerSegment> segments;
-  Arena* scratch = nullptr;            // of this block alone
-  Arena* results = nullptr;            // lives until the next forward: saved activations and gate reports
-  bool keep = false;                   // for backward
+  Arena* scratch = nullptr;  // of this block alone
+  Arena* results = nullptr;  // lives until the next forward: saved activations and gate reports
+  bool keep = false;         // for backward
   const GateOptions* gate = nullptr;
-  GateReport* report = nullptr;        // of this SAL; null elsewhere
-  int64_t sal_index = 0;               // among the model's SALs
+  GateReport* report = nullptr;  // of this SAL; null elsewhere
+  int64_t sal_index = 0;         // among the model's SALs
 };
 
 struct BackwardCall {
@@ -89,15 +89,15 @@ struct BackwardCall {
   Arena* scratch = nullptr;
   std::span<const LayerStateGradient* const> dstate_out;  // a segment each, or empty; null: zero
   std::span<LayerStateGradient* const> dstate_in;         // a segment each, or empty; null: dropped
-  std::span<const float> dm_row;       // d total / d m of this SAL's budget, a row of the step each
+  std::span<const float> dm_row;                          // d total / d m of this SAL's budget, a row of the step each
   const GateOptions* gate = nullptr;
 };
 
 // What `inspect` counts: floats a token and a sequence.
 struct BlockCost {
-  int64_t flops_per_token = 0;          // forward, multiplications and additions, at the given context
-  int64_t saved_floats_per_token = 0;   // activations kept for backward
-  int64_t state_bytes = 0;              // of one sequence at the given context
+  int64_t flops_per_token = 0;         // forward, multiplications and additions, at the given context
+  int64_t saved_floats_per_token = 0;  // activations kept for backward
+  int64_t state_bytes = 0;             // of one sequence at the given context
 };
 
 class Block {
@@ -105,7 +105,7 @@ class Block {
   virtual ~Block() = default;
   virtual std::unique_ptr<BlockParams> NewParams() const = 0;  // zeros
   virtual std::unique_ptr<BlockSaved> NewSaved() const = 0;
-  virtual LayerState NewState() const = 0;                     // of an empty sequence
+  virtual LayerState NewState() const = 0;  // of an empty sequence
   virtual bool selective() const { return false; }
   virtual int residual_branches() const = 0;
   virtual BlockCost Cost(int64_t context) const = 0;

@@ -10,17 +10,17 @@ namespace taipan {
 namespace {
 
 struct Mamba2Saved : BlockSaved {
-  MatrixView h;         // [T, d] the residual stream on entry
-  float* inv_rms;       // [T]
-  MatrixView u;         // [T, d] normalised
-  MatrixView zxbcdt;    // [T, in_proj outputs]
-  MatrixView xbc;       // [T, conv channels] after conv and SiLU
-  MatrixView dt;        // [T, H]
-  MatrixView y;         // [T, d_inner] of the SSD
-  float* gated_inv_rms; // [T, G]
-  MatrixView gated;     // [T, d_inner] what out_proj reads
-  float* entering;      // [chunks, H, P, N]
-  float* conv_states;   // [segments, W-1, conv channels]: incoming convolution windows
+  MatrixView h;                // [T, d] the residual stream on entry
+  float* inv_rms;              // [T]
+  MatrixView u;                // [T, d] normalised
+  MatrixView zxbcdt;           // [T, in_proj outputs]
+  MatrixView xbc;              // [T, conv channels] after conv and SiLU
+  MatrixView dt;               // [T, H]
+  MatrixView y;                // [T, d_inner] of the SSD
+  float* gated_inv_rms;        // [T, G]
+  MatrixView gated;            // [T, d_inner] what out_proj reads
+  float* entering;             // [chunks, H, P, N]
+  float* conv_states;          // [segments, W-1, conv channels]: incoming convolution windows
   std::vector<uint8_t> fresh;  // a segment each: it started from zero states
 };
 
@@ -62,9 +62,10 @@ class Mamba2Block : public Block {
   BlockCost Cost(int64_t) const override {
     const int64_t di = dims_.d_inner(), n = dims_.ssd.d_state, d = dims_.d_model;
     BlockCost cost;
-    cost.flops_per_token = 2 * d * dims_.in_proj_outputs() + 2 * d * di + 4 * di * n + 2 * dims_.conv_width * dims_.conv_channels();
-    cost.saved_floats_per_token = 2 * d + 1 + dims_.in_proj_outputs() + dims_.conv_channels() + dims_.ssd.heads + 2 * di +
-                                  dims_.ssd.groups + di * n / dims_.ssd.chunk;
+    cost.flops_per_token =
+        2 * d * dims_.in_proj_outputs() + 2 * d * di + 4 * di * n + 2 * dims_.conv_width * dims_.conv_channels();
+    cost.saved_floats_per_token = 2 * d + 1 + dims_.in_proj_outputs() + dims_.conv_channels() + dims_.ssd.heads +
+                                  2 * di + dims_.ssd.groups + di * n / dims_.ssd.chunk;
     cost.state_bytes = 4 * (di * n + (dims_.conv_width - 1) * dims_.conv_channels());
     return cost;
   }
@@ -76,15 +77,17 @@ class Mamba2Block : public Block {
  private:
   MatrixView Z(MatrixView zxbcdt) const { return zxbcdt.Cols(0, dims_.d_inner()); }
   MatrixView Xbc(MatrixView zxbcdt) const { return zxbcdt.Cols(dims_.d_inner(), dims_.conv_channels()); }
-  MatrixView Dt(MatrixView zxbcdt) const { return zxbcdt.Cols(dims_.d_inner() + dims_.conv_channels(), dims_.ssd.heads); }
+  MatrixView Dt(MatrixView zxbcdt) const {
+    return zxbcdt.Cols(dims_.d_inner() + dims_.conv_channels(), dims_.ssd.heads);
+  }
   SsdInputs Inputs(const Mamba2Params& p, MatrixView xbc, MatrixView dt, const float* a) const {
     const int64_t di = dims_.d_inner(), gn = dims_.ssd.groups * dims_.ssd.d_state;
     return {xbc.Cols(0, di), dt, xbc.Cols(di, gn), xbc.Cols(di + gn, gn), a, p.D.F32()};
   }
   void Convolve(const Mamba2Params& p, const ForwardCall& call, Mamba2Saved& s) const;
   void Scan(const Mamba2Params& p, const ForwardCall& call, Mamba2Saved& s) const;
-  void ScanBackward(const Mamba2Params& p, const BackwardCall& call, const Mamba2Saved& s, MatrixView dy, MatrixView dxbc,
-                    MatrixView ddt, Mamba2Params& g) const;
+  void ScanBackward(const Mamba2Params& p, const BackwardCall& call, const Mamba2Saved& s, MatrixView dy,
+                    MatrixView dxbc, MatrixView ddt, Mamba2Params& g) const;
   void ConvolveBackward(const Mamba2Params& p, const BackwardCall& call, const Mamba2Saved& s, MatrixView dxbc,
                         MatrixView draw, Mamba2Params& g) const;
 
@@ -127,8 +130,12 @@ void Mamba2Block::Convolve(const Mamba2Params& p, const ForwardCall& call, Mamba
   }
   for (int64_t i = 0; i < n; ++i) {
     const LayerSegment& seg = call.segments[static_cast<size_t>(i)];
-    segments[i] = {seg.begin, seg.length, seg.state_in ? seg.state_in->conv.F32() : nullptr,
-                   seg.state_out ? seg.state_out->conv.F32() : nullptr, nullptr, nullptr};
+    segments[i] = {seg.begin,
+                   seg.length,
+                   seg.state_in ? seg.state_in->conv.F32() : nullptr,
+                   seg.state_out ? seg.state_out->conv.F32() : nullptr,
+                   nullptr,
+                   nullptr};
     if (call.keep && seg.state_in != nullptr) {
       s.fresh[static_cast<size_t>(i)] = 0;
       std::memcpy(s.conv_states + i * window, seg.state_in->conv.F32(), static_cast<size_t>(window) * 4);
@@ -143,8 +150,13 @@ void Mamba2Block::Scan(const Mamba2Params& p, const ForwardCall& call, Mamba2Sav
   SsdSegment* segments = call.scratch->Array<SsdSegment>(static_cast<int64_t>(n));
   for (size_t i = 0; i < n; ++i) {
     const LayerSegment& seg = call.segments[i];
-    segments[i] = {seg.begin, seg.length, seg.position, seg.state_in ? seg.state_in->ssm.F32() : nullptr,
-                   seg.state_out ? seg.state_out->ssm.F32() : nullptr, nullptr, nullptr};
+    segments[i] = {seg.begin,
+                   seg.length,
+                   seg.position,
+                   seg.state_in ? seg.state_in->ssm.F32() : nullptr,
+                   seg.state_out ? seg.state_out->ssm.F32() : nullptr,
+                   nullptr,
+                   nullptr};
   }
   SsdTimeStep(Dt(s.zxbcdt), p.dt_bias.F32(), dims_.dt_min, dims_.dt_max, s.dt);
   s.entering = call.keep ? call.results->Floats(SsdChunks(dims_.ssd, {segments, n}) * dims_.ssd.state_size()) : nullptr;
@@ -202,8 +214,8 @@ void Mamba2Block::ScanBackward(const Mamba2Params& p, const BackwardCall& call, 
   SsdTimeStepBackward(Dt(s.zxbcdt), p.dt_bias.F32(), dims_.dt_min, dims_.dt_max, ddt, draw, g.dt_bias.F32());
 }
 
-void Mamba2Block::ConvolveBackward(const Mamba2Params& p, const BackwardCall& call, const Mamba2Saved& s, MatrixView dxbc,
-                                   MatrixView draw, Mamba2Params& g) const {
+void Mamba2Block::ConvolveBackward(const Mamba2Params& p, const BackwardCall& call, const Mamba2Saved& s,
+                                   MatrixView dxbc, MatrixView draw, Mamba2Params& g) const {
   const size_t n = call.segments.size();
   const int64_t width = dims_.conv_width, window = (width - 1) * dims_.conv_channels();
   ConvSegment* segments = call.scratch->Array<ConvSegment>(static_cast<int64_t>(n));

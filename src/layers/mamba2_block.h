@@ -10,9 +10,9 @@ namespace taipan {
 
 struct Mamba2Dims {
   int64_t d_model = 0;
-  SsdShape ssd;                 // heads, head_dim, d_state, groups, chunk
+  SsdShape ssd;  // heads, head_dim, d_state, groups, chunk
   int64_t conv_width = 4;
-  float dt_min = 0, dt_max = 0; // time_step_limit
+  float dt_min = 0, dt_max = 0;  // time_step_limit
   float eps = 1e-5f;
 
   int64_t d_inner() const { return ssd.heads * ssd.head_dim; }
@@ -21,12 +21,12 @@ struct Mamba2Dims {
 };
 
 struct Mamba2Params : BlockParams {
-  Tensor norm;                     // [d]
-  LinearWeight in_proj;            // [2 d_inner + 2GN + H, d], rows z | x | B | C | dt
-  Tensor conv_weight, conv_bias;   // [d_inner + 2GN, W], [d_inner + 2GN]
-  Tensor dt_bias, A_log, D;        // [H]
-  Tensor gated_norm;               // [d_inner]
-  LinearWeight out_proj;           // [d, d_inner]
+  Tensor norm;                    // [d]
+  LinearWeight in_proj;           // [2 d_inner + 2GN + H, d], rows z | x | B | C | dt
+  Tensor conv_weight, conv_bias;  // [d_inner + 2GN, W], [d_inner + 2GN]
+  Tensor dt_bias, A_log, D;       // [H]
+  Tensor gated_norm;              // [d_inner]
+  LinearWeight out_proj;          // [d, d_inner]
   void ForEach(const ParamVisitor& visit) override;
 };
 

@@ -10,13 +10,13 @@ namespace taipan {
 namespace {
 
 struct SelectiveAttentionSaved : BlockSaved {
-  MatrixView h;       // [T, d] on entry
-  float* inv_rms;     // [T]
-  MatrixView u;       // [T, d] normalised
-  GateValues gate;    // [T] each
-  int64_t* rows;      // [n] rows with attention computed; null: all
+  MatrixView h;     // [T, d] on entry
+  float* inv_rms;   // [T]
+  MatrixView u;     // [T, d] normalised
+  GateValues gate;  // [T] each
+  int64_t* rows;    // [n] rows with attention computed; null: all
   int64_t n;
-  MatrixView o;       // [n, d]
+  MatrixView o;  // [n, d]
   AttentionSaved attention;
   MlpSaved mlp;
 };
@@ -61,7 +61,8 @@ const float* NoiseOf(const ForwardCall& call, int64_t t) {
   for (const LayerSegment& seg : call.segments) {
     ParallelForRanges(seg.length, 256, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const auto pair = RandomGumbelPair(key, static_cast<uint64_t>(seg.row) << 32 | static_cast<uint64_t>(seg.row_begin + i));
+        const auto pair =
+            RandomGumbelPair(key, static_cast<uint64_t>(seg.row) << 32 | static_cast<uint64_t>(seg.row_begin + i));
         noise[2 * (seg.begin + i)] = pair[0];
         noise[2 * (seg.begin + i) + 1] = pair[1];
       }
@@ -84,7 +85,8 @@ void FillReport(const ForwardCall& call, const GateValues& gate) {
   }
 }
 
-void SelectiveAttention::Select(const SelectiveAttentionParams& p, const ForwardCall& call, SelectiveAttentionSaved& s) const {
+void SelectiveAttention::Select(const SelectiveAttentionParams& p, const ForwardCall& call,
+                                SelectiveAttentionSaved& s) const {
   const int64_t t = s.u.rows;
   const GateOptions& options = *call.gate;
   Arena& results = *call.results;
@@ -103,7 +105,8 @@ void SelectiveAttention::Select(const SelectiveAttentionParams& p, const Forward
   }
 }
 
-void SelectiveAttention::Forward(const BlockParams& params, const ForwardCall& call, MatrixView h, BlockSaved* saved) const {
+void SelectiveAttention::Forward(const BlockParams& params, const ForwardCall& call, MatrixView h,
+                                 BlockSaved* saved) const {
   const auto& p = static_cast<const SelectiveAttentionParams&>(params);
   Arena::Scope scope(*call.scratch);
   Arena& arena = call.keep ? *call.results : *call.scratch;
@@ -132,8 +135,8 @@ void SelectiveAttention::Forward(const BlockParams& params, const ForwardCall& c
   MlpForward(p.mlp, dims_.eps, call, h, s.mlp);
 }
 
-void SelectiveAttention::Backward(const BlockParams& params, const BackwardCall& call, const BlockSaved& saved, MatrixView dh,
-                                  BlockParams& grads) const {
+void SelectiveAttention::Backward(const BlockParams& params, const BackwardCall& call, const BlockSaved& saved,
+                                  MatrixView dh, BlockParams& grads) const {
   const auto& p = static_cast<const SelectiveAttentionParams&>(params);
   const auto& s = static_cast<const SelectiveAttentionSaved&>(saved);
   auto& g = static_cast<SelectiveAttentionParams&>(grads);
@@ -144,7 +147,8 @@ void SelectiveAttention::Backward(const BlockParams& params, const BackwardCall&
   float *dm = scratch.Floats(t), *dalpha = scratch.Floats(t);
   for (const LayerSegment& seg : call.segments) {
     for (int64_t i = seg.begin; i < seg.begin + seg.length; ++i) {
-      dm[i] = call.dm_row.empty() ? 0.0f : call.dm_row[static_cast<size_t>(seg.row)];  // the budget's share, every token
+      dm[i] =
+          call.dm_row.empty() ? 0.0f : call.dm_row[static_cast<size_t>(seg.row)];  // the budget's share, every token
       dalpha[i] = 0;
     }
   }
@@ -168,7 +172,8 @@ void SelectiveAttention::Backward(const BlockParams& params, const BackwardCall&
   });
   MatrixView du = scratch.Matrix(t, d);
   AttendBackward(dims_, p.attention, call, s.attention, s.u, d_o, du, g.attention);
-  TokenGateBackward(s.u, p.gate_weight.F32(), s.gate, call.gate->tau, dm, dalpha, du, g.gate_weight.F32(), g.gate_bias.F32());
+  TokenGateBackward(s.u, p.gate_weight.F32(), s.gate, call.gate->tau, dm, dalpha, du, g.gate_weight.F32(),
+                    g.gate_bias.F32());
   RmsNormBackward(s.h, p.norm.F32(), s.inv_rms, du, dh, Accumulate::kAdd, g.norm.F32());
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // What one layer remembers of one sequence: SSM and convolution state of a Mamba-2 block, or the keys and values of an
-// attention block in reference-counted pages. A copy shares pages; a page is cloned when somebody writes to a shared one.
+// attention block in reference-counted pages. A copy shares pages; a page is cloned when somebody writes to a shared
+// one.
 
 #include <memory>
 #include <vector>
@@ -42,8 +43,8 @@ class KvCache {
 
   static constexpr int64_t kPageTokens = 128;  // 128 tokens of 1024 floats: 1 MiB of keys and values
   int64_t width_ = 0, window_ = 0, first_ = 0, end_ = 0;
-  std::vector<std::shared_ptr<Page>> pages_;   // page i holds positions [FirstPageStart() + i * kPageTokens, ...)
-  std::shared_ptr<Page> spare_;                // the last page that fell out of the window, used again
+  std::vector<std::shared_ptr<Page>> pages_;  // page i holds positions [FirstPageStart() + i * kPageTokens, ...)
+  std::shared_ptr<Page> spare_;               // the last page that fell out of the window, used again
 };
 
 struct LayerState {

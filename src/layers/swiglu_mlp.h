@@ -16,10 +16,10 @@ struct MlpParams {
 };
 
 struct MlpSaved {
-  MatrixView h;          // [T, d] on entry
-  float* inv_rms;        // [T]
-  MatrixView n;          // [T, d] normalised
-  MatrixView gate, up;   // [T, ff]
+  MatrixView h;         // [T, d] on entry
+  float* inv_rms;       // [T]
+  MatrixView n;         // [T, d] normalised
+  MatrixView gate, up;  // [T, ff]
 };
 
 // keep: into call.results; saved is always filled (inference: with scratch that dies with the caller's scope).

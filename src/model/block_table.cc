@@ -33,10 +33,14 @@ AttentionDims AttentionDimsOf(const ModelConfig& c, int64_t window) {
 
 std::unique_ptr<Block> MakeBlock(LayerKind kind, const ModelConfig& c) {
   switch (kind) {
-    case LayerKind::kMamba2: return MakeMamba2Block(Mamba2DimsOf(c));
-    case LayerKind::kAttention: return MakeAttentionBlock(AttentionDimsOf(c, 0));
-    case LayerKind::kSlidingAttention: return MakeAttentionBlock(AttentionDimsOf(c, c.sliding_window));
-    case LayerKind::kSelectiveAttention: return MakeSelectiveAttention(AttentionDimsOf(c, c.sliding_window), c.attention_budget);
+    case LayerKind::kMamba2:
+      return MakeMamba2Block(Mamba2DimsOf(c));
+    case LayerKind::kAttention:
+      return MakeAttentionBlock(AttentionDimsOf(c, 0));
+    case LayerKind::kSlidingAttention:
+      return MakeAttentionBlock(AttentionDimsOf(c, c.sliding_window));
+    case LayerKind::kSelectiveAttention:
+      return MakeSelectiveAttention(AttentionDimsOf(c, c.sliding_window), c.attention_budget);
   }
   CHECK(false);
   return nullptr;

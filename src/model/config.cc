@@ -86,8 +86,9 @@ void VisitFields(ConfigFile& file, const FieldVisitor& visit) {
         &c.selection_threshold);
   visit({.name = "rope_theta", .help = "base of rotary embeddings; null: no positions"}, &c.rope_theta);
   visit({.name = "rms_norm_eps", .help = "of every norm"}, &c.rms_norm_eps);
-  visit({.name = "initializer_range", .help = "standard deviation of new weights", .write = c.initializer_range != 0.02},
-        &c.initializer_range);
+  visit(
+      {.name = "initializer_range", .help = "standard deviation of new weights", .write = c.initializer_range != 0.02},
+      &c.initializer_range);
   visit({.name = "tie_word_embeddings", .help = "the head is the embedding"}, &c.tie_word_embeddings);
   visit({.name = "bos_token_id", .help = "null: none"}, &c.bos_token_id);
   visit({.name = "eos_token_id", .help = "null: none"}, &c.eos_token_id);

@@ -34,7 +34,7 @@ struct ModelConfig {
   double attention_budget = 0.15;
   double budget_loss_weight = 0.1;
   double gumbel_temperature = 1.0;
-  bool straight_through_all = false;  // "straight_through": "all" | "selected"
+  bool straight_through_all = false;        // "straight_through": "all" | "selected"
   std::vector<double> selection_threshold;  // delta a SAL at inference, written by calibration; empty: 0
   double rms_norm_eps = 1e-5;
   double initializer_range = 0.02;  // deviation of new weights; narrow models (d < 512) learn faster near 1/sqrt(d)
@@ -53,8 +53,8 @@ const char* NameOf(LayerKind kind);  // "mamba2", ...
 int64_t CountBlocks(const ModelConfig& config, LayerKind kind);
 int64_t CountAttentionBlocks(const ModelConfig& config);  // of all three kinds
 
-// Throw UserError naming `where` (a file or preset) for JSON that is not an object, unknown keys (with the nearest name),
-// missing keys, wrong types and impossible values. Config text is our own format ("model_type": "taipan").
+// Throw UserError naming `where` (a file or preset) for JSON that is not an object, unknown keys (with the nearest
+// name), missing keys, wrong types and impossible values. Config text is our own format ("model_type": "taipan").
 ModelConfig ParseModelConfig(const std::string& json_text, const std::string& where);
 ModelConfig LoadModelConfig(const std::string& path);
 void ValidateModelConfig(const ModelConfig& config, const std::string& where);
@@ -65,8 +65,8 @@ std::string ToJson(const ModelConfig& config);  // the text of config.json, keys
 // UserError for another name or counts that the pattern cannot have.
 std::vector<LayerKind> MakePattern(const std::string& name, int64_t mamba_blocks, int64_t attention_blocks);
 
-// Presets: taipan-190m, -450m, -1.3b with their baselines (mamba2-190m, transformer-190m, jamba-190m, samba-190m, ...) at
-// equal parameter count within 3 %, and laptop sizes 1m, 8m, 30m in the same five patterns.
+// Presets: taipan-190m, -450m, -1.3b with their baselines (mamba2-190m, transformer-190m, jamba-190m, samba-190m, ...)
+// at equal parameter count within 3 %, and laptop sizes 1m, 8m, 30m in the same five patterns.
 struct Preset {
   std::string name;
   ModelConfig config;

@@ -7,7 +7,7 @@ namespace taipan {
 
 struct ForwardContext::Impl {
   Arena results, scratch;
-  MatrixView h;                                    // [T, d] residual stream; after forward: of the last block
+  MatrixView h;  // [T, d] residual stream; after forward: of the last block
   bool kept = false;
   std::vector<std::unique_ptr<BlockSaved>> saved;  // a block each
   std::vector<GateReport> gates;                   // a SAL each

@@ -7,9 +7,9 @@
 
 namespace taipan {
 
-// Fills the f32 tensor as info.init says (layers/block.h), normal weights with standard deviation `range`. Element i depends on (key, i) alone: give every parameter
-// its own stream. residual_branches: of the whole model, for kNormalResidual. gate_bias: initial s_1 - s_0, for
-// kGateBias.
+// Fills the f32 tensor as info.init says (layers/block.h), normal weights with standard deviation `range`. Element i
+// depends on (key, i) alone: give every parameter its own stream. residual_branches: of the whole model, for
+// kNormalResidual. gate_bias: initial s_1 - s_0, for kGateBias.
 void InitialiseParameter(const ParamInfo& info, Tensor& t, const RandomKey& key, double range, int residual_branches,
                          double gate_bias);
 

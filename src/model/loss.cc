@@ -44,7 +44,8 @@ Labels LabelsOf(const Batch& batch, int64_t vocab_size) {
 }
 
 // d (lambda * budget loss) / d m of one SAL, a row of the step each.
-std::vector<float> BudgetGradient(const std::vector<double>& row_sums, const StepTotals& totals, const LossOptions& loss) {
+std::vector<float> BudgetGradient(const std::vector<double>& row_sums, const StepTotals& totals,
+                                  const LossOptions& loss) {
   const size_t rows = totals.row_lengths.size();
   std::vector<float> dm(rows, 0.0f);
   if (loss.budget_weight == 0) return dm;
@@ -114,7 +115,8 @@ double Model::Score(ForwardContext& context, const Batch& batch, float* logprobs
   MatrixView h = Gather(c.h, labels.rows, c.scratch);
   RmsNorm(h, params_.norm.F32(), static_cast<float>(config_.rms_norm_eps), h, nullptr);
   std::vector<float> values(labels.rows.size());
-  const double sum = HeadCrossEntropy(h, params_.head(), labels.targets, labels.weights, 1.0f, nullptr, values.data(), c.scratch);
+  const double sum =
+      HeadCrossEntropy(h, params_.head(), labels.targets, labels.weights, 1.0f, nullptr, values.data(), c.scratch);
   if (logprobs != nullptr) {
     std::memset(logprobs, 0, batch.tokens.size() * sizeof(float));
     for (size_t i = 0; i < values.size(); ++i) logprobs[labels.rows[i]] = values[i];
@@ -138,11 +140,13 @@ double Model::Backward(ForwardContext& context, const Batch& batch, const StepTo
   RmsNorm(h, params_.norm.F32(), eps, normed, inv_rms);
   const HeadGradient head{dnormed, grads.head().master.Matrix()};
   const float scale = totals.targets > 0 ? static_cast<float>(1.0 / totals.targets) : 0.0f;
-  const double nll = HeadCrossEntropy(normed, params_.head(), labels.targets, labels.weights, scale, &head, nullptr, c.scratch);
+  const double nll =
+      HeadCrossEntropy(normed, params_.head(), labels.targets, labels.weights, scale, &head, nullptr, c.scratch);
   MatrixView drows = c.scratch.Matrix(n, d), dh = c.scratch.Matrix(batch.size(), d);
   RmsNormBackward(h, params_.norm.F32(), inv_rms, dnormed, drows, Accumulate::kWrite, grads.norm.F32());
   dh.Zero();
-  for (int64_t i = 0; i < n; ++i) std::memcpy(dh.F32(labels.rows[static_cast<size_t>(i)]), drows.F32(i), static_cast<size_t>(d) * 4);
+  for (int64_t i = 0; i < n; ++i)
+    std::memcpy(dh.F32(labels.rows[static_cast<size_t>(i)]), drows.F32(i), static_cast<size_t>(d) * 4);
 
   const size_t n_segments = batch.segments.size();
   std::vector<const LayerStateGradient*> out(dstate_out.empty() ? 0 : n_segments, nullptr);
@@ -152,7 +156,8 @@ double Model::Backward(ForwardContext& context, const Batch& batch, const StepTo
   }
   int64_t sal = config_.num_sals();
   for (size_t i = blocks_.size(); i-- > 0;) {
-    for (size_t j = 0; j < out.size(); ++j) out[j] = dstate_out[j] && !dstate_out[j]->layers.empty() ? &dstate_out[j]->layers[i] : nullptr;
+    for (size_t j = 0; j < out.size(); ++j)
+      out[j] = dstate_out[j] && !dstate_out[j]->layers.empty() ? &dstate_out[j]->layers[i] : nullptr;
     for (size_t j = 0; j < in.size(); ++j) in[j] = dstate_in[j] ? &dstate_in[j]->layers[i] : nullptr;
     std::vector<float> dm;
     if (blocks_[i]->selective()) {

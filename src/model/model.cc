@@ -113,7 +113,8 @@ void Model::Forward(const Batch& batch, const GateOptions& gate, bool keep, Forw
     for (size_t j = 0; j < batch.segments.size(); ++j) {
       const Segment& s = batch.segments[j];
       c.segments.push_back({s.begin, s.length, s.row, s.row_begin, c.positions[j],
-                            s.state_in ? &s.state_in->layers[i] : nullptr, s.state_out ? &s.state_out->layers[i] : nullptr});
+                            s.state_in ? &s.state_in->layers[i] : nullptr,
+                            s.state_out ? &s.state_out->layers[i] : nullptr});
     }
     ForwardCall call{c.segments, &c.scratch, &c.results, keep, &gate, nullptr, 0};
     if (blocks_[i]->selective()) {

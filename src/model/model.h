@@ -18,8 +18,8 @@ namespace taipan {
 struct ModelParams {
   LinearWeight embedding;  // [V, d]
   std::vector<std::unique_ptr<BlockParams>> blocks;
-  Tensor norm;             // [d]
-  LinearWeight lm_head;    // [V, d]
+  Tensor norm;           // [d]
+  LinearWeight lm_head;  // [V, d]
 
   // Every parameter once, in file order, with its full name ("model.layers.0.mixer.in_proj.weight").
   void ForEach(const ParamVisitor& visit);
@@ -28,8 +28,8 @@ struct ModelParams {
   LinearWeight& head() { return lm_head.master.empty() ? embedding : lm_head; }
 };
 
-// What a model remembers of one sequence. Copying forks it: fixed states are copied, pages of keys and values are shared
-// until one of the two writes.
+// What a model remembers of one sequence. Copying forks it: fixed states are copied, pages of keys and values are
+// shared until one of the two writes.
 struct SequenceState {
   int64_t position = 0;  // tokens read
   std::vector<LayerState> layers;
@@ -41,10 +41,10 @@ struct SequenceStateGradient {
 };
 
 struct Segment {
-  int64_t begin = 0, length = 0;           // rows of the batch
-  int64_t row = 0, row_begin = 0;          // row of the step (noise, budget) and the segment's offset in it
-  const SequenceState* state_in = nullptr; // null: a fresh sequence at position 0
-  SequenceState* state_out = nullptr;      // null: not wanted; may be state_in
+  int64_t begin = 0, length = 0;            // rows of the batch
+  int64_t row = 0, row_begin = 0;           // row of the step (noise, budget) and the segment's offset in it
+  const SequenceState* state_in = nullptr;  // null: a fresh sequence at position 0
+  SequenceState* state_out = nullptr;       // null: not wanted; may be state_in
   int64_t position() const { return state_in ? state_in->position : 0; }
 };
 
@@ -59,14 +59,14 @@ struct Batch {
 
 // The divisors of the whole step, of which this batch may be a part.
 struct StepTotals {
-  double targets = 0;                 // sum of the weights of all labelled tokens
-  std::vector<int64_t> row_lengths;   // tokens of each row of the step
+  double targets = 0;                // sum of the weights of all labelled tokens
+  std::vector<int64_t> row_lengths;  // tokens of each row of the step
 };
 StepTotals TotalsOf(const Batch& batch);  // of a step that is one batch
 
 struct LossOptions {
-  double budget = 0.15;         // C
-  double budget_weight = 0;     // lambda
+  double budget = 0.15;      // C
+  double budget_weight = 0;  // lambda
 };
 
 // Per-row sums of m of every SAL over the batches of a step so far.
@@ -103,7 +103,8 @@ class Model {
   ModelParams NewGradients() const;  // zeros
   const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }
 
-  // Weights as taipan-model.md describes them: N(0, initializer_range), residual projections scaled, A_log, dt_bias, open gate.
+  // Weights as taipan-model.md describes them: N(0, initializer_range), residual projections scaled, A_log, dt_bias,
+  // open gate.
   void Initialise(uint64_t seed, double gate_bias);
 
   SequenceState NewState() const;
@@ -120,9 +121,9 @@ class Model {
   double Score(ForwardContext& context, const Batch& batch, float* logprobs) const;
 
   // Backward of the last kept forward: gradients of ce + lambda * budget_loss with the step's divisors are added to
-  // grads; returns this batch's weighted sum of -log p. sums holds the whole step's sums of m (they must be known before
-  // the first backward when lambda > 0 and a row is spread over batches).
-  // dstate_out / dstate_in: one a segment, or empty. Null pointers: zero / dropped.
+  // grads; returns this batch's weighted sum of -log p. sums holds the whole step's sums of m (they must be known
+  // before the first backward when lambda > 0 and a row is spread over batches). dstate_out / dstate_in: one a segment,
+  // or empty. Null pointers: zero / dropped.
   double Backward(ForwardContext& context, const Batch& batch, const StepTotals& totals, const BudgetSums& sums,
                   const LossOptions& loss, const GateOptions& gate, ModelParams& grads,
                   std::span<const SequenceStateGradient* const> dstate_out = {},

@@ -20,7 +20,8 @@ void LoadWeights(Model& model, const std::string& path) {
   model.params().ForEach([&](const ParamInfo& info, Tensor& t) {
     known.insert(info.name);
     if (!file.Has(info.name)) {
-      throw UserError({path, "a tensor is missing", info.name + " " + ShapeString(FileShape(info, t)), "none of that name", ""});
+      throw UserError(
+          {path, "a tensor is missing", info.name + " " + ShapeString(FileShape(info, t)), "none of that name", ""});
     }
   });
   for (const auto& [name, entry] : file.entries()) {

@@ -18,17 +18,30 @@ int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 int64_t SizeOf(DType dtype) {
   switch (dtype) {
-    case DType::kF64: case DType::kI64: return 8;
-    case DType::kF32: case DType::kI32: case DType::kU32: return 4;
-    case DType::kBF16: case DType::kF16: case DType::kI16: case DType::kU16: return 2;
-    case DType::kI8: case DType::kU8: case DType::kBool: return 1;
+    case DType::kF64:
+    case DType::kI64:
+      return 8;
+    case DType::kF32:
+    case DType::kI32:
+    case DType::kU32:
+      return 4;
+    case DType::kBF16:
+    case DType::kF16:
+    case DType::kI16:
+    case DType::kU16:
+      return 2;
+    case DType::kI8:
+    case DType::kU8:
+    case DType::kBool:
+      return 1;
   }
   CHECK(false);
   return 0;
 }
 
 const char* NameOf(DType dtype) {
-  static constexpr const char* kNames[] = {"F32", "F64", "BF16", "F16", "I64", "I32", "U32", "I16", "U16", "I8", "U8", "BOOL"};
+  static constexpr const char* kNames[] = {"F32", "F64", "BF16", "F16", "I64", "I32",
+                                           "U32", "I16", "U16",  "I8",  "U8",  "BOOL"};
   return kNames[static_cast<int>(dtype)];
 }
 
@@ -69,7 +82,8 @@ void CopyMatrix(ConstMatrixView from, MatrixView to) {
   const int64_t element = SizeOf(from.dtype);
   for (int64_t r = 0; r < from.rows; ++r) {
     std::memcpy(static_cast<char*>(to.data) + r * to.stride * element,
-                static_cast<const char*>(from.data) + r * from.stride * element, static_cast<size_t>(from.cols * element));
+                static_cast<const char*>(from.data) + r * from.stride * element,
+                static_cast<size_t>(from.cols * element));
   }
 }
 
@@ -115,9 +129,7 @@ void Tensor::Zero() {
   if (data_) std::memset(data_.get(), 0, static_cast<size_t>(bytes()));
 }
 
-std::string ShapeString(const std::vector<int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
+std::string ShapeString(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 MatrixView Arena::Matrix(int64_t rows, int64_t cols, DType dtype) {
   return {Bytes(rows * cols * SizeOf(dtype)), dtype, rows, cols, cols};

@@ -12,8 +12,8 @@
 namespace taipan {
 
 enum class DType : uint8_t { kF32, kF64, kBF16, kF16, kI64, kI32, kU32, kI16, kU16, kI8, kU8, kBool };
-int64_t SizeOf(DType dtype);            // bytes of one element
-const char* NameOf(DType dtype);        // "F32" as safetensors spells it
+int64_t SizeOf(DType dtype);      // bytes of one element
+const char* NameOf(DType dtype);  // "F32" as safetensors spells it
 
 // A read-only [rows, cols] matrix whose rows are `stride` elements apart; the elements of a row are adjacent.
 struct ConstMatrixView {
@@ -22,7 +22,8 @@ struct ConstMatrixView {
   int64_t rows = 0, cols = 0, stride = 0;
 
   ConstMatrixView() = default;
-  ConstMatrixView(const void* d, DType t, int64_t r, int64_t c, int64_t s) : data(d), dtype(t), rows(r), cols(c), stride(s) {}
+  ConstMatrixView(const void* d, DType t, int64_t r, int64_t c, int64_t s)
+      : data(d), dtype(t), rows(r), cols(c), stride(s) {}
   ConstMatrixView(const float* d, int64_t r, int64_t c) : ConstMatrixView(d, DType::kF32, r, c, c) {}
 
   explicit operator bool() const { return data != nullptr; }
@@ -67,27 +68,35 @@ class Tensor {
 
   const std::vector<int64_t>& shape() const { return shape_; }
   DType dtype() const { return dtype_; }
-  int64_t size() const { return size_; }                       // elements
+  int64_t size() const { return size_; }  // elements
   int64_t bytes() const { return size_ * SizeOf(dtype_); }
   bool empty() const { return size_ == 0; }
 
   void* data() { return data_.get(); }
   const void* data() const { return data_.get(); }
-  float* F32() { CHECK(dtype_ == DType::kF32); return static_cast<float*>(data()); }
-  const float* F32() const { CHECK(dtype_ == DType::kF32); return static_cast<const float*>(data()); }
+  float* F32() {
+    CHECK(dtype_ == DType::kF32);
+    return static_cast<float*>(data());
+  }
+  const float* F32() const {
+    CHECK(dtype_ == DType::kF32);
+    return static_cast<const float*>(data());
+  }
   // First dimension as rows, the rest flattened as columns.
   MatrixView Matrix();
   ConstMatrixView Matrix() const;
   void Zero();
 
  private:
-  struct Free { void operator()(void* p) const; };
+  struct Free {
+    void operator()(void* p) const;
+  };
   std::vector<int64_t> shape_;
   DType dtype_ = DType::kF32;
   int64_t size_ = 0;
   std::unique_ptr<void, Free> data_;
 };
-std::string ShapeString(const std::vector<int64_t>& shape);    // "[2, 3]"
+std::string ShapeString(const std::vector<int64_t>& shape);  // "[2, 3]"
 
 // Bump allocator for activations and scratch. Memory is not cleared. It keeps what it has for the next round, in one
 // block once a round has shown how much is needed, so a steady loop allocates nothing.
@@ -95,18 +104,26 @@ class Arena {
  public:
   float* Floats(int64_t n) { return static_cast<float*>(Bytes(n * 4)); }
   MatrixView Matrix(int64_t rows, int64_t cols, DType dtype = DType::kF32);
-  void* Bytes(int64_t n);                                      // 64-byte aligned
-  template <class T> T* Array(int64_t n) { return static_cast<T*>(Bytes(n * static_cast<int64_t>(sizeof(T)))); }
-  void Reset();                                                // everything handed out is void
+  void* Bytes(int64_t n);  // 64-byte aligned
+  template <class T>
+  T* Array(int64_t n) {
+    return static_cast<T*>(Bytes(n * static_cast<int64_t>(sizeof(T))));
+  }
+  void Reset();  // everything handed out is void
   int64_t peak_bytes() const { return peak_; }
 
   // Gives back, at the end of the scope, what was taken since its start.
   class Scope {
    public:
     explicit Scope(Arena& arena) : arena_(arena), block_(arena.block_), used_(arena.used_), total_(arena.total_) {}
-    ~Scope() { arena_.block_ = block_; arena_.used_ = used_; arena_.total_ = total_; }
+    ~Scope() {
+      arena_.block_ = block_;
+      arena_.used_ = used_;
+      arena_.total_ = total_;
+    }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
+
    private:
     Arena& arena_;
     size_t block_;
@@ -115,9 +132,9 @@ class Arena {
 
  private:
   std::vector<Tensor> blocks_;
-  size_t block_ = 0;                                           // the block in use
-  int64_t used_ = 0;                                           // bytes used of it
-  int64_t total_ = 0, peak_ = 0;                               // bytes handed out, now and at most
+  size_t block_ = 0;              // the block in use
+  int64_t used_ = 0;              // bytes used of it
+  int64_t total_ = 0, peak_ = 0;  // bytes handed out, now and at most
 };
 
 }  // namespace taipan

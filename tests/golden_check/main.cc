@@ -49,7 +49,8 @@ class GoldenSet : public testing::Test {
 
 // A minus in a test's name would read as "without" in --gtest_filter.
 std::string TestName(std::string set) {
-  std::replace_if(set.begin(), set.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+  std::replace_if(
+      set.begin(), set.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
   return set;
 }
 

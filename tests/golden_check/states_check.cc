@@ -92,8 +92,12 @@ void CheckPrefix(const StatesSet& set, int64_t k) {
 
 void CheckStates(const std::string& folder) {
   const nlohmann::json info = ReadJson(folder + "/info.json");
-  StatesSet set{LoadModel(PathOf(info.at("model"))), ReadTokens(folder + "/tokens.jsonl").at(0),
-                SafetensorsFile(PathOf(folder + "/states.safetensors")), {}, {}, {}};
+  StatesSet set{LoadModel(PathOf(info.at("model"))),
+                ReadTokens(folder + "/tokens.jsonl").at(0),
+                SafetensorsFile(PathOf(folder + "/states.safetensors")),
+                {},
+                {},
+                {}};
   const int64_t n = static_cast<int64_t>(set.tokens.size());
   set.logits = Values(set.file, "logits", {{n, set.model.config().vocab_size}});
   set.bounds = BoundsOf(OracleError(info), MaxAbs(set.logits));

@@ -72,8 +72,11 @@ void Update(Trajectory& run, const StepResult& result, int64_t step, double lr) 
   for (const auto& g : result.gradients) sum += SquaredNorm(g.values.data(), static_cast<int64_t>(g.values.size()));
   const double norm = std::sqrt(sum), clip = run.train.at("grad_clip");
   EXPECT_NEAR(norm, result.grad_norm, 1e-6 * norm);
-  AdamWSettings settings{.lr = lr, .beta1 = run.train.at("beta1"), .beta2 = run.train.at("beta2"),
-                         .eps = run.train.at("eps"), .step = step};
+  AdamWSettings settings{.lr = lr,
+                         .beta1 = run.train.at("beta1"),
+                         .beta2 = run.train.at("beta2"),
+                         .eps = run.train.at("eps"),
+                         .step = step};
   if (norm > clip) settings.gradient_scale = static_cast<float>(clip / norm);
   run.model.params().ForEach([&](const ParamInfo& info, Tensor& tensor) {
     const size_t n = static_cast<size_t>(tensor.size());
@@ -98,9 +101,10 @@ void CompareShares(Trajectory& run, const StepSpec& spec, const StepResult& resu
     if (!run.flipped) {
       run.flipped = true;
       EXPECT_LE(margin, kNearTie) << "SAL " << g << " selects " << off << " tokens otherwise, and none is a near-tie";
-      Note(fmt::format("{}: step {} SAL {}: a near-tie fell otherwise (share {:.6f}, reference {:.6f}, its smallest "
-                       "margin {:.2g}); losses from here on within {:g}",
-                       run.folder, expected.at("step").get<int64_t>(), g, share, shares[g], margin, kLossAfterFlip));
+      Note(
+          fmt::format("{}: step {} SAL {}: a near-tie fell otherwise (share {:.6f}, reference {:.6f}, its smallest "
+                      "margin {:.2g}); losses from here on within {:g}",
+                      run.folder, expected.at("step").get<int64_t>(), g, share, shares[g], margin, kLossAfterFlip));
     }
     EXPECT_LE(off, 0.02 * static_cast<double>(spec.tokens())) << "SAL " << g;
   }
@@ -149,8 +153,14 @@ void CompareFinal(Trajectory& run) {
 void CheckTrajectory(const std::string& folder) {
   const Json train = ReadJson(folder + "/train.json");
   ASSERT_FALSE(train.at("gumbel_noise").get<bool>()) << "trajectories have no Gumbel noise";
-  Trajectory run{folder, train, ReadJsonLines(folder + "/metrics.jsonl"), ReadU16(train.at("tokens")),
-                 LoadModel(PathOf(train.at("model"))), {}, {}, {}};
+  Trajectory run{folder,
+                 train,
+                 ReadJsonLines(folder + "/metrics.jsonl"),
+                 ReadU16(train.at("tokens")),
+                 LoadModel(PathOf(train.at("model"))),
+                 {},
+                 {},
+                 {}};
   run.model.params().ForEach([&](const ParamInfo& info, Tensor& tensor) {
     run.start[info.name].assign(tensor.F32(), tensor.F32() + tensor.size());
   });

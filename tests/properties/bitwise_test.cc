@@ -146,9 +146,8 @@ TEST_P(Bitwise, ContextsCanBeReused) {
   EXPECT_EQ(from_used.m, from_fresh.m);
 }
 
-INSTANTIATE_TEST_SUITE_P(Patterns, Bitwise, testing::ValuesIn(Cases()), [](const auto& c) {
-  return fmt::format("{}_{}", c.param.pattern.name, c.param.seed);
-});
+INSTANTIATE_TEST_SUITE_P(Patterns, Bitwise, testing::ValuesIn(Cases()),
+                         [](const auto& c) { return fmt::format("{}_{}", c.param.pattern.name, c.param.seed); });
 
 }  // namespace
 }  // namespace taipan::test

@@ -79,9 +79,8 @@ TEST_P(Equality, EveryCut) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Patterns, Equality, testing::ValuesIn(Cases()), [](const auto& c) {
-  return fmt::format("{}_{}", c.param.pattern.name, c.param.seed);
-});
+INSTANTIATE_TEST_SUITE_P(Patterns, Equality, testing::ValuesIn(Cases()),
+                         [](const auto& c) { return fmt::format("{}_{}", c.param.pattern.name, c.param.seed); });
 
 }  // namespace
 }  // namespace taipan::test

@@ -206,9 +206,8 @@ TEST_P(Gradients, DerivativesOfTheReference) {
   ExpectDerivatives(result, frozen);
 }
 
-INSTANTIATE_TEST_SUITE_P(Patterns, Gradients, testing::ValuesIn(Cases()), [](const auto& c) {
-  return fmt::format("{}_{}", c.param.pattern.name, c.param.seed);
-});
+INSTANTIATE_TEST_SUITE_P(Patterns, Gradients, testing::ValuesIn(Cases()),
+                         [](const auto& c) { return fmt::format("{}_{}", c.param.pattern.name, c.param.seed); });
 
 }  // namespace
 }  // namespace taipan::test

@@ -23,7 +23,8 @@ class StateTest : public testing::TestWithParam<NamedPattern> {
   static constexpr int64_t kPrefix = 131;  // beyond a page of keys, on no chunk grid but that of 1
 
   StateTest()
-      : config_(RandomConfig(GetParam().layers, 300 + GetParam().layers.size())), model_(RandomModel(config_, 3)),
+      : config_(RandomConfig(GetParam().layers, 300 + GetParam().layers.size())),
+        model_(RandomModel(config_, 3)),
         prefix_(RandomTokens(config_, kPrefix, 1)) {}
 
   SequenceState AfterPrefix() {

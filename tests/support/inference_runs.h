@@ -17,21 +17,21 @@ struct Cut {
 // One inner list is one forward call; a sequence appears at most once in it.
 using Plan = std::vector<std::vector<Cut>>;
 
-Plan WholePlan(const Sequences& sequences);              // a call for each sequence
-Plan TogetherPlan(const Sequences& sequences);           // one call, all sequences packed
-Plan PiecesPlan(const Sequences& sequences, int64_t n);  // all together in pieces of n tokens
+Plan WholePlan(const Sequences& sequences);                  // a call for each sequence
+Plan TogetherPlan(const Sequences& sequences);               // one call, all sequences packed
+Plan PiecesPlan(const Sequences& sequences, int64_t n);      // all together in pieces of n tokens
 Plan RandomPlan(const Sequences& sequences, uint64_t seed);  // random pieces of random sequences in each call
-Plan AlonePlan(const Plan& plan, int64_t sequence);      // the pieces of one sequence, each in its own call
+Plan AlonePlan(const Plan& plan, int64_t sequence);          // the pieces of one sequence, each in its own call
 
 struct SalTrace {
-  std::vector<uint8_t> selected;      // [n]
-  std::vector<float> margin, alpha;   // [n]
+  std::vector<uint8_t> selected;     // [n]
+  std::vector<float> margin, alpha;  // [n]
 };
 struct Trace {
   int64_t vocab = 0;
-  std::vector<float> logits;          // [n, V]
+  std::vector<float> logits;  // [n, V]
   std::vector<SalTrace> sals;
-  SequenceState state;                // after the last token
+  SequenceState state;  // after the last token
 
   int64_t tokens() const { return vocab == 0 ? 0 : static_cast<int64_t>(logits.size()) / vocab; }
 };

@@ -17,14 +17,22 @@ double InverseSoftplus(double y) { return y + std::log(-std::expm1(-y)); }
 double DrawWeight(const ParamInfo& info, const Tensor& tensor, RandomSource& random) {
   const double fan_in = tensor.shape().size() > 1 ? static_cast<double>(tensor.shape()[1]) : 1.0;
   switch (info.init) {
-    case Init::kNormal: return random.Normal() / std::sqrt(fan_in);
-    case Init::kNormalResidual: return 0.7 * random.Normal() / std::sqrt(fan_in);
-    case Init::kOnes: return 1.0 + 0.2 * random.Normal();
-    case Init::kZeros: return 0.1 * random.Normal();
-    case Init::kConv: return 0.5 * random.Normal();
-    case Init::kALog: return std::log(0.3 + 4.0 * random.Uniform());
-    case Init::kDtBias: return InverseSoftplus(0.01 * std::pow(50.0, random.Uniform()));
-    case Init::kGateBias: return 0.3 * random.Normal();
+    case Init::kNormal:
+      return random.Normal() / std::sqrt(fan_in);
+    case Init::kNormalResidual:
+      return 0.7 * random.Normal() / std::sqrt(fan_in);
+    case Init::kOnes:
+      return 1.0 + 0.2 * random.Normal();
+    case Init::kZeros:
+      return 0.1 * random.Normal();
+    case Init::kConv:
+      return 0.5 * random.Normal();
+    case Init::kALog:
+      return std::log(0.3 + 4.0 * random.Uniform());
+    case Init::kDtBias:
+      return InverseSoftplus(0.01 * std::pow(50.0, random.Uniform()));
+    case Init::kGateBias:
+      return 0.3 * random.Normal();
   }
   return 0;
 }

@@ -16,8 +16,8 @@ namespace taipan::test {
 using Row = std::vector<double>;
 
 struct ReferenceLayerState {
-  Row ssm;                                     // [H, P, N]
-  std::vector<Row> conv, keys, values;         // conv: the last W-1 inputs; keys and values of every position
+  Row ssm;                              // [H, P, N]
+  std::vector<Row> conv, keys, values;  // conv: the last W-1 inputs; keys and values of every position
 };
 struct ReferenceState {
   int64_t position = 0;
@@ -26,16 +26,16 @@ struct ReferenceState {
 
 // What the gate of one SAL computed for a run of tokens.
 struct ReferenceGate {
-  Row margin, alpha, hard, soft;               // [n]
+  Row margin, alpha, hard, soft;  // [n]
 };
 struct ReferenceOptions {
   const std::vector<ReferenceGate>* frozen = nullptr;  // decisions, m_soft of the base point; null: inference
   bool straight_through_all = false;
   double tau = 1;
-  std::vector<const float*> noise;             // [SAL] -> [n, 2]; empty: none
+  std::vector<const float*> noise;  // [SAL] -> [n, 2]; empty: none
 };
 struct ReferenceOutput {
-  std::vector<Row> logits;                     // [n][V]
+  std::vector<Row> logits;  // [n][V]
   std::vector<ReferenceGate> gates;
 };
 
@@ -54,8 +54,7 @@ class ReferenceModel {
   Row Mamba2(int64_t layer, const Row& h, ReferenceLayerState& state) const;
   Row Attend(int64_t layer, const Row& u, int64_t window, int64_t position, ReferenceLayerState& state) const;
   Row Mlp(int64_t layer, const Row& h) const;
-  Row Selective(int64_t layer, const Row& h, const Token& token, ReferenceLayerState& state,
-                ReferenceGate& gate) const;
+  Row Selective(int64_t layer, const Row& h, const Token& token, ReferenceLayerState& state, ReferenceGate& gate) const;
   void Rope(Row& x, int64_t position) const;
 
   ModelConfig config_;

@@ -32,9 +32,9 @@ struct Piece {
 // One inner list is one batch: its segments in this order. A document's pieces stand in order in different batches.
 using StepPlan = std::vector<std::vector<Piece>>;
 
-StepPlan WholeStep(const StepSpec& spec);                 // one batch
-StepPlan RowByRow(const StepSpec& spec);                  // a batch a row
-StepPlan DocumentByDocument(const StepSpec& spec);        // a batch a document
+StepPlan WholeStep(const StepSpec& spec);                    // one batch
+StepPlan RowByRow(const StepSpec& spec);                     // a batch a row
+StepPlan DocumentByDocument(const StepSpec& spec);           // a batch a document
 StepPlan StepInPieces(const StepSpec& spec, uint64_t seed);  // documents cut at random, the k-th pieces together
 
 enum class StateGradients { kExact, kDropped };
