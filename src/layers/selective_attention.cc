@@ -77,7 +77,7 @@ void FillReport(const ForwardCall& call, const GateValues& gate) {
   report.selected = gate.selected;
   report.margin = gate.margin;
   report.alpha = gate.alpha;
-  std::fill(report.row_sums.begin(), report.row_sums.end(), 0.0);
+  report.row_sums.clear();
   for (const LayerSegment& seg : call.segments) {
     const size_t row = static_cast<size_t>(seg.row);
     if (row >= report.row_sums.size()) report.row_sums.resize(row + 1, 0.0);
