@@ -1,12 +1,18 @@
 #include "base/parallel.h"
 
+#include <hwy/cache_control.h>
 #include <omp.h>
 #include <sched.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <fstream>
+#include <mutex>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include "base/error.h"
 
@@ -28,15 +34,132 @@ int CgroupCpus() {
   return static_cast<int>((quota + period - 1) / period);
 }
 
+// Loops follow each other within microseconds in a training step, and waking a sleeper costs about as much.
+constexpr std::chrono::microseconds kSpin{30};
+
+// Spins until ready() or kSpin has passed; says whether it is ready.
+template <class F>
+bool SpinUntil(F&& ready) {
+  const auto deadline = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (ready()) return true;
+      hwy::Pause();
+    }
+  } while (std::chrono::steady_clock::now() < deadline);
+  return ready();
+}
+
+thread_local bool inside_task = false;
+
+// Threads that help the caller of a loop. The caller works through the tasks itself and waits only for helpers that
+// took one: a helper that the system does not run delays nobody. OpenMP's barrier waits for every thread of the team,
+// which on a machine with other work made a step of small loops twenty times slower. After fork() the child has no
+// helpers and does everything itself.
+class Pool {
+ public:
+  void SetThreads(int n) { threads_ = n; }
+  int threads() const { return threads_; }
+
+  void Run(int64_t n, void (*task)(void*, int64_t, int), void* context) {
+    std::unique_lock<std::mutex> mine(running_, std::try_to_lock);
+    if (!mine.owns_lock()) return Serial(n, task, context);  // another thread's loop has the helpers
+    while (helpers_ + 1 < threads_) std::thread([this, index = ++helpers_] { Help(index); }).detach();
+    n_ = n;
+    task_ = task;
+    context_ = context;
+    next_.store(0, std::memory_order_relaxed);
+    const uint32_t opened = ((gate_.load(std::memory_order_relaxed) & kEpochs) + kEpoch) | kOpen;
+    gate_.store(opened);
+    if (sleepers_.load() > 0) gate_.notify_all();
+    Work(0);
+    gate_.fetch_and(~kOpen);
+    const auto empty = [&] { return (gate_.load(std::memory_order_acquire) & kActive) == 0; };
+    while (!SpinUntil(empty)) {
+      const uint32_t now = gate_.load();
+      if ((now & kActive) != 0) gate_.wait(now);
+    }
+    if (first_) std::rethrow_exception(std::exchange(first_, nullptr));
+  }
+
+  static void Serial(int64_t n, void (*task)(void*, int64_t, int), void* context) {
+    for (int64_t i = 0; i < n; ++i) task(context, i, 0);
+  }
+
+ private:
+  // gate_: is the loop open to helpers, how many are in it, and which loop it is.
+  static constexpr uint32_t kOpen = 1, kHelper = 2, kActive = 0xfffe, kEpoch = 0x10000, kEpochs = 0xffff0000;
+
+  void Work(int thread) {
+    inside_task = true;
+    for (;;) {
+      const int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
+      if (i >= n_) break;
+      try {
+        task_(context_, i, thread);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(exception_);
+        if (!first_) first_ = std::current_exception();
+      }
+    }
+    inside_task = false;
+  }
+
+  bool Enter(int index, uint32_t done) {
+    uint32_t g = gate_.load(std::memory_order_acquire);
+    while ((g & kOpen) != 0 && (g & kEpochs) != done && index < threads_) {
+      if (gate_.compare_exchange_weak(g, g + kHelper, std::memory_order_acq_rel)) return true;
+    }
+    return false;
+  }
+
+  [[noreturn]] void Help(int index) {
+    uint32_t done = 0;  // the loop last helped in
+    for (;;) {
+      const auto call = [&] {
+        const uint32_t g = gate_.load(std::memory_order_relaxed);
+        return (g & kOpen) != 0 && (g & kEpochs) != done && index < threads_;
+      };
+      if (!SpinUntil(call)) {
+        sleepers_.fetch_add(1);
+        const uint32_t g = gate_.load();
+        if ((g & kOpen) == 0 || (g & kEpochs) == done || index >= threads_) gate_.wait(g);
+        sleepers_.fetch_sub(1);
+      }
+      if (!Enter(index, done)) continue;
+      done = gate_.load(std::memory_order_relaxed) & kEpochs;
+      Work(index);
+      const uint32_t left = gate_.fetch_sub(kHelper, std::memory_order_acq_rel) - kHelper;
+      if ((left & (kOpen | kActive)) == 0) gate_.notify_all();
+    }
+  }
+
+  std::atomic<int> threads_{DefaultNumThreads()};
+  int helpers_ = 0;
+  std::mutex running_, exception_;
+  std::atomic<uint32_t> gate_{0};
+  std::atomic<int> sleepers_{0};
+  std::atomic<int64_t> next_{0};
+  int64_t n_ = 0;
+  void (*task_)(void*, int64_t, int) = nullptr;
+  void* context_ = nullptr;
+  std::exception_ptr first_;
+};
+
+// Never destroyed: helpers sleep in it until the process ends.
+Pool& ThePool() {
+  static Pool* pool = new Pool;
+  return *pool;
+}
+
 }  // namespace
 
 void SetNumThreads(int n) {
   CHECK_GE(n, 1);
-  omp_set_dynamic(0);
-  omp_set_num_threads(n);
+  ThePool().SetThreads(n);
 }
 
-int NumThreads() { return omp_get_max_threads(); }
+int NumThreads() { return ThePool().threads(); }
 
 int DefaultNumThreads() {
   if (const char* env = std::getenv("OMP_NUM_THREADS"); env != nullptr && std::atoi(env) > 0) return std::atoi(env);
@@ -59,21 +182,8 @@ namespace internal {
 
 void ParallelForImpl(int64_t n, void (*task)(void*, int64_t, int), void* context) {
   if (n <= 0) return;
-  if (n == 1 || omp_in_parallel() || NumThreads() == 1) {
-    for (int64_t i = 0; i < n; ++i) task(context, i, 0);
-    return;
-  }
-  std::exception_ptr first;
-#pragma omp parallel for schedule(dynamic, 1)
-  for (int64_t i = 0; i < n; ++i) {
-    try {
-      task(context, i, omp_get_thread_num());
-    } catch (...) {
-#pragma omp critical(taipan_first_exception)
-      if (!first) first = std::current_exception();
-    }
-  }
-  if (first) std::rethrow_exception(first);
+  if (n == 1 || inside_task || NumThreads() == 1) return Pool::Serial(n, task, context);
+  ThePool().Run(n, task, context);
 }
 
 }  // namespace internal

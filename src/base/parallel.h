@@ -7,7 +7,7 @@
 
 namespace taipan {
 
-// Threads that ParallelFor and oneDNN use from now on in this process. n >= 1.
+// Threads that ParallelFor uses from now on in this process. n >= 1.
 void SetNumThreads(int n);
 int NumThreads();
 // OMP_NUM_THREADS if set, else the CPUs that the affinity mask and the control group's quota allow.
