@@ -16,6 +16,8 @@ endif()
 
 set(TAIPAN_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
 if(TAIPAN_SANITIZE)
+  # With sanitizers GCC 12 sees uninitialised values inside std::function and std::regex where there are none.
+  add_compile_options(-Wno-maybe-uninitialized)
   add_compile_options(-fsanitize=${TAIPAN_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${TAIPAN_SANITIZE})
 endif()
