@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <csignal>
 #include <cstdio>
 #include <new>
 
@@ -89,4 +90,7 @@ int Run(int argc, char** argv) {
 }  // namespace
 }  // namespace taipan
 
-int main(int argc, char** argv) { return taipan::Run(argc, argv); }
+int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error of the write that meets it, with the file's name
+  return taipan::Run(argc, argv);
+}

@@ -8,13 +8,10 @@
 namespace taipan {
 namespace {
 
-// Bounds the logits that exist at a time to 64 MiB.
-constexpr int64_t kMaxLogits = int64_t{16} << 20;
-
 void SendLogits(const Model& model, ForwardContext& context, int64_t first, int64_t count,
                 const ScoreOptions& options) {
   const int64_t vocab = model.config().vocab_size;
-  const int64_t step = std::clamp<int64_t>(kMaxLogits / vocab, 1, count);
+  const int64_t step = std::clamp<int64_t>(options.max_logits / vocab, 1, count);
   Tensor logits({step, vocab});
   std::vector<int64_t> rows;
   for (int64_t begin = 0; begin < count; begin += step) {

@@ -15,6 +15,7 @@ struct ScoreOptions {
   std::function<void(int64_t first, std::span<const float> logprobs)> on_logprobs;
   // Logits [n, V] after the tokens first, first + 1, ...; every token comes once, in order.
   std::function<void(int64_t first, ConstMatrixView logits)> on_logits;
+  int64_t max_logits = int64_t{16} << 20;  // numbers in one call of on_logits, at least a row: 64 MiB
   std::function<void(int64_t tokens_done)> on_progress;
 };
 

@@ -21,6 +21,7 @@ Scores ScoreAll(const Model& model, const std::vector<int32_t>& tokens, int64_t 
   Scores scores;
   ScoreOptions options;
   options.piece = piece;
+  options.max_logits = 5 * 256;  // rows of a piece come in several calls
   options.on_logprobs = [&](int64_t first, std::span<const float> part) {
     EXPECT_EQ(first, static_cast<int64_t>(scores.logprobs.size()));
     scores.logprobs.insert(scores.logprobs.end(), part.begin(), part.end());
