@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "e2e/tiny_model.h"
 
 namespace taipan {
@@ -47,6 +49,16 @@ TEST(Init, LeavesNothingWhereItCannotWrite) {
   // A file in the place of the parent folder.
   ExpectOneLineError(RunTaipan({"init", "--config", tiny / "given.json", "--out", tiny / "given.json/model"}), 1,
                      {"given.json"});
+}
+
+// What a full disk does: the limit is far below the size of the weights.
+TEST(Init, LeavesNothingWhereTheFileSystemIsFull) {
+  const TestFolder folder;
+  const std::string command = fmt::format("ulimit -f 100; \"{}\" init --preset taipan-1m --out \"{}\" 2>\"{}\"",
+                                          TAIPAN_PROGRAM, folder / "model", folder / "err");
+  EXPECT_EQ(std::system(command.c_str()) >> 8, 1);
+  EXPECT_TRUE(ReadFile(folder / "err").starts_with("taipan: error: ")) << ReadFile(folder / "err");
+  EXPECT_EQ(ListDirectory(folder.path()), std::vector<std::string>{"err"});
 }
 
 TEST(Init, RefusesBadConfigs) {

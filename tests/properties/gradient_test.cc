@@ -80,6 +80,9 @@ class Gradients : public testing::TestWithParam<Case> {
     }
   }
 
+  // Selections, loss and derivatives of the step against the reference.
+  void ExpectReference();
+
   ModelConfig config_;
   Model model_;
   StepSpec spec_;
@@ -185,8 +188,7 @@ TEST_P(Gradients, DroppedStateGradientsStopAtThePiece) {
   ExpectDerivatives(dropped, Freeze(reference, spec_, kPiece));
 }
 
-TEST_P(Gradients, DerivativesOfTheReference) {
-  Draw(2, 3, 20);
+void Gradients::ExpectReference() {
   const ReferenceModel reference(config_, model_);
   const FrozenStep frozen = Freeze(reference, spec_);
   const StepResult result = RunStep(model_, spec_, WholeStep(spec_));
@@ -204,6 +206,21 @@ TEST_P(Gradients, DerivativesOfTheReference) {
   const double loss = ReferenceLoss(reference, spec_, frozen);
   EXPECT_NEAR(result.total, loss, 1e-5 * loss);
   ExpectDerivatives(result, frozen);
+}
+
+TEST_P(Gradients, DerivativesOfTheReference) {
+  Draw(2, 3, 20);
+  ExpectReference();
+}
+
+// The other straight-through mode than the one drawn.
+TEST_P(Gradients, DerivativesOfTheReferenceInTheOtherMode) {
+  if (config_.num_sals() == 0) GTEST_SKIP() << "no gate";
+  Draw(2, 3, 20);
+  spec_.gate.attend_all = !spec_.gate.attend_all;
+  bounds_ = GradientBounds(config_, kWeights, spec_);
+  ASSERT_FALSE(bounds_.empty()) << "the mode changes no selection";
+  ExpectReference();
 }
 
 INSTANTIATE_TEST_SUITE_P(Patterns, Gradients, testing::ValuesIn(Cases()),

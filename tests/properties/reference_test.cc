@@ -21,10 +21,13 @@ std::vector<float> ToFloat(const std::vector<Row>& rows, size_t skip = 0) {
 }
 
 // The reference's run as a trace, its state in the engine's form.
-Trace ReferenceTrace(const ModelConfig& config, Model& model, const std::vector<int32_t>& tokens) {
+Trace ReferenceTrace(const ModelConfig& config, Model& model, const std::vector<int32_t>& tokens,
+                     const GateOptions& gate_options) {
   const ReferenceModel reference(config, model);
   ReferenceState state = reference.NewState();
-  const ReferenceOutput out = reference.Run(tokens, state, {});
+  ReferenceOptions options;
+  options.delta.assign(gate_options.delta.begin(), gate_options.delta.end());
+  const ReferenceOutput out = reference.Run(tokens, state, options);
   Trace trace;
   trace.vocab = config.vocab_size;
   trace.logits = ToFloat(out.logits);
@@ -57,11 +60,16 @@ TEST_P(Reference, ForwardAgrees) {
     const ModelConfig config = RandomConfig(GetParam().layers, seed);
     Model model = RandomModel(config, seed);
     const Sequences sequences = {RandomTokens(config, 75, seed)};
-    const Tolerances tolerance = TraceTolerance(config, seed, sequences);
-    const Trace expected = ReferenceTrace(config, model, sequences[0]);
-    const Trace actual = RunPlan(model, sequences, WholePlan(sequences))[0];
+    GateOptions gate;
+    for (int64_t sal = 0; i % 2 == 1 && sal < config.num_sals(); ++sal) {
+      gate.delta.push_back(0.3f * static_cast<float>(sal + 1));
+    }
+    const Tolerances tolerance = TraceTolerance(config, seed, sequences, gate);
+    const Trace expected = ReferenceTrace(config, model, sequences[0], gate);
+    const Trace actual = RunPlan(model, sequences, WholePlan(sequences), gate)[0];
     int64_t rows = 0;
-    EXPECT_EQ(CompareTraces(expected, actual, tolerance, {}, &rows), "") << "seed " << seed << " " << ToJson(config);
+    EXPECT_EQ(CompareTraces(expected, actual, tolerance, gate.delta, &rows), "")
+        << "seed " << seed << " " << ToJson(config);
   }
 }
 

@@ -181,7 +181,7 @@ Row ReferenceModel::Selective(int64_t layer, const Row& h, const Token& token, R
     noisy += static_cast<double>(g[1]) - static_cast<double>(g[0]);
   }
   const double alpha = Sigmoid(margin), soft = Sigmoid(noisy / options.tau);
-  double hard = noisy > 0 ? 1 : 0, through = 0;
+  double hard = noisy > (options.delta.empty() ? 0.0 : options.delta[U(token.sal)]) ? 1 : 0, through = 0;
   if (options.frozen != nullptr) {
     const ReferenceGate& frozen = (*options.frozen)[U(token.sal)];
     hard = frozen.hard[U(token.index)];

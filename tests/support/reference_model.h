@@ -32,6 +32,7 @@ struct ReferenceOptions {
   const std::vector<ReferenceGate>* frozen = nullptr;  // decisions, m_soft of the base point; null: inference
   bool straight_through_all = false;
   double tau = 1;
+  Row delta;                        // [SAL] thresholds; empty: 0
   std::vector<const float*> noise;  // [SAL] -> [n, 2]; empty: none
 };
 struct ReferenceOutput {
