@@ -1,6 +1,7 @@
 #pragma once
-// Line charts of a few series, such as loss curves: as an SVG file and as text for the terminal.
+// Line charts of a few series, such as loss curves: as an SVG file and as text for the terminal; bar charts as SVG.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,15 @@ std::string SvgPlot(const std::vector<PlotSeries>& series, const PlotOptions& op
 // `color`.
 std::string TerminalPlot(const std::vector<PlotSeries>& series, const PlotOptions& options, int columns = 80,
                          int rows = 20, bool color = false);
+
+// One horizontal bar from 0.
+struct PlotBar {
+  std::string label;
+  double value = 0;              // drawn and printed; below 0 and not finite: 0
+  std::optional<double> mark{};  // a line across the bar, such as what would be possible
+};
+// A complete SVG document, as high as the bars need; options.y_label and log_x are not used.
+std::string SvgBars(const std::vector<PlotBar>& bars, const PlotOptions& options, int width = 800);
 
 struct PlotTick {
   double value = 0;

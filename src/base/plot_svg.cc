@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "base/plot_internal.h"
@@ -12,9 +11,6 @@ namespace {
 using internal::PlotData;
 using internal::PlotPoint;
 
-// Contrast with white and with black is at least 3 for each, the least that WCAG 2.1 asks of graphics; the first two
-// are told apart by people who do not see red or green.
-constexpr std::array<const char*, 6> kColors = {"#1f83d1", "#e0641a", "#2f9e50", "#c2569b", "#8a6fd1", "#a58a00"};
 constexpr const char* kInk = "#808080";
 
 std::string Escaped(const std::string& text) {
@@ -47,43 +43,59 @@ std::string Escaped(const std::string& text) {
   return out;
 }
 
+}  // namespace
+
+std::string internal::SvgBegin(const std::string& title, int width, int height) {
+  std::string out = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
+      "font-family=\"system-ui, sans-serif\" fill=\"{2}\">\n",
+      width, height, kInk);
+  if (!title.empty()) out += fmt::format("<title>{}</title>\n", Escaped(title));
+  return out;
+}
+
+std::string internal::SvgText(double x, double y, const char* anchor, int size, const std::string& text,
+                              const std::string& more) {
+  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" font-size=\"{}\"{}>{}</text>\n", x, y, anchor,
+                     size, more, Escaped(text));
+}
+
+std::string internal::SvgLine(double x1, double y1, double x2, double y2, double opacity) {
+  return fmt::format(
+      "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" stroke-opacity=\"{}\"/>\n", x1, y1,
+      x2, y2, kInk, opacity);
+}
+
+namespace {
+
+using internal::SvgLine;
+using internal::SvgText;
+
 struct Frame {
   double left = 64, top = 0, right = 0, bottom = 0;  // pixels
   double X(double fraction) const { return left + fraction * (right - left); }
   double Y(double fraction) const { return bottom - fraction * (bottom - top); }
 };
 
-std::string Text(double x, double y, const char* anchor, int size, const std::string& text,
-                 const std::string& more = "") {
-  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" font-size=\"{}\"{}>{}</text>\n", x, y, anchor,
-                     size, more, Escaped(text));
-}
-
-std::string Line(double x1, double y1, double x2, double y2, double opacity) {
-  return fmt::format(
-      "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" stroke-opacity=\"{}\"/>\n", x1, y1,
-      x2, y2, kInk, opacity);
-}
-
 std::string AxesAndLabels(const PlotData& data, const Frame& f, const PlotOptions& options, int width, int height) {
   std::string out;
   for (const PlotTick& tick : data.y.ticks) {
     const double y = f.Y(data.y.Fraction(tick.value));
-    out += Line(f.left, y, f.right, y, 0.25);
-    out += Text(f.left - 6, y + 4, "end", 12, tick.label);
+    out += SvgLine(f.left, y, f.right, y, 0.25);
+    out += SvgText(f.left - 6, y + 4, "end", 12, tick.label);
   }
   for (const PlotTick& tick : data.x.ticks) {
     const double x = f.X(data.x.Fraction(tick.value));
-    out += Line(x, f.bottom, x, f.bottom + 5, 1);
-    out += Text(x, f.bottom + 19, "middle", 12, tick.label);
+    out += SvgLine(x, f.bottom, x, f.bottom + 5, 1);
+    out += SvgText(x, f.bottom + 19, "middle", 12, tick.label);
   }
-  out += Line(f.left, f.bottom, f.right, f.bottom, 1);
-  out += Line(f.left, f.top, f.left, f.bottom, 1);
-  if (!options.title.empty()) out += Text(width / 2.0, 24, "middle", 16, options.title, " font-weight=\"bold\"");
-  if (!options.x_label.empty()) out += Text((f.left + f.right) / 2, height - 8, "middle", 13, options.x_label);
+  out += SvgLine(f.left, f.bottom, f.right, f.bottom, 1);
+  out += SvgLine(f.left, f.top, f.left, f.bottom, 1);
+  if (!options.title.empty()) out += SvgText(width / 2.0, 24, "middle", 16, options.title, " font-weight=\"bold\"");
+  if (!options.x_label.empty()) out += SvgText((f.left + f.right) / 2, height - 8, "middle", 13, options.x_label);
   if (!options.y_label.empty()) {
     const double y = (f.top + f.bottom) / 2;
-    out += Text(16, y, "middle", 13, options.y_label, fmt::format(" transform=\"rotate(-90 16 {:.1f})\"", y));
+    out += SvgText(16, y, "middle", 13, options.y_label, fmt::format(" transform=\"rotate(-90 16 {:.1f})\"", y));
   }
   return out;
 }
@@ -139,25 +151,21 @@ std::string SvgPlot(const std::vector<PlotSeries>& series, const PlotOptions& op
   f.right = width - 20;
   f.bottom = height - (options.x_label.empty() ? 30 : 48);
 
-  std::string out = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
-      "font-family=\"system-ui, sans-serif\" fill=\"{2}\">\n",
-      width, height, kInk);
-  if (!options.title.empty()) out += fmt::format("<title>{}</title>\n", Escaped(options.title));
+  std::string out = internal::SvgBegin(options.title, width, height);
   out += AxesAndLabels(data, f, options, width, height);
   bool any = false;
   double legend_y = f.top + 14;
   for (size_t i = 0; i < series.size(); ++i) {
-    const char* color = kColors[i % kColors.size()];
+    const char* color = internal::kSvgColors[i % internal::kSvgColors.size()];
     any |= !data.points[i].empty();
     out += Curve(data.points[i], data, f, color);
     if (series[i].name.empty()) continue;
     out += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"14\" height=\"4\" fill=\"{}\"/>\n", f.right - 14,
                        legend_y - 6, color);
-    out += Text(f.right - 20, legend_y, "end", 12, series[i].name);
+    out += SvgText(f.right - 20, legend_y, "end", 12, series[i].name);
     legend_y += 18;
   }
-  if (!any) out += Text((f.left + f.right) / 2, (f.top + f.bottom) / 2, "middle", 14, "no data");
+  if (!any) out += SvgText((f.left + f.right) / 2, (f.top + f.bottom) / 2, "middle", 14, "no data");
   return out + "</svg>\n";
 }
 

@@ -250,5 +250,42 @@ TEST(TerminalPlot, OddInputs) {
   TerminalPlot({{std::string(500, 'n'), {1, 2}, {3, 3}}}, {std::string(500, 't')}, 50, 10);
 }
 
+// The widths of the bars, in order.
+std::vector<double> BarWidths(const std::string& svg) {
+  std::vector<double> widths;
+  const std::string attribute = "width=\"";
+  for (size_t at = svg.find("<rect "); at != svg.npos; at = svg.find("<rect ", at + 1)) {
+    widths.push_back(std::stod(svg.substr(svg.find(attribute, at) + attribute.size())));
+  }
+  return widths;
+}
+
+TEST(SvgBars, BarsAreInProportion) {
+  const std::string svg = SvgBars({{"long & <slow>", 40}, {"half", 20}, {"none", 0}}, {.title = "T", .x_label = "ms"});
+  EXPECT_EQ(XmlFault(svg), "");
+  EXPECT_THAT(svg, AllOf(HasSubstr("long &amp; &lt;slow&gt;"), HasSubstr(">ms<"), HasSubstr(">T<")));
+  const std::vector<double> widths = BarWidths(svg);
+  ASSERT_EQ(widths.size(), 3u);
+  EXPECT_NEAR(widths[1], widths[0] / 2, 0.1);  // a digit of pixels is printed
+  EXPECT_EQ(widths[2], 0);
+}
+
+TEST(SvgBars, MarksScaleWithTheBars) {
+  // The mark is the longest of all, so the bar ends half way.
+  const std::vector<double> plain = BarWidths(SvgBars({{"a", 10}}, {})),
+                            marked = BarWidths(SvgBars({{"a", 10, 20}}, {}));
+  ASSERT_EQ(plain.size(), 1u);
+  ASSERT_EQ(marked.size(), 2u);  // with the mark
+  EXPECT_NEAR(marked[0], plain[0] / 2, 0.1);
+}
+
+TEST(SvgBars, OddInputs) {
+  for (const std::string& svg : {SvgBars({}, {}), SvgBars({{"", kNan}, {"x", kInf, kNan}, {"y", -3}}, {}),
+                                 SvgBars({{std::string(500, 'n'), 1}}, {.title = std::string(500, 't')}, 1)}) {
+    EXPECT_EQ(XmlFault(svg), "");
+    for (const double width : BarWidths(svg)) EXPECT_TRUE(width >= 0 && width < 1000) << svg;
+  }
+}
+
 }  // namespace
 }  // namespace taipan

@@ -12,20 +12,26 @@ namespace {
 
 constexpr double kRunSeconds = 0.1;  // long against the start of a parallel loop (microseconds)
 
-void AddProduct(std::vector<MatrixProduct>& products, const std::string& name, int64_t n, int64_t k) {
+void AddProduct(std::vector<MatrixProduct>& products, const std::string& name, int64_t n, int64_t k, double share = 1) {
+  if (share == 0) return;
   for (MatrixProduct& p : products) {
-    if (p.name == name && p.n == n && p.k == k) {
+    if (p.name == name && p.n == n && p.k == k && p.share == share) {
       ++p.count;
       return;
     }
   }
-  products.push_back({name, n, k, 1});
+  products.push_back({name, n, k, 1, share});
 }
 
-Tensor RandomMatrix(int64_t rows, int64_t cols, uint32_t stream) {
-  Tensor m({rows, cols});
+Tensor RandomMatrix(int64_t rows, int64_t cols, DType dtype, uint32_t stream) {
+  Tensor m({rows, cols}, dtype);
   for (int64_t i = 0; i < m.size(); ++i) {
-    m.F32()[i] = static_cast<float>(RandomUniform({1, kTestStream + stream}, static_cast<uint64_t>(i))) - 0.5f;
+    const float value = static_cast<float>(RandomUniform({1, kTestStream + stream}, static_cast<uint64_t>(i))) - 0.5f;
+    if (dtype == DType::kBF16) {
+      m.As<BF16>()[i] = ToBF16(value);
+    } else {
+      m.F32()[i] = value;
+    }
   }
   return m;
 }
@@ -42,9 +48,63 @@ class ThreadScope {
   int before_;
 };
 
+// Reads or writes a buffer again and again, on all threads.
+class Sweeps {
+ public:
+  Sweeps(int64_t bytes, int threads, int runs)
+      : scope_(threads),
+        threads_(threads),
+        runs_(runs),
+        part_(std::max<int64_t>(bytes / 4 / threads / kGrain, 1) * kGrain),
+        parts_(static_cast<size_t>(threads)) {
+    // Each thread touches its own part first, so that the pages lie on its own memory node.
+    ParallelFor(threads_, [&](int64_t i) { parts_[static_cast<size_t>(i)] = Tensor({part_}); });
+  }
+
+  int64_t bytes() const { return 4 * part_ * threads_; }
+  Spread Read() {
+    return Measure([&](int64_t i, int64_t sweeps) {
+      for (int64_t s = 0; s < sweeps; ++s) SweepRead(parts_[static_cast<size_t>(i)].F32(), part_);
+    });
+  }
+  Spread Write() {
+    return Measure([&](int64_t i, int64_t sweeps) {
+      for (int64_t s = 0; s < sweeps; ++s)
+        SweepWrite(parts_[static_cast<size_t>(i)].F32(), part_, static_cast<float>(s));
+    });
+  }
+
+ private:
+  static constexpr int64_t kGrain = 256;  // floats: what the sweeps need
+
+  // GB/s of sweep(part, times). Sweeps lie within one parallel loop, so that small buffers are not measured by the
+  // start of the loop.
+  template <class F>
+  Spread Measure(F&& sweep) {
+    auto seconds = [&](int64_t sweeps) {
+      const double start = NowSeconds();
+      ParallelFor(threads_, [&](int64_t i) { sweep(i, sweeps); });
+      return NowSeconds() - start;
+    };
+    int64_t sweeps = 1;
+    seconds(sweeps);
+    while (seconds(sweeps) <= kRunSeconds / 2) sweeps *= 2;
+    std::vector<double> rates;
+    for (int run = 0; run < runs_; ++run) {
+      rates.push_back(static_cast<double>(bytes() * sweeps) / seconds(sweeps) * 1e-9);
+    }
+    return SpreadOf(rates);
+  }
+
+  ThreadScope scope_;
+  int threads_, runs_;
+  int64_t part_;  // floats a thread
+  std::vector<Tensor> parts_;
+};
+
 }  // namespace
 
-std::vector<MatrixProduct> ProductsOf(const ModelConfig& c) {
+std::vector<MatrixProduct> ProductsOf(const ModelConfig& c, const Workload& work) {
   std::vector<MatrixProduct> products;
   const int64_t d = c.hidden_size;
   for (const LayerKind kind : c.layer_pattern) {
@@ -53,26 +113,34 @@ std::vector<MatrixProduct> ProductsOf(const ModelConfig& c) {
       AddProduct(products, "out_proj", d, c.d_inner());
       continue;
     }
-    AddProduct(products, "q_proj", c.num_attention_heads * c.attention_head_dim, d);
+    const double queries = kind == LayerKind::kSelectiveAttention ? work.selected_share : 1;
+    AddProduct(products, "q_proj", c.num_attention_heads * c.attention_head_dim, d, queries);
     for (int i = 0; i < 2; ++i) AddProduct(products, "k_proj, v_proj", c.num_key_value_heads * c.attention_head_dim, d);
-    AddProduct(products, "o_proj", d, c.num_attention_heads * c.attention_head_dim);
+    AddProduct(products, "o_proj", d, c.num_attention_heads * c.attention_head_dim, queries);
     for (int i = 0; i < 2; ++i) AddProduct(products, "gate_proj, up_proj", c.intermediate_size, d);
     AddProduct(products, "down_proj", d, c.intermediate_size);
   }
-  AddProduct(products, "head", c.vocab_size, d);
+  // A prompt needs the logits of its last token: 1 / context of the head, nothing beside the rest.
+  if (work.phase != Phase::kPrefill) AddProduct(products, "head", c.vocab_size, d);
   return products;
 }
 
-ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, int threads, int runs) {
+DType DTypeNamed(const std::string& name) {
+  CHECK(name == "f32" || name == "bf16");
+  return name == "bf16" ? DType::kBF16 : DType::kF32;
+}
+
+ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, DType dtype, int threads, int runs) {
   const ThreadScope scope(threads);
-  const Tensor x = RandomMatrix(rows, product.k, 1), w = RandomMatrix(product.n, product.k, 2);
-  Tensor y({rows, product.n});
+  rows = std::max<int64_t>(1, std::min(rows, kMostResult / product.n));
+  const Tensor x = RandomMatrix(rows, product.k, dtype, 1), w = RandomMatrix(product.n, product.k, dtype, 2);
+  Tensor y({rows, product.n}, dtype);
   auto once = [&] { MatMul(x.Matrix(), false, w.Matrix(), true, y.Matrix(), Accumulate::kWrite); };
   once();  // oneDNN generates the kernel for a shape at its first use
   const int64_t repetitions = Repetitions(kRunSeconds, once);
   const double flops =
       2.0 * static_cast<double>(rows) * static_cast<double>(product.n) * static_cast<double>(product.k);
-  ProductRate rate{product, threads, {}};
+  ProductRate rate{product, threads, rows, {}};
   for (int run = 0; run < runs; ++run) {
     const double start = NowSeconds();
     for (int64_t i = 0; i < repetitions; ++i) once();
@@ -81,45 +149,13 @@ ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, int threa
   return rate;
 }
 
+Spread MeasureReads(int64_t bytes, int threads, int runs) { return Sweeps(bytes, threads, runs).Read(); }
+
 BandwidthRate MeasureBandwidth(int64_t bytes, int threads, int runs) {
-  const ThreadScope scope(threads);
-  constexpr int64_t kGrain = 256;                                                    // floats: what the sweeps need
-  const int64_t part = std::max<int64_t>(bytes / 4 / threads / kGrain, 1) * kGrain;  // floats a thread
-  std::vector<Tensor> parts(static_cast<size_t>(threads));
-  // Each thread touches its own part first, so that the pages lie on its own memory node.
-  ParallelFor(threads, [&](int64_t i) { parts[static_cast<size_t>(i)] = Tensor({part}); });
-  int64_t sweeps = 1;
-  auto read = [&] {
-    ParallelFor(threads, [&](int64_t i) {
-      for (int64_t s = 0; s < sweeps; ++s) SweepRead(parts[static_cast<size_t>(i)].F32(), part);
-    });
-  };
-  auto write = [&] {
-    ParallelFor(threads, [&](int64_t i) {
-      for (int64_t s = 0; s < sweeps; ++s) SweepWrite(parts[static_cast<size_t>(i)].F32(), part, static_cast<float>(s));
-    });
-  };
-  auto measure = [&](auto&& sweep) {
-    sweeps = 1;
-    sweep();
-    // Sweeps within one parallel loop, so that small buffers are not measured by the start of the loop.
-    while (true) {
-      const double start = NowSeconds();
-      sweep();
-      if (NowSeconds() - start > kRunSeconds / 2) break;
-      sweeps *= 2;
-    }
-    std::vector<double> rates;
-    for (int run = 0; run < runs; ++run) {
-      const double start = NowSeconds();
-      sweep();
-      rates.push_back(4.0 * static_cast<double>(part * threads * sweeps) / (NowSeconds() - start) * 1e-9);
-    }
-    return SpreadOf(rates);
-  };
-  BandwidthRate rate{4 * part * threads, threads, {}, {}};
-  rate.read = measure(read);
-  rate.write = measure(write);
+  Sweeps sweeps(bytes, threads, runs);
+  BandwidthRate rate{sweeps.bytes(), threads, {}, {}};
+  rate.read = sweeps.Read();
+  rate.write = sweeps.Write();
   return rate;
 }
 
@@ -129,7 +165,7 @@ Spread WeightedRate(const std::vector<ProductRate>& rates) {
   for (size_t run = 0; run < rates.front().gflops.size(); ++run) {
     double flops = 0, seconds = 0;  // a row of input; the unit cancels
     for (const ProductRate& r : rates) {
-      const double f = static_cast<double>(r.product.count * r.product.n * r.product.k);
+      const double f = r.product.weight() * static_cast<double>(r.product.n * r.product.k);
       flops += f;
       seconds += f / r.gflops.at(run);
     }

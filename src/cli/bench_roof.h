@@ -6,22 +6,29 @@
 #include <vector>
 
 #include "cli/bench_stats.h"
-#include "model/config.h"
+#include "model/flops.h"
+#include "tensor/tensor.h"
 
 namespace taipan {
 
-// y[rows, n] = x[rows, k] W^T, `count` of them in one forward.
+// y[rows, n] = x[rows, k] W^T, `count` of them in one forward, each for `share` of the tokens.
 struct MatrixProduct {
   std::string name;
   int64_t n = 0, k = 0, count = 1;
+  double share = 1;
+  double weight() const { return static_cast<double>(count) * share; }
 };
-// The linear layers of a model, equal shapes together. SAL queries and outputs count in full although only selected
-// tokens need them.
-std::vector<MatrixProduct> ProductsOf(const ModelConfig& config);
+// The linear layers of a model, equal shapes together; those that selected or labelled tokens alone need with their
+// share.
+std::vector<MatrixProduct> ProductsOf(const ModelConfig& config, const Workload& work);
+
+// "f32" or "bf16", the types that matrices are measured in. CHECKs.
+DType DTypeNamed(const std::string& name);
 
 struct ProductRate {
   MatrixProduct product;
   int threads = 1;
+  int64_t rows = 0;
   std::vector<double> gflops;  // a run each
 };
 struct BandwidthRate {
@@ -30,8 +37,11 @@ struct BandwidthRate {
   Spread read, write;  // GB/s, 1e9 bytes
 };
 
-ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, int threads, int runs);
+// Rows are fewer where a product's result would have more elements than this: heads work in chunks of rows.
+inline constexpr int64_t kMostResult = int64_t{64} << 20;
+ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, DType dtype, int threads, int runs);
 BandwidthRate MeasureBandwidth(int64_t bytes, int threads, int runs);
+Spread MeasureReads(int64_t bytes, int threads, int runs);  // GB/s
 // The rate of all products together: each weighs as many FLOPs as it has in a forward.
 Spread WeightedRate(const std::vector<ProductRate>& rates);
 

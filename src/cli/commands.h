@@ -13,5 +13,10 @@ void AddTrainCommand(CLI::App& app);
 void AddGenerateCommand(CLI::App& app);
 void AddScoreCommand(CLI::App& app);
 void AddBenchCommand(CLI::App& app);
+void AddBenchRoof(CLI::App& bench);
+void AddBenchTrain(CLI::App& bench);
+void AddBenchPrefill(CLI::App& bench);
+void AddBenchDecode(CLI::App& bench);
+void AddBenchKernels(CLI::App& bench);
 
 }  // namespace taipan

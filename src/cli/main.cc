@@ -5,12 +5,14 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <new>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "kernels/isa.h"
 
 namespace taipan {
 namespace {
@@ -70,6 +72,7 @@ int Run(int argc, char** argv) {
   AddBenchCommand(app);
   SetNumThreads(DefaultNumThreads());
   try {
+    if (const char* isa = std::getenv("TAIPAN_ISA"); isa != nullptr && *isa != '\0') LimitIsa(isa, "TAIPAN_ISA");
     app.parse(argc, argv);
     FlushOutput();
     return 0;

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "kernels/isa.h"
 
 namespace taipan {
 namespace {
@@ -91,6 +92,12 @@ void AddThreadsFlag(CLI::App& command) {
                       DefaultNumThreads()))
       ->type_name("N")
       ->check(WholeNumber(1, 4096));
+  command
+      .add_option_function<std::string>(
+          "--isa", [](const std::string& name) { LimitIsa(name, "--isa"); },
+          fmt::format("Best instruction set to use: {} (default: TAIPAN_ISA if set, else native)",
+                      fmt::join(IsaNames(), ", ")))
+      ->type_name("NAME");
 }
 
 CLI::Validator NumberFromTo(double least, double most) {

@@ -47,7 +47,7 @@ class CountProgress {
   ProgressLine line_;
 };
 
-// --threads N, acting at once.
+// --threads N and --isa NAME, acting at once.
 void AddThreadsFlag(CLI::App& command);
 // Checks for flags. Unlike CLI::Range they refuse NaN and signs of unsigned numbers, and say what they expect.
 CLI::Validator NumberFromTo(double least, double most);

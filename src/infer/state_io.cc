@@ -21,14 +21,15 @@ std::string LayerName(size_t layer, const char* part) { return fmt::format("laye
 
 // The cache's rows in one piece: [count, width].
 Tensor Gather(const KvCache& kv, bool values) {
-  Tensor out({kv.count(), kv.width()});
+  Tensor out({kv.count(), kv.width()}, kv.dtype());
+  const int64_t element = SizeOf(kv.dtype()), bytes = kv.width() * element;
   std::vector<KeySpan> spans(static_cast<size_t>(kv.pages()));
   spans.resize(static_cast<size_t>(kv.Spans(kv.first(), spans.data())));
   int64_t row = 0;
   for (const KeySpan& span : spans) {
     for (int64_t i = 0; i < span.count; ++i, ++row) {
-      const float* from = (values ? span.v : span.k) + i * span.stride;
-      std::memcpy(out.F32() + row * kv.width(), from, static_cast<size_t>(kv.width()) * sizeof(float));
+      const char* from = static_cast<const char*>(values ? span.v : span.k) + i * span.stride * element;
+      std::memcpy(static_cast<char*>(out.data()) + row * bytes, from, static_cast<size_t>(bytes));
     }
   }
   CHECK_EQ(row, kv.count());
@@ -39,12 +40,22 @@ void ReadFixed(const SafetensorsFile& file, const std::string& name, Tensor& int
   if (!into.empty()) into = file.ReadF32(name, into.shape());
 }
 
+// Keys or values in the type that they were saved in.
+Tensor ReadKept(const SafetensorsFile& file, const std::string& name, const std::vector<int64_t>& shape) {
+  const SafetensorsEntry& entry = file.At(name);
+  return entry.dtype == DType::kBF16 && entry.shape == shape ? file.Read(name) : file.ReadF32(name, shape);
+}
+
 void ReadCache(const SafetensorsFile& file, size_t layer, int64_t position, const ModelConfig& config, KvCache& kv) {
   const int64_t heads = config.num_key_value_heads;
   const int64_t count = kv.window() > 0 ? std::min(position, kv.window()) : position;
   const std::vector<int64_t> shape = {count, heads, kv.width() / heads};
-  const Tensor k = file.ReadF32(LayerName(layer, "k"), shape);
-  const Tensor v = file.ReadF32(LayerName(layer, "v"), shape);
+  const Tensor k = ReadKept(file, LayerName(layer, "k"), shape);
+  const Tensor v = ReadKept(file, LayerName(layer, "v"), shape);
+  if (k.dtype() != v.dtype()) {
+    throw UserError({file.path(), fmt::format("keys and values of layer {} have different types", layer),
+                     NameOf(k.dtype()), NameOf(v.dtype()), ""});
+  }
   kv.RestartAt(position - count);
   if (count > 0) kv.Append(k.Matrix(), v.Matrix());
 }
@@ -108,7 +119,7 @@ void SaveSequenceState(const Model& model, const SequenceState& state, const std
     for (const bool values : {false, true}) {
       gathered.push_back(Gather(layer.kv, values));
       items.push_back({LayerName(i, values ? "v" : "k"),
-                       DType::kF32,
+                       layer.kv.dtype(),
                        {layer.kv.count(), heads, layer.kv.width() / heads},
                        gathered.back().data()});
     }

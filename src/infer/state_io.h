@@ -1,6 +1,7 @@
 #pragma once
-// A sequence's state in one safetensors file: layers.N.ssm_state, layers.N.conv_state, layers.N.k, layers.N.v,
-// `position`, and in the metadata a fingerprint of the model, so that another model's state is refused.
+// A sequence's state in one safetensors file: layers.N.ssm_state, layers.N.conv_state, layers.N.k, layers.N.v (F32
+// or BF16, as the run kept them), `position`, and in the metadata a fingerprint of the model, so that another model's
+// state is refused.
 
 #include <string>
 

@@ -27,6 +27,15 @@ struct AdamWCoefficients {
   float eps;
 };
 
+// One task's elements.
+struct AdamWBlock {
+  float* param;
+  const float* gradient;
+  float *m, *v;
+  AdamWAlso also;
+  int64_t n;
+};
+
 }  // namespace
 }  // namespace taipan
 #endif
@@ -46,15 +55,25 @@ HWY_INLINE FloatVec AdamWVector(const AdamWCoefficients& c, FloatVec p, FloatVec
   return hn::Sub(p, hn::MulAdd(hn::Set(d, c.decay), p, update));
 }
 
-void AdamWBlock(const AdamWCoefficients& c, float* HWY_RESTRICT param, const float* HWY_RESTRICT gradient,
-                float* HWY_RESTRICT m, float* HWY_RESTRICT v, int64_t n) {
+template <bool kBF16, bool kClear>
+void UpdateBlock(const AdamWCoefficients& c, const AdamWBlock& b) {
   const FloatTag d;
-  ForVectors(d, n, [&](int64_t i, auto part) HWY_ATTR {
-    FloatVec mi = Load(d, m + i, part), vi = Load(d, v + i, part);
-    Store(AdamWVector(c, Load(d, param + i, part), Load(d, gradient + i, part), mi, vi), d, param + i, part);
-    Store(mi, d, m + i, part);
-    Store(vi, d, v + i, part);
+  ForVectors(d, b.n, [&](int64_t i, auto part) HWY_ATTR {
+    FloatVec m = Load(d, b.m + i, part), v = Load(d, b.v + i, part);
+    const FloatVec p = AdamWVector(c, Load(d, b.param + i, part), Load(d, b.gradient + i, part), m, v);
+    Store(p, d, b.param + i, part);
+    Store(m, d, b.m + i, part);
+    Store(v, d, b.v + i, part);
+    if constexpr (kBF16) Store(p, d, b.also.bf16 + i, part);
+    if constexpr (kClear) Store(hn::Zero(d), d, b.also.clear + i, part);
   });
+}
+
+void AdamWSimd(const AdamWCoefficients& c, const AdamWBlock& b) {
+  const bool bf16 = b.also.bf16 != nullptr, clear = b.also.clear != nullptr;
+  const auto update = bf16 ? (clear ? UpdateBlock<true, true> : UpdateBlock<true, false>)
+                           : (clear ? UpdateBlock<false, true> : UpdateBlock<false, false>);
+  update(c, b);
 }
 
 double SquaredNormBlock(const float* x, int64_t n) {
@@ -81,15 +100,17 @@ HWY_AFTER_NAMESPACE();
 namespace taipan {
 namespace {
 
-HWY_EXPORT(AdamWBlock);
+HWY_EXPORT(AdamWSimd);
 HWY_EXPORT(SquaredNormBlock);
 
 constexpr int64_t kBlock = 16384;  // elements of a task: 64 KiB an array
 
 }  // namespace
 
-void AdamW(float* param, const float* gradient, float* m, float* v, int64_t n, const AdamWSettings& settings) {
+void AdamW(float* param, const float* gradient, float* m, float* v, int64_t n, const AdamWSettings& settings,
+           const AdamWAlso& also) {
   CHECK_GE(n, 0);
+  CHECK(also.clear == nullptr || also.clear == gradient);
   CHECK_GE(settings.step, 1);
   const double t = static_cast<double>(settings.step);
   const AdamWCoefficients c{
@@ -102,7 +123,9 @@ void AdamW(float* param, const float* gradient, float* m, float* v, int64_t n, c
       .eps = static_cast<float>(settings.eps),
   };
   ParallelForRanges(n, kBlock, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(AdamWBlock)(c, param + begin, gradient + begin, m + begin, v + begin, end - begin);
+    const AdamWAlso here = {also.bf16 != nullptr ? also.bf16 + begin : nullptr,
+                            also.clear != nullptr ? also.clear + begin : nullptr};
+    HWY_DYNAMIC_DISPATCH(AdamWSimd)(c, {param + begin, gradient + begin, m + begin, v + begin, here, end - begin});
   });
 }
 

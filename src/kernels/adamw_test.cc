@@ -96,6 +96,35 @@ TEST(AdamW, GradientScaleIsAFactorOfTheGradient) {
   EXPECT_TRUE(test::SameBits(scaled.v.Dense(), plain.v.Dense()));
 }
 
+TEST(AdamW, CopiesParametersAndClearsTheGradientInTheSamePass) {
+  test::ForEachSimdTarget([] {
+    for (const int64_t n : {1, 15, 16, 17, 35, 16385}) {
+      Arrays plain(n), also(n);
+      for (Arrays* arrays : {&plain, &also}) {
+        arrays->param.FillRandom(1), arrays->gradient.FillRandom(2), arrays->m.FillRandom(3, 0.1);
+      }
+      const AdamWSettings settings = {.lr = 0.1, .weight_decay = 0.1};
+      const std::vector<float> gradient = plain.gradient.Dense();
+      test::PaddedMatrix copy(1, n, 0, 1, DType::kBF16);
+      plain.Step(n, settings);
+      AdamW(also.param.View().F32(), also.gradient.View().F32(), also.m.View().F32(), also.v.View().F32(), n, settings,
+            {.bf16 = copy.View().As<BF16>(), .clear = also.gradient.View().F32()});
+      EXPECT_TRUE(test::SameBits(also.param.Dense(), plain.param.Dense()));
+      EXPECT_TRUE(test::SameBits(also.m.Dense(), plain.m.Dense()));
+      EXPECT_TRUE(test::SameBits(also.v.Dense(), plain.v.Dense()));
+      EXPECT_TRUE(test::SameBits(copy.Dense(), test::Stored(plain.param.Dense(), DType::kBF16)));
+      EXPECT_EQ(test::MaxAbs(also.gradient.Dense()), 0);
+      EXPECT_TRUE(test::SameBits(plain.gradient.Dense(), gradient));
+      EXPECT_TRUE(also.GuardsIntact() && also.gradient.GuardsIntact() && copy.GuardsIntact());
+    }
+  });
+}
+
+TEST(AdamW, ClearsItsOwnGradientOnly) {
+  std::vector<float> a(4), b(4), other(4);
+  EXPECT_THROW(AdamW(a.data(), b.data(), a.data(), a.data(), 4, {.lr = 0.1}, {.clear = other.data()}), InternalError);
+}
+
 TEST(AdamW, NanStaysWithItsParameter) {
   test::ForEachSimdTarget([] {
     Arrays arrays(37);

@@ -1,6 +1,7 @@
 #pragma once
 // Softmax attention of chosen queries over runs of keys: full causal (window 0), sliding window, and Taipan's selected
 // queries are the same call with other queries and windows. Online softmax; nothing of size [T, window] is stored.
+// q, out, dout and dq are all F32 or all BF16; BF16 takes bf16 products with sums, scores and statistics in f32.
 
 #include <span>
 
@@ -13,14 +14,15 @@ struct AttentionShape {
   int64_t window = 0;  // position i sees j with i - j < window, j <= i; 0: every j <= i
 };
 
-// `count` keys and values at consecutive positions from `position`; rows are `stride` floats apart, [kv_heads *
-// head_dim] wide.
+// `count` keys and values, F32 or BF16, at consecutive positions from `position`; rows are `stride` elements apart,
+// [kv_heads * head_dim] wide.
 struct KeySpan {
-  const float* k = nullptr;
-  const float* v = nullptr;
+  const void* k = nullptr;
+  const void* v = nullptr;
+  DType dtype = DType::kF32;
   int64_t stride = 0, position = 0, count = 0;
 };
-struct KeyGradientSpan {  // beside a KeySpan, same layout; null: not wanted. Added to.
+struct KeyGradientSpan {  // beside a KeySpan, rows as far apart; null: not wanted. Added to.
   float* dk = nullptr;
   float* dv = nullptr;
 };
@@ -37,9 +39,12 @@ struct AttentionSegment {
 // not kept).
 void AttentionForward(const AttentionShape& shape, ConstMatrixView q, const int64_t* positions,
                       std::span<const AttentionSegment> segments, MatrixView out, float* lse, Arena& scratch);
-// Writes dq [n, heads * head_dim], adds to the key gradients.
+// Writes the segments' rows of dq [n, heads * head_dim], adds to the key gradients.
 void AttentionBackward(const AttentionShape& shape, ConstMatrixView q, const int64_t* positions,
                        std::span<const AttentionSegment> segments, ConstMatrixView out, const float* lse,
                        ConstMatrixView dout, MatrixView dq, Arena& scratch);
+
+// Pairs of a query and a key that it sees, over all segments: the work is proportional to it.
+int64_t VisiblePairs(const AttentionShape& shape, const int64_t* positions, std::span<const AttentionSegment> segments);
 
 }  // namespace taipan

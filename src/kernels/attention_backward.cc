@@ -1,5 +1,7 @@
 // Backward of attention (docs/math/selective_attention.md): probabilities are computed again from the saved
-// log-sum-exp. One task per (segment, key head) walks its key tiles; sums have a fixed order.
+// log-sum-exp. A task owns a range of a segment's queries under one key head and walks them in chunks, each against the
+// key tiles that it sees. The first range adds to the key gradients; the others keep partial sums, which are added in
+// order at the end. Ranges follow from the shape alone, so the sums have one order.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_backward.cc"
@@ -8,14 +10,15 @@
 
 #include <cmath>
 
-#include "base/parallel.h"
-#include "hwy/contrib/math/math-inl.h"
 #include "kernels/attention_internal.h"
-#include "kernels/tile_gemm-inl.h"
+#include "kernels/attention_tile-inl.h"
 
 #ifndef TAIPAN_ATTENTION_BACKWARD_ONCE_
 #define TAIPAN_ATTENTION_BACKWARD_ONCE_
 namespace taipan::attention {
+
+constexpr int64_t kBackwardRows = 64;  // rows whose scores and their gradients are in cache at once
+constexpr int64_t kChunkRows = 512;    // rows that share the loading of a key tile
 
 struct BackwardArgs {
   const AttentionShape& shape;
@@ -25,16 +28,47 @@ struct BackwardArgs {
   const float* lse;
   ConstMatrixView dout;
   MatrixView dq;
-  const float* delta;  // [n, heads]: <dout, out>
 };
 
-// Scratch of one thread: R rows of a query tile, K = kKeyTile.
+// A range of queries under one key head. `partial` [2, end - first, dh]: its sums of the keys' and the values'
+// gradients; null: they go to the segment's key gradients.
+struct BackwardTask {
+  Block queries;
+  KeyRange keys;  // visible ones
+  float* partial;
+};
+
+// Scratch of one thread: R rows of a chunk, S = kBackwardRows, K = kKeyTile.
+template <class T>
 struct BackwardScratch {
-  float *k, *kt, *vt;  // [K, dh], [dh, K], [dh, K]
-  float *dk, *dv;      // [K, dh]
-  float *q, *dout;     // [R, dh]; q scaled by 1 / sqrt(dh)
-  float *p, *dp;       // [R, K]
-  float* dq;           // [R, dh]
+  using PackedT = std::conditional_t<std::is_same_v<T, float>, float, uint32_t>;
+  BackwardScratch(const AttentionShape& shape, int64_t rows, Pieces& from) {
+    const int64_t dh = PaddedDim(shape), tile = kKeyTile * dh, scores = kBackwardRows * kKeyTile;
+    rows += rows % 2;
+    for (T** x : {&q, &dout}) *x = from.Take<T>(rows * dh);
+    for (PackedT** x : {&q_packed, &dout_packed}) *x = from.Take<PackedT>(rows * dh);
+    dq = from.Take<float>(rows * dh);
+    position = from.Take<int64_t>(rows);
+    for (float** x : {&lse, &delta}) *x = from.Take<float>(rows);
+    for (T** x : {&k_gathered, &v_gathered}) *x = from.Take<T>(tile);
+    for (PackedT** x : {&k, &kt, &vt}) *x = from.Take<PackedT>(tile);
+    for (float** x : {&dk, &dv}) *x = from.Take<float>(tile);
+    for (float** x : {&p, &dp}) *x = from.Take<float>(scores);
+    for (PackedT** x : {&p_packed, &ds_packed}) *x = from.Take<PackedT>(scores);
+    ds = from.Take<T>(scores);
+  }
+  T *q, *dout;                      // [R, dh]
+  PackedT *q_packed, *dout_packed;  // [R, dh] as right operands
+  float* dq;                        // [R, dh]
+  int64_t* position;                // [R]
+  float* lse;                       // [R] to the base 2
+  float* delta;                     // [R] <dout, out>
+  T *k_gathered, *v_gathered;       // [K, dh] where they do not lie in one piece
+  PackedT *k, *kt, *vt;             // [K, dh], [dh, K], [dh, K] as right operands
+  float *dk, *dv;                   // [K, dh]
+  float *p, *dp;                    // [S, K] scores and the gradients of the probabilities
+  PackedT *p_packed, *ds_packed;    // [S, K] probabilities and gradients of the scores: left operands when transposed
+  T* ds;                            // [S, K]
 };
 
 }  // namespace taipan::attention
@@ -43,98 +77,186 @@ struct BackwardScratch {
 HWY_BEFORE_NAMESPACE();
 namespace taipan::attention {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-using namespace taipan::HWY_NAMESPACE;  // NOLINT: the tile kernels of this target
 
-void Deltas(const BackwardArgs& a, int64_t row, float* delta) {
-  const int64_t dh = a.shape.head_dim;
-  for (int64_t h = 0; h < a.shape.heads; ++h) delta[h] = TileDot(dh, a.out.F32(row) + h * dh, a.dout.F32(row) + h * dh);
-}
-
-// p <- exp(score - lse) where seen, else 0; dp <- p * (dp - delta): the gradient of the scores.
-void ScoreGradientRow(Columns seen, float lse, float delta, float* p, float* dp) {
-  const hn::ScalableTag<float> d;
+template <class T>
+HWY_INLINE float Dot(int64_t n, const T* a, const T* b) {
+  const Tag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto iota = hn::Iota(d, 0.0f);
-  const auto begin = hn::Set(d, static_cast<float>(seen.begin)), end = hn::Set(d, static_cast<float>(seen.end));
-  for (int64_t j = 0; j < kKeyTile; j += lanes) {
-    const auto column = hn::Add(iota, hn::Set(d, static_cast<float>(j)));
-    const auto visible = hn::And(hn::Ge(column, begin), hn::Lt(column, end));
-    const auto value = hn::Exp(d, hn::Sub(hn::LoadU(d, p + j), hn::Set(d, lse)));
-    const auto probability = hn::IfThenElseZero(visible, value);
-    hn::StoreU(probability, d, p + j);
-    hn::StoreU(hn::Mul(probability, hn::Sub(hn::LoadU(d, dp + j), hn::Set(d, delta))), d, dp + j);
+  Vec sum = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) sum = hn::MulAdd(LoadFloats(d, a + i), LoadFloats(d, b + i), sum);
+  if (i < n) sum = hn::MulAdd(LoadPartial(d, a + i, n - i, 0.0f), LoadPartial(d, b + i, n - i, 0.0f), sum);
+  return hn::GetLane(hn::SumOfLanes(d, sum));
+}
+
+// Rows of the chunk and what belongs to them. An odd count is followed by a row of zeros, which completes the last
+// pair.
+template <class T>
+void LoadChunk(const BackwardArgs& a, const Block& chunk, int64_t rows, const BackwardScratch<T>& s) {
+  const int64_t dh = a.shape.head_dim, stride = PaddedDim(a.shape);
+  CopyBlockRows(a.shape, chunk, rows, a.q, s.q);
+  CopyBlockRows(a.shape, chunk, rows, a.dout, s.dout);
+  for (int64_t r = 0; r < rows; ++r) {
+    const Row row = RowOf(a.shape, chunk, r);
+    s.position[r] = a.positions[row.query];
+    s.lse[r] = a.lse[row.query * a.shape.heads + row.head] * 1.44269504f;
+    s.delta[r] = Dot(dh, a.out.As<T>(row.query) + row.head * dh, s.dout + r * stride);
+  }
+  std::memset(s.dq, 0, static_cast<size_t>(rows * dh) * sizeof(float));
+}
+
+// Of one row over columns [j, j + lanes): probability, and the gradient of the score.
+struct RowValues {
+  Vec p, ds;
+};
+template <class T, bool kMasked>
+HWY_INLINE RowValues ValuesAt(Tag d, int64_t j, Columns seen, Vec scale, float lse, float delta, const float* scores,
+                              const float* dp) {
+  Vec p = Exp2<T>(d, hn::MulSub(hn::LoadU(d, scores + j), scale, hn::Set(d, lse)));
+  if constexpr (kMasked) p = hn::IfThenElseZero(SeenLanes(d, seen, j), p);
+  return {p, hn::Mul(p, hn::Sub(hn::LoadU(d, dp + j), hn::Set(d, delta)))};
+}
+
+// Two rows (the second may not exist): columns `c` of p and dp become probabilities and gradients of the scores.
+template <class T, bool kMasked>
+HWY_INLINE void ScoreGradients(const BackwardArgs& a, KeyRange keys, int64_t tile, Columns c, int64_t row, int64_t i,
+                               bool second, const BackwardScratch<T>& s) {
+  const Tag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const Vec scale = hn::Set(d, 1.44269504f / std::sqrt(static_cast<float>(a.shape.head_dim)));
+  const auto seen_by = [&](int64_t r) { return SeenColumns(a.shape, keys, tile, s.position[r], s.position[r]); };
+  const Columns seen0 = kMasked ? seen_by(row) : Columns{}, seen1 = kMasked && second ? seen_by(row + 1) : Columns{};
+  const int64_t at0 = i * kKeyTile, at1 = at0 + kKeyTile;
+  for (int64_t j = c.begin; j < c.end; j += 2 * lanes) {
+    RowValues x[2], y[2];
+    for (int64_t v = 0; v < 2; ++v) {
+      const int64_t col = j + v * lanes;
+      x[v] = ValuesAt<T, kMasked>(d, col, seen0, scale, s.lse[row], s.delta[row], s.p + at0, s.dp + at0);
+      y[v] = {hn::Zero(d), hn::Zero(d)};
+      if (second) {
+        y[v] = ValuesAt<T, kMasked>(d, col, seen1, scale, s.lse[row + 1], s.delta[row + 1], s.p + at1, s.dp + at1);
+      }
+    }
+    if constexpr (std::is_same_v<T, float>) {
+      StoreTwo(d, x[0].p, x[1].p, s.p_packed + at0 + j);
+      StoreTwo(d, x[0].ds, x[1].ds, s.ds_packed + at0 + j);
+      if (second) StoreTwo(d, y[0].p, y[1].p, s.p_packed + at1 + j);
+      if (second) StoreTwo(d, y[0].ds, y[1].ds, s.ds_packed + at1 + j);
+    } else {
+      for (int64_t v = 0; v < 2; ++v) {
+        StorePairs(d, x[v].p, y[v].p, s.p_packed + at0 / 2 + j + v * lanes);
+        StorePairs(d, x[v].ds, y[v].ds, s.ds_packed + at0 / 2 + j + v * lanes);
+      }
+      StoreTwo(d, x[0].ds, x[1].ds, s.ds + at0 + j);
+      if (second) StoreTwo(d, y[0].ds, y[1].ds, s.ds + at1 + j);
+    }
   }
 }
 
-void LoadKeyTile(const AttentionShape& shape, const AttentionSegment& seg, int64_t kv_head, int64_t tile, int64_t limit,
-                 const BackwardScratch& s) {
-  const int64_t dh = shape.head_dim;
-  for (float* zero : {s.k, s.kt, s.vt, s.dk, s.dv}) std::memset(zero, 0, static_cast<size_t>(dh * kKeyTile) * 4);
-  ForTileRuns(seg, tile, limit, [&](size_t index, int64_t row, int64_t column, int64_t count) {
-    const KeySpan& span = seg.keys[index];
-    const float* k = span.k + row * span.stride + kv_head * dh;
-    for (int64_t i = 0; i < count; ++i)
-      std::memcpy(s.k + (column + i) * dh, k + i * span.stride, static_cast<size_t>(dh) * 4);
-    TileTranspose(count, dh, k, span.stride, s.kt + column, kKeyTile);
-    TileTranspose(count, dh, span.v + row * span.stride + kv_head * dh, span.stride, s.vt + column, kKeyTile);
-  });
+template <class T>
+struct KeyOperands {
+  Right<T> k, kt, vt;
+};
+
+// Rows [begin, begin + count) of the chunk (begin even) against the loaded tile: adds to dq, dk, dv.
+template <class T>
+void BackwardRows(const BackwardArgs& a, KeyRange keys, int64_t tile, int64_t begin, int64_t count, KeyOperands<T> in,
+                  Right<T> q, Right<T> dout, const BackwardScratch<T>& s) {
+  const int64_t dh = a.shape.head_dim, stride = PaddedDim(a.shape);
+  const Trimmed part = Trim(a.shape, keys, tile, s.position[begin], s.position[begin + count - 1]);
+  if (part.empty()) return;
+  constexpr int64_t kHalf = kBackwardRows / 2;
+  if (!part.full && count > kHalf) {  // fewer rows see less of the tile
+    BackwardRows(a, keys, tile, begin, kHalf, in, q, dout, s);
+    return BackwardRows(a, keys, tile, begin + kHalf, count - kHalf, in, q, dout, s);
+  }
+  const Columns c = part.columns;
+  const int64_t n = c.end - c.begin;
+  Multiply(count, n, dh, s.q + begin * stride, stride, in.kt.From(0, c.begin), s.p + c.begin, kKeyTile, false);
+  Multiply(count, n, dh, s.dout + begin * stride, stride, in.vt.From(0, c.begin), s.dp + c.begin, kKeyTile, false);
+  for (int64_t i = 0; i < count; i += 2) {
+    if (part.full) {
+      ScoreGradients<T, false>(a, keys, tile, c, begin + i, i, i + 1 < count, s);
+    } else {
+      ScoreGradients<T, true>(a, keys, tile, c, begin + i, i, i + 1 < count, s);
+    }
+  }
+  const Right<T> p = {s.p_packed + c.begin, kKeyTile}, ds = {s.ds_packed + c.begin, kKeyTile};
+  MultiplyTransposed(n, dh, count, p, dout.From(begin, 0), s.dv + c.begin * dh, dh, true);
+  MultiplyTransposed(n, dh, count, ds, q.From(begin, 0), s.dk + c.begin * dh, dh, true);
+  const T* ds_rows = s.ds + c.begin;
+  if constexpr (std::is_same_v<T, float>) ds_rows = ds.data;
+  Multiply(count, dh, n, ds_rows, kKeyTile, in.k.From(c.begin, 0), s.dq + begin * dh, dh, true);
 }
 
-// One query tile against the loaded key tile: adds to dq (in the output), s.dk, s.dv.
-void BackwardQueries(const BackwardArgs& a, KeyRange keys, const QueryTile& t, int64_t tile, const BackwardScratch& s) {
-  const int64_t dh = a.shape.head_dim, group = a.shape.heads / a.shape.kv_heads, rows = t.count * group;
+// Adds the tile's gradients where they belong.
+template <class T>
+void StoreKeyGradients(const BackwardArgs& a, const BackwardTask& task, int64_t tile, const BackwardScratch<T>& s) {
+  const int64_t dh = a.shape.head_dim, end = std::min(tile + kKeyTile, task.keys.end);
   const float scale = 1.0f / std::sqrt(static_cast<float>(dh));
-  const auto head = [&](int64_t row) { return t.kv_head * group + row % group; };
-  for (int64_t r = 0; r < rows; ++r) {
-    TileScale(dh, scale, a.q.F32(t.begin + r / group) + head(r) * dh, s.q + r * dh);
-    std::memcpy(s.dout + r * dh, a.dout.F32(t.begin + r / group) + head(r) * dh, static_cast<size_t>(dh) * 4);
+  if (task.partial != nullptr) {
+    const int64_t all = (task.keys.end - task.keys.first) * dh, from = (tile - task.keys.first) * dh;
+    TileAxpy((end - tile) * dh, scale, s.dk, task.partial + from);
+    TileAxpy((end - tile) * dh, 1.0f, s.dv, task.partial + all + from);
+    return;
   }
-  TileGemm(rows, kKeyTile, dh, {s.q, dh, 1}, s.kt, kKeyTile, s.p, kKeyTile, false);
-  TileGemm(rows, kKeyTile, dh, {s.dout, dh, 1}, s.vt, kKeyTile, s.dp, kKeyTile, false);
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t at = (t.begin + r / group) * a.shape.heads + head(r);
-    const Columns seen = SeenColumns(a.shape, keys, tile, a.positions[t.begin + r / group]);
-    ScoreGradientRow(seen, a.lse[at], a.delta[at], s.p + r * kKeyTile, s.dp + r * kKeyTile);
-  }
-  TileGemm(kKeyTile, dh, rows, {s.p, 1, kKeyTile}, s.dout, dh, s.dv, dh, true);
-  TileGemm(kKeyTile, dh, rows, {s.dp, 1, kKeyTile}, s.q, dh, s.dk, dh, true);
-  TileGemm(rows, dh, kKeyTile, {s.dp, kKeyTile, 1}, s.k, dh, s.dq, dh, false);
-  for (int64_t r = 0; r < rows; ++r) {
-    TileAxpy(dh, scale, s.dq + r * dh, a.dq.F32(t.begin + r / group) + head(r) * dh);
-  }
-}
-
-void StoreKeyGradients(const AttentionShape& shape, const AttentionSegment& seg, int64_t kv_head, int64_t tile,
-                       int64_t limit, const BackwardScratch& s) {
-  const int64_t dh = shape.head_dim;
-  ForTileRuns(seg, tile, limit, [&](size_t index, int64_t row, int64_t column, int64_t count) {
-    const KeyGradientSpan& to = seg.key_gradients[index];
-    const int64_t stride = seg.keys[index].stride;
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t offset = (row + i) * stride + kv_head * dh;
-      if (to.dk != nullptr) TileAxpy(dh, 1.0f, s.dk + (column + i) * dh, to.dk + offset);
-      if (to.dv != nullptr) TileAxpy(dh, 1.0f, s.dv + (column + i) * dh, to.dv + offset);
+  const AttentionSegment& seg = *task.queries.segment;
+  for (size_t i = 0; i < seg.keys.size(); ++i) {
+    const KeySpan& span = seg.keys[i];
+    const KeyGradientSpan& to = seg.key_gradients[i];
+    const int64_t last = std::min(span.position + span.count, end);
+    for (int64_t at = std::max(span.position, tile); at < last; ++at) {
+      const int64_t offset = (at - span.position) * span.stride + task.queries.kv_head * dh, from = (at - tile) * dh;
+      if (to.dk != nullptr) TileAxpy(dh, scale, s.dk + from, to.dk + offset);
+      if (to.dv != nullptr) TileAxpy(dh, 1.0f, s.dv + from, to.dv + offset);
     }
-  });
+  }
 }
 
-void BackwardKeyHead(const BackwardArgs& a, const AttentionSegment& seg, int64_t kv_head, const BackwardScratch& s) {
-  if (seg.count == 0) return;
-  const int64_t per_tile = QueriesPerTile(a.shape), end = seg.begin + seg.count;
-  const KeyRange keys = Positions(seg);
-  const KeyRange range = Visible(a.shape, keys, a.positions[seg.begin], a.positions[end - 1]);
+template <class T>
+void BackwardChunk(const BackwardArgs& a, const BackwardTask& task, const Block& chunk, const BackwardScratch<T>& s) {
+  const AttentionSegment& seg = *chunk.segment;
+  const int64_t dh = a.shape.head_dim, stride = PaddedDim(a.shape);
+  const int64_t rows = chunk.count * (a.shape.heads / a.shape.kv_heads);
+  LoadChunk(a, chunk, rows, s);
+  const Right<T> q = PackRows(rows, dh, TileRows<T>{s.q, stride}, s.q_packed);
+  const Right<T> dout = PackRows(rows, dh, TileRows<T>{s.dout, stride}, s.dout_packed);
+  const KeyRange keys = Positions(seg), range = Visible(a.shape, keys, s.position[0], s.position[rows - 1]);
   for (int64_t tile = range.first; tile < range.end; tile += kKeyTile) {
-    // Queries that see something of the tile: positions in [tile, tile + K - 1 + window - 1].
-    const int64_t* first = std::lower_bound(a.positions + seg.begin, a.positions + end, std::max(tile, keys.first));
-    const int64_t* last = a.positions + end;
-    if (a.shape.window > 0) last = std::lower_bound(first, last, tile + kKeyTile - 1 + a.shape.window);
-    if (first == last) continue;
-    LoadKeyTile(a.shape, seg, kv_head, tile, range.end, s);
-    for (int64_t q0 = first - a.positions; q0 < last - a.positions; q0 += per_tile) {
-      BackwardQueries(a, keys, {0, kv_head, q0, std::min<int64_t>(per_tile, last - a.positions - q0)}, tile, s);
+    const auto k = FindTile(a.shape, seg, chunk.kv_head, tile, range.end, false, s.k_gathered);
+    const auto v = FindTile(a.shape, seg, chunk.kv_head, tile, range.end, true, s.v_gathered);
+    const KeyOperands<T> in = {PackRows(kKeyTile, dh, k, s.k), PackTransposed(dh, k, s.kt),
+                               PackTransposed(dh, v, s.vt)};
+    for (float* zero : {s.dk, s.dv}) std::memset(zero, 0, static_cast<size_t>(dh * kKeyTile) * sizeof(float));
+    const NextTile<T> next(a.shape, seg, chunk.kv_head, tile);
+    for (int64_t r = 0; r < rows; r += kBackwardRows) {
+      next.Fetch(r / kBackwardRows, (rows + kBackwardRows - 1) / kBackwardRows);
+      BackwardRows(a, keys, tile, r, std::min(kBackwardRows, rows - r), in, q, dout, s);
     }
-    StoreKeyGradients(a.shape, seg, kv_head, tile, range.end, s);
+    StoreKeyGradients(a, task, tile, s);
+  }
+  const float scale = 1.0f / std::sqrt(static_cast<float>(dh));
+  for (int64_t r = 0; r < rows; ++r) {
+    const Row row = RowOf(a.shape, chunk, r);
+    StoreScaled(dh, scale, s.dq + r * dh, a.dq.As<T>(row.query) + row.head * dh);
+  }
+}
+
+void BackwardRange(const BackwardArgs& a, const BackwardTask& task, int64_t chunk_queries, void* scratch) {
+  Pieces pieces(scratch);
+  const int64_t rows = chunk_queries * (a.shape.heads / a.shape.kv_heads);
+  const auto run = [&](const auto& s) {
+    for (int64_t at = 0; at < task.queries.count; at += chunk_queries) {
+      Block chunk = task.queries;
+      chunk.begin += at;
+      chunk.count = std::min(chunk_queries, task.queries.count - at);
+      BackwardChunk(a, task, chunk, s);
+    }
+  };
+  if (a.q.dtype == DType::kF32) {
+    run(BackwardScratch<float>(a.shape, rows, pieces));
+  } else {
+    run(BackwardScratch<BF16>(a.shape, rows, pieces));
   }
 }
 
@@ -145,38 +267,106 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace taipan {
 namespace attention {
-HWY_EXPORT(Deltas);
-HWY_EXPORT(BackwardKeyHead);
+HWY_EXPORT(BackwardRange);
+
+namespace {
+
+// Ranges that a segment's queries are cut into: enough tasks with few key heads, at least a chunk in each.
+constexpr int64_t kTasks = 16;
+int64_t RangesOf(const AttentionShape& shape, int64_t queries, int64_t chunk_queries) {
+  const int64_t chunks = (queries + chunk_queries - 1) / chunk_queries;
+  return std::clamp<int64_t>((kTasks + shape.kv_heads - 1) / shape.kv_heads, 1, std::max<int64_t>(chunks, 1));
+}
+
+// Tasks of range `index` of a segment, one a key head; the first range has no partial sums.
+void ListRange(const BackwardArgs& a, const AttentionSegment& seg, int64_t index, int64_t chunk_queries, Arena& scratch,
+               BackwardTask* out) {
+  const int64_t chunks = (seg.count + chunk_queries - 1) / chunk_queries;
+  const int64_t ranges = RangesOf(a.shape, seg.count, chunk_queries);
+  const int64_t begin = index * chunks / ranges * chunk_queries;
+  const int64_t end = std::min((index + 1) * chunks / ranges * chunk_queries, seg.count);
+  const KeyRange keys =
+      Visible(a.shape, Positions(seg), a.positions[seg.begin + begin], a.positions[seg.begin + end - 1]);
+  const int64_t size = 2 * std::max<int64_t>(keys.end - keys.first, 0) * a.shape.head_dim;
+  for (int64_t head = 0; head < a.shape.kv_heads; ++head) {
+    out[head] = {{&seg, head, seg.begin + begin, end - begin}, keys, index > 0 ? scratch.Floats(size) : nullptr};
+  }
+}
+
+// Adds a task's partial sums for the keys at positions [begin, end).
+void AddPartial(const AttentionShape& shape, const BackwardTask& task, int64_t begin, int64_t end) {
+  const AttentionSegment& seg = *task.queries.segment;
+  const int64_t dh = shape.head_dim, all = (task.keys.end - task.keys.first) * dh;
+  for (size_t i = 0; i < seg.keys.size(); ++i) {
+    const KeySpan& span = seg.keys[i];
+    const KeyGradientSpan& to = seg.key_gradients[i];
+    const int64_t last = std::min({span.position + span.count, task.keys.end, end});
+    for (int64_t at = std::max({span.position, task.keys.first, begin}); at < last; ++at) {
+      const int64_t offset = (at - span.position) * span.stride + task.queries.kv_head * dh;
+      const float* from = task.partial + (at - task.keys.first) * dh;
+      for (int64_t c = 0; to.dk != nullptr && c < dh; ++c) to.dk[offset + c] += from[c];
+      for (int64_t c = 0; to.dv != nullptr && c < dh; ++c) to.dv[offset + c] += from[all + c];
+    }
+  }
+}
+
+// All partial sums in the order of their ranges: the tasks backwards. Parallel over segments, heads and keys.
+void AddPartials(const AttentionShape& shape, std::span<const AttentionSegment> segments,
+                 std::span<const BackwardTask> tasks) {
+  constexpr int64_t kKeys = 1024;
+  for (const AttentionSegment& seg : segments) {
+    const KeyRange keys = Positions(seg);
+    const int64_t parts = (keys.end - keys.first + kKeys - 1) / kKeys;
+    if (seg.count == 0) continue;
+    ParallelFor(parts * shape.kv_heads, [&](int64_t i) {
+      const int64_t head = i / parts, begin = keys.first + i % parts * kKeys;
+      for (auto task = tasks.rbegin(); task != tasks.rend(); ++task) {
+        const Block& b = task->queries;
+        if (task->partial == nullptr || b.segment != &seg || b.kv_head != head) continue;
+        AddPartial(shape, *task, begin, begin + kKeys);
+      }
+    });
+  }
+}
+
+}  // namespace
 }  // namespace attention
 
 void AttentionBackward(const AttentionShape& shape, ConstMatrixView q, const int64_t* positions,
                        std::span<const AttentionSegment> segments, ConstMatrixView out, const float* lse,
                        ConstMatrixView dout, MatrixView dq, Arena& scratch) {
   using namespace attention;  // NOLINT: this file's own parts
+  CHECK(q.dtype == out.dtype && q.dtype == dout.dtype && q.dtype == dq.dtype);
+  CHECK(q.dtype == DType::kF32 || q.dtype == DType::kBF16);
   Arena::Scope scope(scratch);
-  dq.Zero();
-  float* delta = scratch.Floats(q.rows * shape.heads);
-  const BackwardArgs args{shape, q, positions, out, lse, dout, dq, delta};
-  ParallelForRanges(q.rows, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) HWY_DYNAMIC_DISPATCH(Deltas)(args, r, delta + r * shape.heads);
+  const BackwardArgs args{shape, q, positions, out, lse, dout, dq};
+  const int64_t group = shape.heads / shape.kv_heads, chunk = std::max<int64_t>(1, kChunkRows / group);
+  int64_t most = 0, count = 0;
+  for (const AttentionSegment& s : segments) most = std::max(most, RangesOf(shape, s.count, chunk));
+  BackwardTask* tasks = scratch.Array<BackwardTask>(most * static_cast<int64_t>(segments.size()) * shape.kv_heads);
+  for (int64_t range = most - 1; range >= 0; --range) {  // late ranges see most keys: they come first
+    for (const AttentionSegment& s : segments) {
+      if (s.count == 0 || range >= RangesOf(shape, s.count, chunk)) continue;
+      ListRange(args, s, range, chunk, scratch, tasks + count);
+      count += shape.kv_heads;
+    }
+  }
+  Pieces size(nullptr);
+  if (q.dtype == DType::kF32) {
+    BackwardScratch<float>(shape, chunk * group, size);
+  } else {
+    BackwardScratch<BF16>(shape, chunk * group, size);
+  }
+  char* buffers = static_cast<char*>(scratch.Bytes(NumThreads() * size.used()));
+  ParallelFor(count, [&](int64_t i, int thread) {
+    const BackwardTask& task = tasks[i];
+    if (task.partial != nullptr) {
+      const int64_t floats = 2 * (task.keys.end - task.keys.first) * shape.head_dim;
+      std::memset(task.partial, 0, static_cast<size_t>(floats) * sizeof(float));
+    }
+    HWY_DYNAMIC_DISPATCH(BackwardRange)(args, task, chunk, buffers + thread * size.used());
   });
-  const int64_t rows = QueriesPerTile(shape) * (shape.heads / shape.kv_heads), dh = shape.head_dim;
-  const int64_t per_thread = 5 * kKeyTile * dh + 3 * rows * dh + 2 * rows * kKeyTile;
-  float* buffers = scratch.Floats(NumThreads() * per_thread);
-  ParallelFor(static_cast<int64_t>(segments.size()) * shape.kv_heads, [&](int64_t task, int thread) {
-    float* at = buffers + thread * per_thread;
-    const auto take = [&](int64_t floats) {
-      float* here = at;
-      at += floats;
-      return here;
-    };
-    BackwardScratch s;
-    for (float** p : {&s.k, &s.kt, &s.vt, &s.dk, &s.dv}) *p = take(kKeyTile * dh);
-    for (float** p : {&s.q, &s.dout, &s.dq}) *p = take(rows * dh);
-    for (float** p : {&s.p, &s.dp}) *p = take(rows * kKeyTile);
-    const AttentionSegment& seg = segments[static_cast<size_t>(task / shape.kv_heads)];
-    HWY_DYNAMIC_DISPATCH(BackwardKeyHead)(args, seg, task % shape.kv_heads, s);
-  });
+  AddPartials(shape, segments, {tasks, static_cast<size_t>(count)});
 }
 
 }  // namespace taipan

@@ -4,13 +4,16 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
+#include "base/parallel.h"
 #include "kernels/attention.h"
 
 namespace taipan::attention {
 
 constexpr int64_t kKeyTile = 64;
-constexpr int64_t kQueryRows = 32;  // rows of a query tile: queries times the heads that share a key head
+constexpr int64_t kLanes = 16;  // at most; of the vectors in use
+constexpr int64_t kTrim = 32;   // products over a part of a tile's columns begin and end at multiples of it
 
 struct KeyRange {
   int64_t first, end;  // positions
@@ -28,35 +31,63 @@ inline KeyRange Visible(const AttentionShape& shape, KeyRange keys, int64_t lo, 
   return {first / kKeyTile * kKeyTile, std::min(keys.end, hi + 1)};
 }
 
-// Calls f(span index, row within the span, column of the tile, count) for the runs of a tile that exist.
-template <class F>
-void ForTileRuns(const AttentionSegment& s, int64_t tile_begin, int64_t limit, F&& f) {
-  const int64_t tile_end = std::min(tile_begin + kKeyTile, limit);
-  for (size_t i = 0; i < s.keys.size(); ++i) {
-    const KeySpan& span = s.keys[i];
-    const int64_t begin = std::max(span.position, tile_begin), end = std::min(span.position + span.count, tile_end);
-    if (begin < end) f(i, begin - span.position, begin - tile_begin, end - begin);
-  }
-}
-
-// Columns [begin, end) of the tile that the query at `position` sees.
+// Columns [begin, end) of a tile.
 struct Columns {
   int64_t begin, end;
 };
-inline Columns SeenColumns(const AttentionShape& shape, KeyRange keys, int64_t tile_begin, int64_t position) {
-  int64_t first = std::max(keys.first, tile_begin);
-  if (shape.window > 0) first = std::max(first, position - shape.window + 1);
-  const int64_t end = std::min({keys.end, tile_begin + kKeyTile, position + 1});
-  return {first - tile_begin, std::max(end, first) - tile_begin};
+// Those that some position of [lo, hi] sees; begin >= end: none.
+inline Columns SeenColumns(const AttentionShape& shape, KeyRange keys, int64_t tile, int64_t lo, int64_t hi) {
+  int64_t first = std::max(keys.first, tile);
+  if (shape.window > 0) first = std::max(first, lo - shape.window + 1);
+  return {first - tile, std::min({keys.end, tile + kKeyTile, hi + 1}) - tile};
 }
 
-// A query tile: queries [begin, begin + count) of a segment under one key head.
-struct QueryTile {
-  int64_t segment, kv_head, begin, count;
+// What a product over one tile of keys for queries of positions [lo, hi] has to cover.
+struct Trimmed {
+  Columns columns;  // multiples of kTrim
+  bool full;        // every query sees every column
+  bool empty() const { return columns.begin >= columns.end; }
+};
+inline Trimmed Trim(const AttentionShape& shape, KeyRange keys, int64_t tile, int64_t lo, int64_t hi) {
+  const Columns seen = SeenColumns(shape, keys, tile, lo, hi);
+  if (seen.begin >= seen.end) return {{0, 0}, false};
+  const Columns c = {seen.begin / kTrim * kTrim, (seen.end + kTrim - 1) / kTrim * kTrim};
+  const Columns all = SeenColumns(shape, keys, tile, hi, lo);  // what the last and the first query both see
+  return {c, all.begin <= c.begin && all.end >= c.end};
+}
+
+// Rows of a block: queries [begin, begin + count) times the heads that share key head kv_head.
+struct Block {
+  const AttentionSegment* segment;
+  int64_t kv_head, begin, count;
 };
 
-inline int64_t QueriesPerTile(const AttentionShape& shape) {
-  return std::max<int64_t>(1, kQueryRows / (shape.heads / shape.kv_heads));
+struct Row {
+  int64_t query, head;
+};
+inline Row RowOf(const AttentionShape& shape, const Block& b, int64_t row) {
+  const int64_t group = shape.heads / shape.kv_heads;
+  return {b.begin + row / group, b.kv_head * group + row % group};
 }
+
+// Cuts one thread's share of a buffer into aligned pieces; from null it only counts.
+class Pieces {
+ public:
+  explicit Pieces(void* at) : begin_(reinterpret_cast<uintptr_t>(at)) {}
+  template <class T>
+  T* Take(int64_t n) {
+    const uintptr_t here = begin_ + static_cast<uintptr_t>(used_);
+    used_ += (n * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+    return reinterpret_cast<T*>(here);
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  uintptr_t begin_;
+  int64_t used_ = 0;
+};
+
+// Rows of the left operands have a padded length: pairs of bf16 are read whole.
+inline int64_t PaddedDim(const AttentionShape& shape) { return (shape.head_dim + 1) / 2 * 2; }
 
 }  // namespace taipan::attention

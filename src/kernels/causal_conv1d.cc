@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "kernels/element_type.h"
 #include "kernels/tile_partials.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -16,7 +17,8 @@
 
 // Work is cut into tiles of kRowTile rows of x by kChannels channels, whatever the segments are; a tile visits the
 // segments that it meets. So decoding many sequences transposes the weights once a tile, not once a sequence, and a
-// row's sums have the same order wherever segments begin.
+// row's sums have the same order wherever segments begin. Within a tile one vector of channels at a time goes down the
+// rows: its window of inputs, its weights and the sums of their gradients stay in registers.
 
 #ifndef TAIPAN_KERNELS_CAUSAL_CONV1D_TARGET_INDEPENDENT
 #define TAIPAN_KERNELS_CAUSAL_CONV1D_TARGET_INDEPENDENT
@@ -26,8 +28,6 @@ namespace {
 constexpr int64_t kMaxWidth = 8;
 constexpr int64_t kChannels = 256;  // weights of a block: 9 KiB on the stack; a multiple of every vector's lanes
 constexpr int64_t kRowTile = TilePartials::kRows;
-
-alignas(64) constexpr float kZeros[kChannels] = {};
 
 struct ConvCall {
   ConstMatrixView x;
@@ -41,13 +41,6 @@ struct ChannelBlock {
   int64_t begin, count;
 };
 
-// Row v of a run's input from channel `channel` on; v in [-(W-1), 0) are the state's rows.
-inline const float* InputRow(const ConvCall& call, const ConvSegment& segment, int64_t v, int64_t channel) {
-  if (v >= 0) return call.x.F32(segment.begin + v) + channel;
-  if (segment.state_in == nullptr) return kZeros;
-  return segment.state_in + (v + call.width - 1) * call.x.cols + channel;
-}
-
 // f(segment, begin, end): the rows of each run that lie in rows [first, last) of x, counted from the run's start.
 template <class F>
 void ForRunsInRows(std::span<const ConvSegment> segments, int64_t first, int64_t last, F&& f) {
@@ -57,13 +50,14 @@ void ForRunsInRows(std::span<const ConvSegment> segments, int64_t first, int64_t
   }
 }
 
-// f(first_row, last_row, channels) for every tile, in parallel where that pays.
+// f(first_row, last_row, channels) for every tile, in parallel where that pays. Consecutive tiles lie below each other:
+// threads that write neighbouring channels of the same rows would fetch each other's lines ahead.
 template <class F>
 void ForTiles(const ConvCall& call, F&& f) {
-  const int64_t blocks = (call.x.cols + kChannels - 1) / kChannels;
-  const int64_t tiles = (call.x.rows + kRowTile - 1) / kRowTile * blocks;
+  const int64_t row_tiles = (call.x.rows + kRowTile - 1) / kRowTile;
+  const int64_t tiles = (call.x.cols + kChannels - 1) / kChannels * row_tiles;
   const auto run = [&](int64_t tile) {
-    const int64_t row = tile / blocks * kRowTile, channel = tile % blocks * kChannels;
+    const int64_t row = tile % row_tiles * kRowTile, channel = tile / row_tiles * kChannels;
     f(row, std::min(row + kRowTile, call.x.rows), ChannelBlock{channel, std::min(kChannels, call.x.cols - channel)});
   };
   if (call.x.rows * call.x.cols <= kRowTile * kChannels) {
@@ -108,141 +102,182 @@ struct Taps {
       for (int64_t k = 0; k < call.width; ++k) weight[k][c] = from[c * call.width + k];
     }
     for (c = 0; c < block.count; ++c) bias[c] = call.bias[block.begin + c];
-    const int64_t filled = block.count;
-    for (c = filled; c < kChannels; ++c) {
+    for (c = block.count; c < kChannels; ++c) {
       for (int64_t k = 0; k < call.width; ++k) weight[k][c] = 0.0f;
       bias[c] = 0.0f;
     }
   }
 };
 
-// The W input rows under the taps of output row t.
-struct Window {
-  const float* rows[kMaxWidth];
+// One run's rows [begin, end), counted from the run's start, that lie in a tile.
+struct RunPart {
+  const ConvSegment& segment;
+  int64_t begin, end;
+};
 
-  Window(const ConvCall& call, const ConvSegment& segment, int64_t t, int64_t channel) {
-    for (int64_t k = 0; k < call.width; ++k) rows[k] = InputRow(call, segment, t - call.width + 1 + k, channel);
+// f(k) for every tap k. kWidth 0: a width that is known at run time only; else the indices are constants, so that
+// arrays of vectors become registers.
+template <int kWidth, class F>
+HWY_INLINE void ForTaps(int64_t width, const F& f) {
+  if constexpr (kWidth == 4) {
+    f(0), f(1), f(2), f(3);
+  } else {
+    for (int64_t k = 0; k < width; ++k) f(k);
+  }
+}
+#define TAIPAN_TAP HWY_ATTR __attribute__((always_inline))
+
+// The window of inputs of one vector of channels as it goes down the rows of a run.
+template <int kWidth, class T, class P>
+struct Strip {
+  const T* x;  // row 0 of the run, from the first of the channels on
+  int64_t stride;
+  const float* state;  // the same of state_in, or null
+  int64_t state_stride, width;
+  P part;
+  FloatVec weight[kMaxWidth], bias;
+  FloatVec window[kMaxWidth];  // the last `width` inputs, oldest first
+
+  HWY_INLINE Strip(const ConvCall& call, const Taps& taps, const ConvSegment& segment, int64_t channel, int64_t i, P p)
+      : x(call.x.As<T>(segment.begin) + channel + i),
+        stride(call.x.stride),
+        state(segment.state_in != nullptr ? segment.state_in + channel + i : nullptr),
+        state_stride(call.x.cols),
+        width(kWidth > 0 ? kWidth : call.width),
+        part(p) {
+    const FloatTag d;
+    bias = hn::Load(d, taps.bias + i);
+    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { weight[k] = hn::Load(d, taps.weight[k] + i); });
+  }
+
+  // Row v of the run's input; v in [-(W-1), 0) are the state's rows.
+  HWY_INLINE FloatVec Input(int64_t v) const {
+    const FloatTag d;
+    if (v >= 0) return Load(d, x + v * stride, part);
+    return state == nullptr ? hn::Zero(d) : Load(d, state + (v + width - 1) * state_stride, part);
+  }
+
+  // Before the first Push(t): the inputs that precede row t.
+  HWY_INLINE void Fill(int64_t t) {
+    window[0] = hn::Zero(FloatTag());
+    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP {
+      if (k > 0) window[k] = Input(t - width + k);
+    });
+  }
+
+  // Takes in row t; returns its pre-activation.
+  HWY_INLINE FloatVec Push(int64_t t) {
+    const FloatVec next = Load(FloatTag(), x + t * stride, part);
+    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { window[k] = k + 1 < width ? window[k + 1] : next; });
+    FloatVec sum = bias;
+    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { sum = hn::MulAdd(weight[k], window[k], sum); });
+    return sum;
   }
 };
 
-template <class P>
-HWY_INLINE FloatVec PreActivation(FloatTag d, const Taps& taps, const Window& window, int64_t width, int64_t i,
-                                  P part) {
-  FloatVec sum = hn::Load(d, taps.bias + i);
-  for (int64_t k = 0; k < width; ++k) {
-    sum = hn::MulAdd(hn::Load(d, taps.weight[k] + i), Load(d, window.rows[k] + i, part), sum);
-  }
-  return sum;
-}
-
-// kWidth 0: any width, known at run time only.
-template <int kWidth>
-void ConvRow(const Taps& taps, const Window& window, int64_t run_time_width, int64_t channels, float* y) {
+template <int kWidth, class T, class P>
+HWY_INLINE void ForwardStrip(const ConvCall& call, const Taps& taps, const RunPart& run, int64_t channel, int64_t i,
+                             P part, MatrixView y) {
   const FloatTag d;
-  const int64_t width = kWidth > 0 ? kWidth : run_time_width;
-  ForVectors(d, channels, [&](int64_t i, auto part) HWY_ATTR {
-    Store(Silu(d, PreActivation(d, taps, window, width, i, part)), d, y + i, part);
-  });
+  Strip<kWidth, T, P> strip(call, taps, run.segment, channel, i, part);
+  strip.Fill(run.begin);
+  T* out = y.As<T>(run.segment.begin + run.begin) + channel + i;
+  for (int64_t t = run.begin; t < run.end; ++t, out += y.stride) Store(Silu(d, strip.Push(t)), d, out, part);
 }
 
+template <int kWidth, class T>
 void ForwardTile(const ConvCall& call, int64_t first, int64_t last, ChannelBlock block, MatrixView y) {
+  const FloatTag d;
   const Taps taps(call, block);
-  ForRunsInRows(call.segments, first, last, [&](const ConvSegment& segment, int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const Window window(call, segment, t, block.begin);
-      float* out = y.F32(segment.begin + t) + block.begin;
-      if (call.width == 4) {
-        ConvRow<4>(taps, window, 4, block.count, out);
-      } else {
-        ConvRow<0>(taps, window, call.width, block.count, out);
-      }
-    }
+  ForRunsInRows(call.segments, first, last, [&](const ConvSegment& segment, int64_t begin, int64_t end) HWY_ATTR {
+    const RunPart run = {segment, begin, end};
+    ForVectors(d, block.count, [&](int64_t i, auto part) HWY_ATTR {
+      ForwardStrip<kWidth, T>(call, taps, run, block.begin, i, part, y);
+    });
   });
 }
 
-// dL/d pre-activation of the last W rows, in a ring.
-struct GradientRing {
-  HWY_ALIGN float rows[kMaxWidth][kChannels];
-
-  float* Row(int64_t t) { return rows[t & (kMaxWidth - 1)]; }
+struct ConvGradients {
+  ConstMatrixView dy;
+  MatrixView dx;
+  float* sums;  // of a tile, [W + 1, C]: dL/d weight by tap, dL/d bias
 };
-
-// Writes dp = dy silu'(p) of one output row to the ring.
-void PreActivationGradientRow(const Taps& taps, const Window& window, int64_t width, int64_t channels, const float* dy,
-                              float* dp) {
-  const FloatTag d;
-  ForVectors(d, channels, [&](int64_t i, auto part) HWY_ATTR {
-    const FloatVec p = PreActivation(d, taps, window, width, i, part);
-    hn::Store(hn::Mul(Load(d, dy + i, part), SiluDerivative(p, Sigmoid(d, p))), d, dp + i);
-  });
-}
-
-// sums [W + 1, C] from the block's first channel on: row k += dp * input under tap k, row W += dp.
-void AddWeightGradientRow(const float* dp, const Window& window, int64_t width, int64_t channels, float* sums,
-                          int64_t stride) {
-  const FloatTag d;
-  ForVectors(d, channels, [&](int64_t i, auto part) HWY_ATTR {
-    const FloatVec gradient = hn::Load(d, dp + i);
-    for (int64_t k = 0; k < width; ++k) {
-      float* sum = sums + k * stride + i;
-      Store(hn::MulAdd(gradient, Load(d, window.rows[k] + i, part), Load(d, sum, part)), d, sum, part);
-    }
-    float* sum = sums + width * stride + i;
-    Store(hn::Add(gradient, Load(d, sum, part)), d, sum, part);
-  });
-}
-
-// dL/d input row v = what the next run's window gives (from; null: nothing) + sum_k w_k dp_{v+W-1-k}, latest first:
-// a run cut in two adds the same terms in the same order.
-void InputGradientRow(const Taps& taps, GradientRing& ring, int64_t v, int64_t width, int64_t channels,
-                      const float* from, float* dx) {
-  const FloatTag d;
-  const float* dp[kMaxWidth];
-  for (int64_t k = 0; k < width; ++k) dp[k] = ring.Row(v + width - 1 - k);
-  ForVectors(d, channels, [&](int64_t i, auto part) HWY_ATTR {
-    FloatVec sum = from != nullptr ? Load(d, from + i, part) : hn::Zero(d);
-    for (int64_t k = 0; k < width; ++k) sum = hn::MulAdd(hn::Load(d, taps.weight[k] + i), hn::Load(d, dp[k] + i), sum);
-    Store(sum, d, dx + i, part);
-  });
-}
 
 // Rows [begin, end) of one run. They need the gradients of up to W-1 rows more, which those rows' tile computes again.
-void BackwardRun(const ConvCall& call, const Taps& taps, const ConvSegment& segment, int64_t begin, int64_t end,
-                 ChannelBlock block, ConstMatrixView dy, MatrixView dx, float* sums) {
-  const int64_t reach = call.width - 1, stride = call.x.cols;
-  GradientRing ring;
-  const auto fill = [&](int64_t t) {
-    if (t < 0 || t >= segment.length) {
-      std::memcpy(ring.Row(t), kZeros, sizeof kZeros);
-      return;
+//   dx_v = what the next run's window gives (dstate_out) + sum_k w_k dp_{v+W-1-k}, latest first: a run cut in two adds
+// the same terms in the same order. dp = dy silu'(p) is dL/d pre-activation, 0 outside of the run.
+template <int kWidth, class T, class P>
+HWY_INLINE void BackwardStrip(const ConvCall& call, const Taps& taps, const RunPart& run, int64_t channel, int64_t i,
+                              P part, const ConvGradients& g) {
+  const FloatTag d;
+  const ConvSegment& segment = run.segment;
+  const int64_t length = segment.length, cols = call.x.cols, end = run.end;
+  Strip<kWidth, T, P> strip(call, taps, segment, channel, i, part);
+  const int64_t width = strip.width, reach = width - 1;
+  FloatVec sums[kMaxWidth], recent[kMaxWidth];  // recent[k]: dp of row t - k
+  FloatVec bias_sum = hn::Zero(d);
+  ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { sums[k] = recent[k] = hn::Zero(d); });
+  strip.Fill(run.begin);
+  const T* dy = g.dy.As<T>(segment.begin) + channel + i;
+  T* dx = g.dx.As<T>(segment.begin) + channel + i;
+  const float* after = segment.dstate_out != nullptr ? segment.dstate_out + channel + i : nullptr;
+  float* before = segment.dstate_in != nullptr ? segment.dstate_in + channel + i : nullptr;
+  const int64_t first = run.begin == 0 && before != nullptr ? -reach : run.begin;
+  for (int64_t t = run.begin; t < end + reach; ++t) {
+    FloatVec dp = hn::Zero(d);
+    if (t < length) {
+      const FloatVec p = strip.Push(t);
+      dp = hn::Mul(Load(d, dy + t * g.dy.stride, part), SiluDerivative(p, Sigmoid(d, p)));
     }
-    const Window window(call, segment, t, block.begin);
-    const float* gradient = dy.F32(segment.begin + t) + block.begin;
-    PreActivationGradientRow(taps, window, call.width, block.count, gradient, ring.Row(t));
-    if (t >= begin && t < end) AddWeightGradientRow(ring.Row(t), window, call.width, block.count, sums, stride);
-  };
-  const int64_t start = begin == 0 && segment.dstate_in != nullptr ? -reach : begin;
-  for (int64_t t = start; t < start + reach; ++t) fill(t);
-  for (int64_t v = start; v < end; ++v) {
-    fill(v + reach);
-    const int64_t kept = v - (segment.length - reach);  // row of state_out that this input is, if any
-    const float* from = nullptr;
-    if (segment.dstate_out != nullptr && kept >= 0) from = segment.dstate_out + kept * stride + block.begin;
-    float* to = v >= 0 ? dx.F32(segment.begin + v) : segment.dstate_in + (v + reach) * stride;
-    InputGradientRow(taps, ring, v, call.width, block.count, from, to + block.begin);
+    if (t < end) {
+      ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { sums[k] = hn::MulAdd(dp, strip.window[k], sums[k]); });
+      bias_sum = hn::Add(bias_sum, dp);
+    }
+    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { recent[reach - k] = k < reach ? recent[reach - k - 1] : dp; });
+    const int64_t v = t - reach;
+    if (v < first) continue;
+    const int64_t kept = v - (length - reach);  // row of state_out that this input is, if any
+    FloatVec sum = kept >= 0 && after != nullptr ? Load(d, after + kept * cols, part) : hn::Zero(d);
+    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { sum = hn::MulAdd(strip.weight[k], recent[k], sum); });
+    if (v >= 0) {
+      Store(sum, d, dx + v * g.dx.stride, part);
+    } else {
+      Store(sum, d, before + (v + reach) * cols, part);
+    }
   }
+  float* out = g.sums + channel + i;
+  ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP {
+    Store(hn::Add(Load(d, out + k * cols, part), sums[k]), d, out + k * cols, part);
+  });
+  out += width * cols;
+  Store(hn::Add(Load(d, out, part), bias_sum), d, out, part);
+}
+
+template <int kWidth, class T>
+void BackwardTile(const ConvCall& call, int64_t first, int64_t last, ChannelBlock block, const ConvGradients& g) {
+  const FloatTag d;
+  const Taps taps(call, block);
+  for (int64_t k = 0; k <= call.width; ++k) std::fill_n(g.sums + k * call.x.cols + block.begin, block.count, 0.0f);
+  ForRunsInRows(call.segments, first, last, [&](const ConvSegment& segment, int64_t begin, int64_t end) HWY_ATTR {
+    const RunPart run = {segment, begin, end};
+    ForVectors(d, block.count, [&](int64_t i, auto part) HWY_ATTR {
+      BackwardStrip<kWidth, T>(call, taps, run, block.begin, i, part, g);
+    });
+  });
 }
 
 void ConvForwardSimd(const ConvCall& call, MatrixView y) {
-  ForTiles(call, [&](int64_t first, int64_t last, ChannelBlock block) { ForwardTile(call, first, last, block, y); });
+  WithElementType(call.x.dtype, [&](auto t) {
+    const auto forward = call.width == 4 ? ForwardTile<4, decltype(t)> : ForwardTile<0, decltype(t)>;
+    ForTiles(call, [&](int64_t first, int64_t last, ChannelBlock block) { forward(call, first, last, block, y); });
+  });
 }
 
 void ConvBackwardSimd(const ConvCall& call, ConstMatrixView dy, MatrixView dx, TilePartials& partials) {
-  ForTiles(call, [&](int64_t first, int64_t last, ChannelBlock block) {
-    const Taps taps(call, block);
-    float* sums = partials.Tile(first) + block.begin;
-    ForRunsInRows(call.segments, first, last, [&](const ConvSegment& segment, int64_t begin, int64_t end) {
-      BackwardRun(call, taps, segment, begin, end, block, dy, dx, sums);
+  WithElementType(call.x.dtype, [&](auto t) {
+    const auto backward = call.width == 4 ? BackwardTile<4, decltype(t)> : BackwardTile<0, decltype(t)>;
+    ForTiles(call, [&](int64_t first, int64_t last, ChannelBlock block) {
+      backward(call, first, last, block, {dy, dx, partials.Tile(first)});
     });
   });
 }
@@ -267,24 +302,34 @@ void CheckCall(const ConvCall& call) {
   }
 }
 
-// The last W-1 inputs. Ascending order allows state_out to be state_in: row j takes row j + length.
-void WriteStates(const ConvCall& call) {
+// The last W-1 inputs of one run. Ascending order allows state_out to be state_in: row j takes row j + length.
+template <class T>
+void WriteState(const ConvCall& call, const ConvSegment& segment) {
   const int64_t rows = call.width - 1, cols = call.x.cols;
-  const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, rows * cols));  // 256 KiB of copies
-  ParallelForRanges(static_cast<int64_t>(call.segments.size()), grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const ConvSegment& segment = call.segments[static_cast<size_t>(i)];
-      if (segment.state_out == nullptr) continue;
-      for (int64_t j = 0; j < rows; ++j) {
-        const int64_t v = segment.length - rows + j;
-        float* to = segment.state_out + j * cols;
-        if (v < 0 && segment.state_in == nullptr) {
-          std::fill_n(to, cols, 0.0f);
-        } else {
-          std::memmove(to, InputRow(call, segment, v, 0), static_cast<size_t>(cols) * sizeof(float));
-        }
-      }
+  for (int64_t j = 0; j < rows; ++j) {
+    const int64_t v = segment.length - rows + j;
+    float* to = segment.state_out + j * cols;
+    if (v >= 0) {
+      const T* from = call.x.As<T>(segment.begin + v);
+      for (int64_t c = 0; c < cols; ++c) to[c] = ToFloat(from[c]);
+    } else if (segment.state_in != nullptr) {
+      std::memmove(to, segment.state_in + (v + rows) * cols, static_cast<size_t>(cols) * sizeof(float));
+    } else {
+      std::fill_n(to, cols, 0.0f);
     }
+  }
+}
+
+void WriteStates(const ConvCall& call) {
+  const int64_t size = (call.width - 1) * call.x.cols;
+  const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, size));  // 256 KiB of copies
+  WithElementType(call.x.dtype, [&](auto t) {
+    ParallelForRanges(static_cast<int64_t>(call.segments.size()), grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const ConvSegment& segment = call.segments[static_cast<size_t>(i)];
+        if (segment.state_out != nullptr) WriteState<decltype(t)>(call, segment);
+      }
+    });
   });
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // Depthwise causal convolution of width W with bias, then SiLU (Mamba-2's conv over [x|B|C]):
-// y_t = silu(b + sum_{k<W} w[:, k] * x_{t-W+1+k}), tap W-1 being the current token. f32.
+// y_t = silu(b + sum_{k<W} w[:, k] * x_{t-W+1+k}), tap W-1 being the current token. x, y and their gradients are all
+// f32 or all bf16; arithmetic, states, weights and their gradients are f32.
 
 #include <span>
 

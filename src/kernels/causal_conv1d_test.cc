@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "kernels/causal_conv1d_reference.h"
+#include "kernels/convert.h"
 #include "kernels/test_util.h"
 
 namespace taipan {
@@ -16,18 +17,20 @@ using Floats = std::vector<float>;
 // One run of tokens with everything that goes in.
 struct TokenRun {
   int64_t length, channels, width;
+  DType dtype;
   Floats x, dy, state_in, dstate_out, weight, bias;
 
-  TokenRun(int64_t l, int64_t c, int64_t w, uint64_t seed, uint64_t weight_seed = 100)
+  TokenRun(int64_t l, int64_t c, int64_t w, uint64_t seed, DType type = DType::kF32)
       : length(l),
         channels(c),
         width(w),
-        x(test::RandomVector<float>(l * c, seed)),
-        dy(test::RandomVector<float>(l * c, seed + 1)),
+        dtype(type),
+        x(test::Stored(test::RandomVector<float>(l * c, seed), type)),
+        dy(test::Stored(test::RandomVector<float>(l * c, seed + 1), type)),
         state_in(test::RandomVector<float>((w - 1) * c, seed + 2)),
         dstate_out(test::RandomVector<float>((w - 1) * c, seed + 3)),
-        weight(test::RandomVector<float>(w * c, weight_seed)),
-        bias(test::RandomVector<float>(c, weight_seed + 1)) {}
+        weight(test::RandomVector<float>(w * c, 100)),
+        bias(test::RandomVector<float>(c, 101)) {}
 
   template <class T>
   reference::ConvInputs<T> Inputs() const {
@@ -50,8 +53,9 @@ struct Result {
 
 // The run cut into pieces of the given lengths, a kernel call each: states go forward, their gradients back.
 Result RunInPieces(const TokenRun& run, const std::vector<int64_t>& lengths, int64_t gap = 0, int64_t offset = 0) {
-  PaddedMatrix x(run.length, run.channels, gap, offset), y(run.length, run.channels, gap, offset + 1),
-      dy(run.length, run.channels, gap), dx(run.length, run.channels, gap + 1, offset);
+  PaddedMatrix x(run.length, run.channels, gap, offset, run.dtype),
+      y(run.length, run.channels, gap, offset + 1, run.dtype), dy(run.length, run.channels, gap, 0, run.dtype),
+      dx(run.length, run.channels, gap + 1, offset, run.dtype);
   x.Fill(run.x), dy.Fill(run.dy);
   std::vector<Floats> states = {run.state_in};
   int64_t begin = 0;
@@ -98,12 +102,13 @@ void ExpectAgreesWithReference(const TokenRun& run, const Result& result) {
   for (double& g : gradients.dweight) g += 1.0;  // added to what was there
   for (double& g : gradients.dbias) g += 2.0;
   const size_t width = static_cast<size_t>(run.width), sums = width + static_cast<size_t>(run.length);
+  const double stored = test::StorageRoundoff(run.dtype);
   // Pre-activations reach this size, their error passes on to all gradients.
   const double p = (test::MaxAbs(run.x) + test::MaxAbs(run.state_in)) * test::MaxAbs(run.weight) * 2;
-  ASSERT_LE(test::MaxAbsError(result.y, forward.y), Tolerance(width, p));
+  ASSERT_LE(test::MaxAbsError(result.y, forward.y), Tolerance(width, p) + stored * test::MaxAbs(forward.y));
   ASSERT_EQ(test::MaxAbsError(result.state_out, forward.state_out), 0);
   const double d = p * test::MaxAbs(run.weight) * (1 + test::MaxAbs(run.dy));
-  ASSERT_LE(test::MaxAbsError(result.dx, gradients.dx), Tolerance(2 * width, d));
+  ASSERT_LE(test::MaxAbsError(result.dx, gradients.dx), Tolerance(2 * width, d) + stored * test::MaxAbs(gradients.dx));
   ASSERT_LE(test::MaxAbsError(result.dstate_in, gradients.dstate_in), Tolerance(2 * width, d));
   ASSERT_LE(test::RelativeFrobeniusError(result.dweight, gradients.dweight), Tolerance(sums, 0));
   ASSERT_LE(test::RelativeFrobeniusError(result.dbias, gradients.dbias), Tolerance(sums, 0));
@@ -137,18 +142,20 @@ TEST(CausalConv1d, AgreesWithReferenceOnEveryTarget) {
   for (const auto [rows, cols] : test::KernelShapes()) {
     for (const int64_t width : {2, 3, 4, 8}) {
       if (width != 4 && rows * cols > 2000) continue;
-      const TokenRun run(rows, cols, width, 1);
-      test::ForEachSimdTarget([&, rows = rows, cols = cols] {
-        SCOPED_TRACE(testing::Message() << rows << " x " << cols << ", width " << width);
-        ExpectAgreesWithReference(run, Whole(run, 3, cols % 5));
-      });
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        const TokenRun run(rows, cols, width, 1, dtype);
+        test::ForEachSimdTarget([&, rows = rows, cols = cols] {
+          SCOPED_TRACE(testing::Message() << rows << " x " << cols << ", width " << width << " " << NameOf(dtype));
+          ExpectAgreesWithReference(run, Whole(run, 3, cols % 5));
+        });
+      }
     }
   }
 }
 
-TEST(CausalConv1d, PiecesGiveTheBitsOfTheWhole) {
+void ExpectPiecesGiveTheBitsOfTheWhole(DType dtype) {
   for (const int64_t width : {2, 3, 4, 8}) {
-    const TokenRun run(140, 21, width, 1);
+    const TokenRun run(140, 21, width, 1, dtype);
     test::ForEachSimdTarget([&] {
       const Result whole = Whole(run);
       const std::vector<std::vector<int64_t>> cuts = {
@@ -168,6 +175,11 @@ TEST(CausalConv1d, PiecesGiveTheBitsOfTheWhole) {
   }
 }
 
+TEST(CausalConv1d, PiecesGiveTheBitsOfTheWhole) {
+  ExpectPiecesGiveTheBitsOfTheWhole(DType::kF32);
+  ExpectPiecesGiveTheBitsOfTheWhole(DType::kBF16);
+}
+
 // Several runs in one matrix, in no order: some adjacent, some with a row between them that belongs to none and must
 // not be read.
 struct Packed {
@@ -177,23 +189,23 @@ struct Packed {
   int64_t rows = 0;
   PaddedMatrix x, dy;
 
-  static Packed Make(int64_t width) {
+  static Packed Make(int64_t width, DType dtype = DType::kF32) {
     Packed packed;
     uint64_t seed = 1;
     for (const int64_t length : {70, 1, 0, 2, 130, 5, 1}) {
-      packed.runs.emplace_back(length, kChannels, width, seed += 10);
+      packed.runs.emplace_back(length, kChannels, width, seed += 10, dtype);
       const int64_t skipped = static_cast<int64_t>(packed.runs.size()) % 2;
       packed.begins.push_back(packed.rows + skipped);
       packed.rows += length + skipped;
     }
-    packed.x = PaddedMatrix(packed.rows, kChannels, 2, 1);
-    packed.dy = PaddedMatrix(packed.rows, kChannels, 1, 3);
+    packed.x = PaddedMatrix(packed.rows, kChannels, 2, 1, dtype);
+    packed.dy = PaddedMatrix(packed.rows, kChannels, 1, 3, dtype);
     packed.x.FillRandom(1000), packed.dy.FillRandom(1001);
     for (size_t i = 0; i < packed.runs.size(); ++i) {
       const TokenRun& run = packed.runs[i];
       const ConstMatrixView from(run.x.data(), run.length, kChannels), gradient(run.dy.data(), run.length, kChannels);
-      CopyMatrix(from, packed.x.View().Rows(packed.begins[i], run.length));
-      CopyMatrix(gradient, packed.dy.View().Rows(packed.begins[i], run.length));
+      Convert(from, packed.x.View().Rows(packed.begins[i], run.length));
+      Convert(gradient, packed.dy.View().Rows(packed.begins[i], run.length));
     }
     std::swap(packed.runs[0], packed.runs[4]);
     std::swap(packed.begins[0], packed.begins[4]);
@@ -203,7 +215,7 @@ struct Packed {
   // All runs in one call; results by run, the weight gradients in the first.
   std::vector<Result> Together() {
     const TokenRun& first = runs[0];
-    PaddedMatrix y(rows, kChannels, 3, 2), dx(rows, kChannels, 0, 1);
+    PaddedMatrix y(rows, kChannels, 3, 2, first.dtype), dx(rows, kChannels, 0, 1, first.dtype);
     std::vector<Result> out(runs.size());
     std::vector<ConvSegment> segments;
     for (size_t i = 0; i < runs.size(); ++i) {
@@ -216,11 +228,11 @@ struct Packed {
     CausalConv1dSilu(x.View(), first.weight.data(), first.bias.data(), first.width, segments, y.View());
     CausalConv1dSiluBackward(x.View(), first.weight.data(), first.bias.data(), first.width, segments, dy.View(),
                              dx.View(), out[0].dweight.data(), out[0].dbias.data());
+    const Floats all_y = y.Dense(), all_dx = dx.Dense();
     for (size_t i = 0; i < runs.size(); ++i) {
-      for (int64_t r = begins[i]; r < begins[i] + runs[i].length; ++r) {
-        out[i].y.insert(out[i].y.end(), y.View().F32(r), y.View().F32(r) + kChannels);
-        out[i].dx.insert(out[i].dx.end(), dx.View().F32(r), dx.View().F32(r) + kChannels);
-      }
+      const int64_t from = begins[i] * kChannels, to = from + runs[i].length * kChannels;
+      out[i].y.assign(all_y.begin() + from, all_y.begin() + to);
+      out[i].dx.assign(all_dx.begin() + from, all_dx.begin() + to);
     }
     return out;
   }
@@ -229,9 +241,9 @@ struct Packed {
   Packed() : x(0, kChannels), dy(0, kChannels) {}
 };
 
-TEST(CausalConv1d, PackedRunsGiveTheBitsOfSeparateOnes) {
+void ExpectPackedRunsGiveTheBitsOfSeparateOnes(DType dtype) {
   for (const int64_t width : {2, 4, 8}) {
-    Packed packed = Packed::Make(width);
+    Packed packed = Packed::Make(width, dtype);
     test::ForEachSimdTarget([&] {
       const auto together = packed.Together();
       std::vector<double> dweight(packed.runs[0].weight.size(), 1.0), dbias(packed.runs[0].bias.size(), 2.0);
@@ -250,6 +262,11 @@ TEST(CausalConv1d, PackedRunsGiveTheBitsOfSeparateOnes) {
       EXPECT_LE(test::RelativeFrobeniusError(together[0].dbias, dbias), 210 * test::kFloatEps);
     });
   }
+}
+
+TEST(CausalConv1d, PackedRunsGiveTheBitsOfSeparateOnes) {
+  ExpectPackedRunsGiveTheBitsOfSeparateOnes(DType::kF32);
+  ExpectPackedRunsGiveTheBitsOfSeparateOnes(DType::kBF16);
 }
 
 // The run lies between rows of others, which must not leak in.
@@ -307,10 +324,11 @@ TEST(CausalConv1d, RowsOfNoSegmentStayAsTheyAre) {
 }
 
 TEST(CausalConv1d, ThreadsDoNotMatter) {
-  const TokenRun run(300, 300, 4, 1);
+  const TokenRun run(300, 300, 4, 1), half(300, 300, 4, 1, DType::kBF16);
   Packed packed = Packed::Make(4);
   test::ForEachSimdTarget([&] {
     test::ExpectSameBitsForAnyThreads([&] { return Whole(run).All(); });
+    test::ExpectSameBitsForAnyThreads([&] { return Whole(half).All(); });
     test::ExpectSameBitsForAnyThreads([&] {
       Floats all;
       for (const Result& result : packed.Together()) {
@@ -334,6 +352,7 @@ TEST(CausalConv1d, RefusesImpossibleCalls) {
   EXPECT_THROW(forward(4, {1, 4}, y.View()), InternalError);
   EXPECT_THROW(forward(4, {0, 4}, x.View()), InternalError);
   EXPECT_THROW(forward(4, {0, 4}, other.View()), InternalError);
+  EXPECT_THROW(forward(4, {0, 4}, PaddedMatrix(4, 3, 0, 0, DType::kBF16).View()), InternalError);
 }
 
 }  // namespace

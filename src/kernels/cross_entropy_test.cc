@@ -1,5 +1,6 @@
 #include "kernels/cross_entropy.h"
 
+#include "kernels/convert.h"
 #include "kernels/cross_entropy_reference.h"
 #include "kernels/test_util.h"
 
@@ -21,12 +22,13 @@ std::vector<int32_t> RandomTargets(int64_t n, int64_t vocab) {
 }
 
 // Logits of standard deviation 2.
-HeadProblem<double> RandomProblem(int64_t n, int64_t d, int64_t vocab, bool weighted) {
+HeadProblem<double> RandomProblem(int64_t n, int64_t d, int64_t vocab, bool weighted, DType dtype = DType::kF32) {
+  const double spread = 2.0 / std::sqrt(static_cast<double>(d));
   HeadProblem<double> p{n,
                         d,
                         vocab,
-                        test::RandomVector<double>(n * d, 1),
-                        test::RandomVector<double>(vocab * d, 2, 2.0 / std::sqrt(static_cast<double>(d))),
+                        test::Stored(test::RandomVector<double>(n * d, 1), dtype),
+                        test::Stored(test::RandomVector<double>(vocab * d, 2, spread), dtype),
                         RandomTargets(n, vocab),
                         {},
                         1.0};
@@ -57,10 +59,14 @@ struct KernelResult {
 
 // dw starts from `dw_start` (zeros where empty), dh from rubbish.
 KernelResult RunKernel(const HeadProblem<double>& p, Layout layout = {}, const std::vector<float>& dw_start = {},
-                       bool gradient = true) {
+                       bool gradient = true, DType dtype = DType::kF32) {
   LinearWeight head{Tensor({p.vocab, p.d})};
   std::copy(p.w.begin(), p.w.end(), head.master.F32());
-  PaddedMatrix h(p.n, p.d, layout.gap, layout.offset), dh(p.n, p.d, layout.gap, layout.offset + 1);
+  if (dtype == DType::kBF16) {
+    head.bf16 = Tensor({p.vocab, p.d}, DType::kBF16);
+    Convert(head.master.Matrix(), head.bf16.Matrix());
+  }
+  PaddedMatrix h(p.n, p.d, layout.gap, layout.offset, dtype), dh(p.n, p.d, layout.gap, layout.offset + 1);
   PaddedMatrix dw(p.vocab, p.d, layout.gap, layout.offset);
   h.Fill(test::ConvertTo<float>(p.h));
   dh.FillRandom(99);
@@ -101,7 +107,7 @@ TEST(CrossEntropyReference, GradientsMatchCentralDifferences) {
   test::CheckGradient(of_w, p.w, dw, "w");
 }
 
-void ExpectMatchesReference(const HeadProblem<double>& p, Layout layout) {
+void ExpectMatchesReference(const HeadProblem<double>& p, Layout layout, DType dtype = DType::kF32) {
   const std::vector<float> start = test::RandomVector<float>(p.vocab * p.d, 5);
   std::vector<double> dh(p.h.size()), dw(p.w.size()), logprobs;
   const double loss = HeadCrossEntropy(p, &logprobs);
@@ -113,9 +119,10 @@ void ExpectMatchesReference(const HeadProblem<double>& p, Layout layout) {
   const double error = 2 * logit_error + 34 * kUnit;
   // The probabilities carry that as a relative error; sums over V or n of independent roundings grow with the root.
   const double sums = 8 * kUnit * std::sqrt(static_cast<double>(std::max(p.vocab, p.n)));
-  const double gradient_error = error + sums;
+  // In bf16 the gradient of each logit is rounded on its way into the products.
+  const double gradient_error = error + sums + test::StorageRoundoff(dtype);
   test::ForEachSimdTarget([&] {
-    const KernelResult got = RunKernel(p, layout, start);
+    const KernelResult got = RunKernel(p, layout, start, true, dtype);
     EXPECT_LE(test::MaxAbsError(got.logprobs, logprobs), error);
     double weight_sum = 0;
     for (int64_t i = 0; i < p.n; ++i) weight_sum += p.weight(i);
@@ -142,6 +149,18 @@ TEST(CrossEntropy, MatchesTheReference) {
 
 TEST(CrossEntropy, MatchesTheReferenceOverSeveralChunks) {
   ExpectMatchesReference(RandomProblem(1030, 5, 97, true), {});
+  ExpectMatchesReference(RandomProblem(1030, 6, 97, true, DType::kBF16), {}, DType::kBF16);
+}
+
+TEST(CrossEntropy, MatchesTheReferenceInBF16) {
+  for (const int64_t vocab : {2, 15, 16, 17, 31, 33, 97, 256}) {
+    for (const int64_t n : {1, 5, 16, 37}) {
+      SCOPED_TRACE(testing::Message() << "vocab " << vocab << ", n " << n);
+      ExpectMatchesReference(RandomProblem(n, 19, vocab, n % 2 == 1, DType::kBF16), {.gap = 3, .offset = 1},
+                             DType::kBF16);
+    }
+  }
+  ExpectMatchesReference(RandomProblem(23, 4, 50288, true, DType::kBF16), {}, DType::kBF16);
 }
 
 TEST(CrossEntropy, MatchesTheReferenceWithALargeVocabulary) {
@@ -288,11 +307,13 @@ TEST(CrossEntropy, WithoutGradientTheSameLoss) {
 }
 
 TEST(CrossEntropy, ThreadsDoNotChangeTheBits) {
-  for (const auto& [n, d, vocab] :
-       {std::tuple<int64_t, int64_t, int64_t>{1, 17, 256}, {70, 65, 97}, {300, 48, 256}, {20, 64, 50288}}) {
-    SCOPED_TRACE(testing::Message() << "n " << n << ", d " << d << ", vocab " << vocab);
-    const HeadProblem<double> p = RandomProblem(n, d, vocab, true);
-    test::ExpectSameBitsForAnyThreads([&] { return RunKernel(p).Everything(); });
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const auto& [n, d, vocab] :
+         {std::tuple<int64_t, int64_t, int64_t>{1, 17, 256}, {70, 65, 97}, {300, 48, 256}, {20, 64, 50288}}) {
+      SCOPED_TRACE(testing::Message() << "n " << n << ", d " << d << ", vocab " << vocab << " " << NameOf(dtype));
+      const HeadProblem<double> p = RandomProblem(n, d, vocab, true, dtype);
+      test::ExpectSameBitsForAnyThreads([&] { return RunKernel(p, {}, {}, true, dtype).Everything(); });
+    }
   }
 }
 

@@ -1,9 +1,10 @@
 #pragma once
-// Dense matrix products, through oneDNN (the only file that uses it is gemm.cc).
+// Dense matrix products, through oneDNN (kernels/gemm*.cc are the only files that use it).
 //
-// A result row depends on its input row and the weight alone: never on the number of rows or threads. Tiles are a
-// function of the shapes, each is computed by one thread, and row counts at which oneDNN would sum in another order are
-// padded with zero rows. gemm_test.cc asserts it bit for bit.
+// In f32 a result row depends on its input row and the weight alone: never on the number of rows or threads. Tiles are
+// a function of the shapes, each is computed by one thread, and row counts at which oneDNN would sum in another order
+// are padded with zero rows. gemm_test.cc asserts it bit for bit. In bf16 products are exact, sums are f32; the same
+// holds from 16 rows on, fewer go through a kernel of our own that sums in another order.
 
 #include "tensor/tensor.h"
 
@@ -11,25 +12,32 @@ namespace taipan {
 
 enum class Accumulate { kWrite, kAdd };
 
-// A linear layer's weight [N, K] (N outputs, K inputs). In training `master` is f32; at most one compute copy (bf16
-// blocked, int8, int4) joins it here later. Weights are const while running.
+// A linear layer's weight [N, K] (N outputs, K inputs), const while running.
 struct LinearWeight {
-  Tensor master;  // [N, K] f32
+  Tensor master;     // [N, K] f32
+  Tensor bf16 = {};  // [N, K] its copy for products with bf16 activations; empty where nothing computes in bf16
 
   int64_t outputs() const { return master.shape()[0]; }
   int64_t inputs() const { return master.shape()[1]; }
 };
 
+inline double LinearFlops(int64_t rows, const LinearWeight& w) {
+  return 2.0 * static_cast<double>(rows) * static_cast<double>(w.inputs()) * static_cast<double>(w.outputs());
+}
+
+// The element type of x (dy) chooses the arithmetic: f32, or bf16 with sums in f32 and the weight's bf16 copy. Results
+// are f32 or bf16 (f32 alone with kAdd).
+//
 // y[T, N] = x[T, K] W^T, or += with kAdd.
 void Linear(ConstMatrixView x, const LinearWeight& w, MatrixView y, Accumulate acc = Accumulate::kWrite);
 // The same for the rows [row_begin, row_begin + y.cols) of W: a slice of the vocabulary.
 void LinearSlice(ConstMatrixView x, const LinearWeight& w, int64_t row_begin, MatrixView y);
 // dx[T, K] = dy[T, N] W.
 void LinearBackwardInput(ConstMatrixView dy, const LinearWeight& w, MatrixView dx, Accumulate acc = Accumulate::kWrite);
-// dW[N, K] += dy[T, N]^T x[T, K].
+// dW[N, K] += dy[T, N]^T x[T, K], dW in f32.
 void LinearBackwardWeight(ConstMatrixView dy, ConstMatrixView x, MatrixView dw);
 
-// C[M, N] = A B, A B^T or A^T B for `taipan bench roof` and tests: plain f32, no padding.
+// C[M, N] = A B, A B^T or A^T B for `taipan bench roof` and tests: f32 or bf16 (C f32 or bf16), no padding.
 void MatMul(ConstMatrixView a, bool transpose_a, ConstMatrixView b, bool transpose_b, MatrixView c, Accumulate acc);
 
 }  // namespace taipan

@@ -150,5 +150,65 @@ TEST(Gemm, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(Linear(x.View(), w, y.View()), InternalError);
 }
 
+// Values rounded to bf16, as a matrix of them and in double.
+struct RoundedMatrix {
+  Tensor values;
+  std::vector<double> exact;
+
+  RoundedMatrix(int64_t rows, int64_t cols, uint64_t seed) : values({rows, cols}, DType::kBF16) {
+    for (const float v : RandomVector<float>(rows * cols, seed)) {
+      values.As<BF16>()[exact.size()] = ToBF16(v);
+      exact.push_back(ToFloat(ToBF16(v)));
+    }
+  }
+};
+
+// Relative error of a matrix against `expected` in the Frobenius norm.
+double ErrorOf(ConstMatrixView m, const std::vector<double>& expected) {
+  double error = 0, size = 0;
+  for (int64_t r = 0; r < m.rows; ++r) {
+    for (int64_t c = 0; c < m.cols; ++c) {
+      const double e = expected[static_cast<size_t>(r * m.cols + c)];
+      const double v = m.dtype == DType::kF32 ? m.F32(r)[c] : ToFloat(m.As<BF16>(r)[c]);
+      error += (v - e) * (v - e);
+      size += e * e;
+    }
+  }
+  return size > 0 ? std::sqrt(error / size) : std::sqrt(error);
+}
+
+TEST(GemmBF16, AgreesWithDoublePrecision) {
+  // Products of bf16 are exact in f32, so sums err as in f32; a bf16 result is rounded once, by at most 2^-8 of itself.
+  const double rounded = kTolerance + 0x1p-8;
+  for (const Shape& s : Shapes()) {
+    if (s.t == 0) continue;
+    const RoundedMatrix w(s.n, s.k, 1), x(s.t, s.k, 2), dy(s.t, s.n, 3);
+    const LinearWeight weight{.master = Tensor({s.n, s.k}), .bf16 = w.values};
+    const auto y = Product(x.exact, Transposed(w.exact, s.n, s.k), s.t, s.n, s.k);
+    Tensor y16({s.t, s.n}, DType::kBF16), y32({s.t, s.n}), dx({s.t, s.k}, DType::kBF16), dw({s.n, s.k});
+    Linear(x.values.Matrix(), weight, y16.Matrix());
+    EXPECT_LE(ErrorOf(y16.Matrix(), y), rounded);
+    Linear(x.values.Matrix(), weight, y32.Matrix());
+    Linear(x.values.Matrix(), weight, y32.Matrix(), Accumulate::kAdd);
+    std::vector<double> twice = y;
+    for (double& v : twice) v *= 2;
+    EXPECT_LE(ErrorOf(y32.Matrix(), twice), kTolerance);
+    LinearBackwardInput(dy.values.Matrix(), weight, dx.Matrix());
+    EXPECT_LE(ErrorOf(dx.Matrix(), Product(dy.exact, w.exact, s.t, s.k, s.n)), rounded);
+    LinearBackwardWeight(dy.values.Matrix(), x.values.Matrix(), dw.Matrix());
+    EXPECT_LE(ErrorOf(dw.Matrix(), Product(Transposed(dy.exact, s.t, s.n), x.exact, s.n, s.k, s.t)), kTolerance);
+  }
+}
+
+TEST(GemmBF16, SameBitsForAnyThreads) {
+  const RoundedMatrix w(700, 96, 1), x(530, 96, 2);
+  const LinearWeight weight{.master = Tensor({700, 96}), .bf16 = w.values};
+  test::ExpectSameBitsForAnyThreads([&] {
+    Tensor y({530, 700});
+    Linear(x.values.Matrix(), weight, y.Matrix());
+    return std::vector<float>(y.F32(), y.F32() + y.size());
+  });
+}
+
 }  // namespace
 }  // namespace taipan

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "hwy/highway.h"
+#include "tensor/bf16.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace taipan {
@@ -31,6 +32,70 @@ HWY_INLINE void StorePartial(hn::Vec<D> v, D d, float* p, int64_t n) {
   HWY_ALIGN float lanes[hn::MaxLanes(d)];
   hn::Store(v, d, lanes);
   for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+// Lanes(d) numbers of bfloat16 as floats.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadFloats(D d, const BF16* p) {
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (hn::MaxLanes(D()) == 16) {
+    alignas(64) static constexpr uint16_t kIndex[32] = {0, 0, 1, 1, 2,  2,  3,  3,  4,  4,  5,  5,  6,  6,  7,  7,
+                                                        8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15};
+    const __m512i half = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return hn::Vec<D>{_mm512_castsi512_ps(
+        _mm512_maskz_permutexvar_epi16(0xaaaaaaaau, _mm512_load_si512(kIndex), half))};
+  }
+#endif
+  const hn::Rebind<uint16_t, D> d16;
+  const hn::Rebind<uint32_t, D> d32;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p)))));
+}
+template <class D>
+HWY_INLINE hn::Vec<D> LoadFloats(D d, const float* p) {
+  return hn::LoadU(d, p);
+}
+
+// Rounded to nearest even, as ToBF16 does; the payload of a NaN may differ.
+template <class D>
+HWY_INLINE void StoreFloats(hn::Vec<D> v, D d, BF16* p) {
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (hn::MaxLanes(D()) == 16) {
+    __m256i half;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(half) : "v"(v.raw));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), half);
+    return;
+  }
+#endif
+  const hn::Rebind<uint16_t, D> d16;
+  const hn::Rebind<uint32_t, D> d32;
+  const hn::Rebind<int32_t, D> di;
+  const auto bits = hn::BitCast(d32, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1u));
+  const auto rounded = hn::Add(hn::Add(bits, hn::Set(d32, 0x7fffu)), odd);
+  const auto quiet = hn::Or(bits, hn::Set(d32, 0x400000u));
+  const auto number = hn::RebindMask(d32, hn::Eq(v, v));  // Ne(NaN, NaN) is false on x86
+  const auto half = hn::ShiftRight<16>(hn::IfThenElse(number, rounded, quiet));
+  const auto demoted = hn::DemoteTo(d16, hn::BitCast(di, half));  // below 2^16: nothing saturates
+  hn::StoreU(demoted, d16, reinterpret_cast<uint16_t*>(p));
+}
+template <class D>
+HWY_INLINE void StoreFloats(hn::Vec<D> v, D d, float* p) {
+  hn::StoreU(v, d, p);
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> LoadPartial(D d, const BF16* p, int64_t n, float fill) {
+  HWY_ALIGN float lanes[hn::MaxLanes(d)];
+  hn::Store(hn::Set(d, fill), d, lanes);
+  for (int64_t i = 0; i < n; ++i) lanes[i] = ToFloat(p[i]);
+  return hn::Load(d, lanes);
+}
+
+template <class D>
+HWY_INLINE void StorePartial(hn::Vec<D> v, D d, BF16* p, int64_t n) {
+  HWY_ALIGN float lanes[hn::MaxLanes(d)];
+  hn::Store(v, d, lanes);
+  for (int64_t i = 0; i < n; ++i) p[i] = ToBF16(lanes[i]);
 }
 
 }  // namespace HWY_NAMESPACE

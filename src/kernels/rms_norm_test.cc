@@ -51,99 +51,125 @@ TEST(RmsNormReference, BackwardAgreesWithCentralDifferences) {
   CheckReferenceGradient(MakeInputs(x, &z, weight, 3));
 }
 
-TEST(RmsNorm, AgreesWithReferenceOnEveryTarget) {
-  for (const auto [rows, cols] : test::KernelShapes()) {
-    PaddedMatrix x(rows, cols, 3, 1), dy(rows, cols, 1, 2), before(rows, cols, 2, 3);
-    x.FillRandom(1), dy.FillRandom(2), before.FillRandom(3);
-    const auto weight = test::RandomVector<float>(cols, 4), dweight_before = test::RandomVector<float>(cols, 5);
-    const Inputs in = MakeInputs(x, nullptr, weight, 1);
-    const auto expected = reference::RmsNorm(in);
-    const auto gradients = reference::RmsNormBackward(in, dy.DenseDouble());
-    std::vector<double> dx_added = before.DenseDouble(), dweight_added = gradients.dweight;
-    for (size_t i = 0; i < dx_added.size(); ++i) dx_added[i] += gradients.dx[i];
-    for (size_t i = 0; i < weight.size(); ++i) dweight_added[i] += static_cast<double>(dweight_before[i]);
+// Types of x (and its gradient) and y (and its gradient). Inputs are bf16 numbers where that is their type, so only the
+// results' rounding adds to the error of f32.
+void ExpectNormAgrees(int64_t rows, int64_t cols, DType of_x, DType of_y) {
+  PaddedMatrix x(rows, cols, 3, 1, of_x), dy(rows, cols, 1, 2, of_y), before(rows, cols, 2, 3, of_x);
+  x.FillRandom(1), dy.FillRandom(2), before.FillRandom(3);
+  const auto weight = test::RandomVector<float>(cols, 4), dweight_before = test::RandomVector<float>(cols, 5);
+  const Inputs in = MakeInputs(x, nullptr, weight, 1);
+  const auto expected = reference::RmsNorm(in);
+  const auto gradients = reference::RmsNormBackward(in, dy.DenseDouble());
+  std::vector<double> dx_added = before.DenseDouble(), dweight_added = gradients.dweight;
+  for (size_t i = 0; i < dx_added.size(); ++i) dx_added[i] += gradients.dx[i];
+  for (size_t i = 0; i < weight.size(); ++i) dweight_added[i] += static_cast<double>(dweight_before[i]);
+  const double stored_y = test::StorageRoundoff(of_y), stored_x = test::StorageRoundoff(of_x);
 
-    test::ForEachSimdTarget([&, rows = rows, cols = cols] {
-      SCOPED_TRACE(testing::Message() << rows << " x " << cols);
-      PaddedMatrix y(rows, cols, 5, 7), dx(rows, cols, 0, 1), added(rows, cols, 2, 3), in_place(rows, cols);
-      std::vector<float> inv_rms(static_cast<size_t>(rows));
-      RmsNorm(x.View(), weight.data(), kEps, y.View(), inv_rms.data());
-      ASSERT_LE(test::RelativeFrobeniusError(y.Dense(), expected), Tolerance(cols));
+  test::ForEachSimdTarget([&] {
+    SCOPED_TRACE(testing::Message() << rows << " x " << cols << ", " << NameOf(of_x) << " to " << NameOf(of_y));
+    PaddedMatrix y(rows, cols, 5, 7, of_y), dx(rows, cols, 0, 1, of_x), added(rows, cols, 2, 3, of_x);
+    PaddedMatrix in_place(rows, cols, 0, 0, of_y);
+    std::vector<float> inv_rms(static_cast<size_t>(rows));
+    RmsNorm(x.View(), weight.data(), kEps, y.View(), inv_rms.data());
+    ASSERT_LE(test::RelativeFrobeniusError(y.Dense(), expected), Tolerance(cols) + stored_y);
+    if (of_x == of_y) {
       in_place.Fill(x.Dense());
       RmsNorm(in_place.View(), weight.data(), kEps, in_place.View(), nullptr);
       ASSERT_TRUE(test::SameBits(in_place.Dense(), y.Dense()));
+    }
 
-      std::vector<float> dweight(weight.size()), dweight2 = dweight_before;
-      RmsNormBackward(x.View(), weight.data(), inv_rms.data(), dy.View(), dx.View(), Accumulate::kWrite,
-                      dweight.data());
-      // Where a width of one or two makes dx cancel to eps / mean(x^2) of its terms, these bound the error.
-      const double inv = inv_rms.empty() ? 1 : test::MaxAbs(inv_rms);
-      const double terms = 10 * test::MaxAbs(dy.Dense()) * test::MaxAbs(weight) * inv;
-      if (cols > 4) {
-        ASSERT_LE(test::RelativeFrobeniusError(dx.Dense(), gradients.dx), Tolerance(cols));
-      }
-      ASSERT_LE(test::MaxAbsError(dx.Dense(), gradients.dx), Tolerance(cols) * terms);
-      ASSERT_LE(test::RelativeFrobeniusError(dweight, gradients.dweight), Tolerance(cols + rows));
-      added.Fill(before.Dense());
-      RmsNormBackward(x.View(), weight.data(), inv_rms.data(), dy.View(), added.View(), Accumulate::kAdd,
-                      dweight2.data());
-      ASSERT_LE(test::MaxAbsError(added.Dense(), dx_added), Tolerance(cols) * (terms + 10));
-      ASSERT_LE(test::RelativeFrobeniusError(dweight2, dweight_added), Tolerance(cols + rows));
+    std::vector<float> dweight(weight.size()), dweight2 = dweight_before;
+    RmsNormBackward(x.View(), weight.data(), inv_rms.data(), dy.View(), dx.View(), Accumulate::kWrite, dweight.data());
+    // Where a width of one or two makes dx cancel to eps / mean(x^2) of its terms, these bound the error.
+    const double inv = inv_rms.empty() ? 1 : test::MaxAbs(inv_rms);
+    const double terms = 10 * test::MaxAbs(dy.Dense()) * test::MaxAbs(weight) * inv;
+    if (cols > 4) {
+      ASSERT_LE(test::RelativeFrobeniusError(dx.Dense(), gradients.dx), Tolerance(cols) + stored_x);
+    }
+    ASSERT_LE(test::MaxAbsError(dx.Dense(), gradients.dx),
+              Tolerance(cols) * terms + stored_x * test::MaxAbs(gradients.dx));
+    ASSERT_LE(test::RelativeFrobeniusError(dweight, gradients.dweight), Tolerance(cols + rows));
+    added.Fill(before.Dense());
+    RmsNormBackward(x.View(), weight.data(), inv_rms.data(), dy.View(), added.View(), Accumulate::kAdd,
+                    dweight2.data());
+    ASSERT_LE(test::MaxAbsError(added.Dense(), dx_added),
+              Tolerance(cols) * (terms + 10) + stored_x * test::MaxAbs(dx_added));
+    ASSERT_LE(test::RelativeFrobeniusError(dweight2, dweight_added), Tolerance(cols + rows));
+    if (of_x == of_y) {
       in_place.Fill(dy.Dense());
       RmsNormBackward(x.View(), weight.data(), inv_rms.data(), in_place.View(), in_place.View(), Accumulate::kWrite,
                       dweight2.data());
       ASSERT_TRUE(test::SameBits(in_place.Dense(), dx.Dense()));
-      ASSERT_TRUE(y.GuardsIntact() && dx.GuardsIntact() && added.GuardsIntact());
-    });
+    }
+    ASSERT_TRUE(y.GuardsIntact() && dx.GuardsIntact() && added.GuardsIntact());
+  });
+}
+
+TEST(RmsNorm, AgreesWithReferenceOnEveryTarget) {
+  for (const auto [rows, cols] : test::KernelShapes()) ExpectNormAgrees(rows, cols, DType::kF32, DType::kF32);
+}
+
+TEST(RmsNorm, AgreesWithReferenceInBF16) {
+  for (const auto [rows, cols] : test::KernelShapes()) {
+    ExpectNormAgrees(rows, cols, DType::kF32, DType::kBF16);
+    ExpectNormAgrees(rows, cols, DType::kBF16, DType::kBF16);
   }
 }
 
-TEST(GatedRmsNorm, AgreesWithReferenceOnEveryTarget) {
-  for (const auto [rows, group_size] : test::KernelShapes()) {
-    for (const int64_t groups : {1, 3}) {
-      const int64_t cols = group_size * groups;
-      if (rows > 65 && groups > 1) continue;
-      PaddedMatrix y(rows, cols, 3, 1), z(rows, cols, 2, 2), dout(rows, cols, 1, 3);
-      y.FillRandom(1), z.FillRandom(2, 2.0), dout.FillRandom(3);
-      const auto weight = test::RandomVector<float>(cols, 4), dweight_before = test::RandomVector<float>(cols, 5);
-      const Inputs in = MakeInputs(y, &z, weight, groups);
-      const auto expected = reference::RmsNorm(in);
-      auto gradients = reference::RmsNormBackward(in, dout.DenseDouble());
-      for (size_t i = 0; i < weight.size(); ++i) gradients.dweight[i] += static_cast<double>(dweight_before[i]);
+void ExpectGatedNormAgrees(int64_t rows, int64_t group_size, int64_t groups, DType dtype) {
+  const int64_t cols = group_size * groups;
+  PaddedMatrix y(rows, cols, 3, 1, dtype), z(rows, cols, 2, 2, dtype), dout(rows, cols, 1, 3, dtype);
+  y.FillRandom(1), z.FillRandom(2, 2.0), dout.FillRandom(3);
+  const auto weight = test::RandomVector<float>(cols, 4), dweight_before = test::RandomVector<float>(cols, 5);
+  const Inputs in = MakeInputs(y, &z, weight, groups);
+  const auto expected = reference::RmsNorm(in);
+  auto gradients = reference::RmsNormBackward(in, dout.DenseDouble());
+  for (size_t i = 0; i < weight.size(); ++i) gradients.dweight[i] += static_cast<double>(dweight_before[i]);
+  const double stored = test::StorageRoundoff(dtype);
 
-      test::ForEachSimdTarget([&, rows = rows, group_size = group_size] {
-        SCOPED_TRACE(testing::Message() << rows << " x " << groups << " x " << group_size);
-        PaddedMatrix out(rows, cols, 5, 7), dy(rows, cols, 0, 1), dz(rows, cols, 2, 3);
-        std::vector<float> inv_rms(static_cast<size_t>(rows * groups)), dweight = dweight_before;
-        GatedRmsNorm(y.View(), z.View(), weight.data(), kEps, groups, out.View(), inv_rms.data());
-        ASSERT_LE(test::RelativeFrobeniusError(out.Dense(), expected), Tolerance(group_size));
-        GatedRmsNormBackward(y.View(), z.View(), weight.data(), inv_rms.data(), groups, dout.View(), dy.View(),
-                             dz.View(), dweight.data());
-        // |dv| terms <= inv |dout w| (1 + |v|^2 inv^2 ...): as for the plain norm, cancelling in narrow groups.
-        const double terms = 40 * test::MaxAbs(dout.Dense()) * test::MaxAbs(weight) *
-                             (inv_rms.empty() ? 1 : test::MaxAbs(inv_rms)) * std::max(1.0, test::MaxAbs(z.Dense()));
-        if (group_size > 4) {
-          ASSERT_LE(test::RelativeFrobeniusError(dy.Dense(), gradients.dx), Tolerance(group_size));
-          ASSERT_LE(test::RelativeFrobeniusError(dz.Dense(), gradients.dz), Tolerance(group_size));
-        }
-        ASSERT_LE(test::MaxAbsError(dy.Dense(), gradients.dx), Tolerance(group_size) * terms);
-        ASSERT_LE(test::MaxAbsError(dz.Dense(), gradients.dz), Tolerance(group_size) * terms);
-        ASSERT_LE(test::RelativeFrobeniusError(dweight, gradients.dweight), Tolerance(group_size + rows));
-        ASSERT_TRUE(out.GuardsIntact() && dy.GuardsIntact() && dz.GuardsIntact());
-      });
+  test::ForEachSimdTarget([&] {
+    SCOPED_TRACE(testing::Message() << rows << " x " << groups << " x " << group_size << " " << NameOf(dtype));
+    PaddedMatrix out(rows, cols, 5, 7, dtype), dy(rows, cols, 0, 1, dtype), dz(rows, cols, 2, 3, dtype);
+    std::vector<float> inv_rms(static_cast<size_t>(rows * groups)), dweight = dweight_before;
+    GatedRmsNorm(y.View(), z.View(), weight.data(), kEps, groups, out.View(), inv_rms.data());
+    ASSERT_LE(test::RelativeFrobeniusError(out.Dense(), expected), Tolerance(group_size) + stored);
+    GatedRmsNormBackward(y.View(), z.View(), weight.data(), inv_rms.data(), groups, dout.View(), dy.View(), dz.View(),
+                         dweight.data());
+    // |dv| terms <= inv |dout w| (1 + |v|^2 inv^2 ...): as for the plain norm, cancelling in narrow groups.
+    const double terms = 40 * test::MaxAbs(dout.Dense()) * test::MaxAbs(weight) *
+                         (inv_rms.empty() ? 1 : test::MaxAbs(inv_rms)) * std::max(1.0, test::MaxAbs(z.Dense()));
+    if (group_size > 4) {
+      ASSERT_LE(test::RelativeFrobeniusError(dy.Dense(), gradients.dx), Tolerance(group_size) + stored);
+      ASSERT_LE(test::RelativeFrobeniusError(dz.Dense(), gradients.dz), Tolerance(group_size) + stored);
+    }
+    ASSERT_LE(test::MaxAbsError(dy.Dense(), gradients.dx),
+              Tolerance(group_size) * terms + stored * test::MaxAbs(gradients.dx));
+    ASSERT_LE(test::MaxAbsError(dz.Dense(), gradients.dz),
+              Tolerance(group_size) * terms + stored * test::MaxAbs(gradients.dz));
+    ASSERT_LE(test::RelativeFrobeniusError(dweight, gradients.dweight), Tolerance(group_size + rows));
+    ASSERT_TRUE(out.GuardsIntact() && dy.GuardsIntact() && dz.GuardsIntact());
+  });
+}
+
+TEST(GatedRmsNorm, AgreesWithReferenceOnEveryTarget) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const auto [rows, group_size] : test::KernelShapes()) {
+      ExpectGatedNormAgrees(rows, group_size, 1, dtype);
+      if (rows <= 65) ExpectGatedNormAgrees(rows, group_size, 3, dtype);
     }
   }
 }
 
-TEST(GatedRmsNorm, MayOverwriteItsInputs) {
-  PaddedMatrix y(3, 38), z(3, 38), dout(3, 38), out(3, 38), dy(3, 38), dz(3, 38);
+void ExpectGatedNormInPlace(DType dtype) {
+  const PaddedMatrix empty(3, 38, 0, 0, dtype);
+  PaddedMatrix y = empty, z = empty, dout = empty, out = empty, dy = empty, dz = empty;
   y.FillRandom(1), z.FillRandom(2), dout.FillRandom(3);
   const auto weight = test::RandomVector<float>(38, 4);
   test::ForEachSimdTarget([&] {
     std::vector<float> inv_rms(6), dweight(38);
     GatedRmsNorm(y.View(), z.View(), weight.data(), kEps, 2, out.View(), inv_rms.data());
     for (const bool over_z : {false, true}) {
-      PaddedMatrix a(3, 38), b(3, 38);
+      PaddedMatrix a = empty, b = empty;
       a.Fill(y.Dense()), b.Fill(z.Dense());
       PaddedMatrix& target = over_z ? b : a;
       GatedRmsNorm(a.View(), b.View(), weight.data(), kEps, 2, target.View(), nullptr);
@@ -151,13 +177,17 @@ TEST(GatedRmsNorm, MayOverwriteItsInputs) {
     }
     GatedRmsNormBackward(y.View(), z.View(), weight.data(), inv_rms.data(), 2, dout.View(), dy.View(), dz.View(),
                          dweight.data());
-    PaddedMatrix a(3, 38), b(3, 38);
+    PaddedMatrix a = empty, b = empty;
     a.Fill(y.Dense()), b.Fill(z.Dense());
     GatedRmsNormBackward(a.View(), b.View(), weight.data(), inv_rms.data(), 2, dout.View(), a.View(), b.View(),
                          dweight.data());
     EXPECT_TRUE(test::SameBits(a.Dense(), dy.Dense()));
     EXPECT_TRUE(test::SameBits(b.Dense(), dz.Dense()));
   });
+}
+
+TEST(GatedRmsNorm, MayOverwriteItsInputs) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) ExpectGatedNormInPlace(dtype);
 }
 
 TEST(RmsNorm, ARowDoesNotDependOnTheOthers) {
@@ -184,14 +214,15 @@ TEST(RmsNorm, ZeroRowsStayZero) {
   });
 }
 
-TEST(RmsNorm, ThreadsDoNotMatter) {
+void ExpectNormSameForAnyThreads(DType dtype) {
   constexpr int64_t kRows = 200, kCols = 600;
-  PaddedMatrix x(kRows, kCols), z(kRows, kCols), dy(kRows, kCols);
+  const PaddedMatrix empty(kRows, kCols, 0, 0, dtype);
+  PaddedMatrix x = empty, z = empty, dy = empty;
   x.FillRandom(1), z.FillRandom(2), dy.FillRandom(3);
   const auto weight = test::RandomVector<float>(kCols, 4);
   test::ForEachSimdTarget([&] {
     test::ExpectSameBitsForAnyThreads([&] {
-      PaddedMatrix y(kRows, kCols), dx(kRows, kCols), dz(kRows, kCols);
+      PaddedMatrix y = empty, dx = empty, dz = empty;
       std::vector<float> inv_rms(kRows * 2), dweight(kCols), all;
       const auto keep = [&](const std::vector<float>& part) { all.insert(all.end(), part.begin(), part.end()); };
       RmsNorm(x.View(), weight.data(), kEps, y.View(), inv_rms.data());
@@ -207,11 +238,18 @@ TEST(RmsNorm, ThreadsDoNotMatter) {
   });
 }
 
+TEST(RmsNorm, ThreadsDoNotMatter) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) ExpectNormSameForAnyThreads(dtype);
+}
+
 TEST(RmsNorm, RefusesImpossibleCalls) {
   PaddedMatrix a(2, 6), b(2, 5);
   std::vector<float> weight(6), inv_rms(12);
   EXPECT_THROW(RmsNorm(a.View(), weight.data(), kEps, b.View(), nullptr), InternalError);
   EXPECT_THROW(GatedRmsNorm(a.View(), a.View(), weight.data(), kEps, 4, a.View(), nullptr), InternalError);
+  PaddedMatrix half(2, 6, 0, 0, DType::kBF16);
+  EXPECT_THROW(RmsNorm(half.View(), weight.data(), kEps, a.View(), nullptr), InternalError);
+  EXPECT_THROW(GatedRmsNorm(half.View(), a.View(), weight.data(), kEps, 1, a.View(), nullptr), InternalError);
   EXPECT_THROW(
       RmsNormBackward(a.View(), weight.data(), inv_rms.data(), a.View(), a.View(), Accumulate::kAdd, weight.data()),
       InternalError);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/parallel.h"
+#include "kernels/element_type.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/rope.cc"
@@ -17,7 +18,8 @@ namespace HWY_NAMESPACE {
 namespace {
 
 // (low, high) <- (low cos - high sin, high cos + low sin) for n pairs.
-void RotatePairs(const float* cosine, const float* sine, int64_t n, float* low, float* high) {
+template <class T>
+void RotatePairs(const float* cosine, const float* sine, int64_t n, T* low, T* high) {
   const FloatTag d;
   ForVectors(d, n, [&](int64_t i, auto part) HWY_ATTR {
     const FloatVec c = Load(d, cosine + i, part), s = Load(d, sine + i, part);
@@ -28,7 +30,8 @@ void RotatePairs(const float* cosine, const float* sine, int64_t n, float* low, 
 }
 
 // All heads of one row share the sines and cosines, which cost far more than the rotation.
-void RopeRow(float* row, int64_t heads, int64_t head_dim, std::span<const double> frequencies, int64_t position,
+template <class T>
+void RopeRow(T* row, int64_t heads, int64_t head_dim, std::span<const double> frequencies, int64_t position,
              int direction) {
   constexpr int64_t kChunk = 128;  // frequencies at a time: all of them at head widths up to 256
   const int64_t half = static_cast<int64_t>(frequencies.size());
@@ -41,20 +44,26 @@ void RopeRow(float* row, int64_t heads, int64_t head_dim, std::span<const double
       sine[j] = static_cast<float>(direction * std::sin(angle));
     }
     for (int64_t h = 0; h < heads; ++h) {
-      float* low = row + h * head_dim + begin;
+      T* low = row + h * head_dim + begin;
       RotatePairs(cosine, sine, n, low, low + half);
     }
   }
 }
 
-void RopeSimd(MatrixView x, int64_t head_dim, std::span<const double> frequencies, std::span<const int64_t> positions,
+template <class T>
+void RopeRows(MatrixView x, int64_t head_dim, std::span<const double> frequencies, std::span<const int64_t> positions,
               int direction) {
   constexpr int64_t kRows = 16;  // some 20 microseconds of sines
   ParallelForRanges(x.rows, kRows, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      RopeRow(x.F32(r), x.cols / head_dim, head_dim, frequencies, positions[static_cast<size_t>(r)], direction);
+      RopeRow(x.As<T>(r), x.cols / head_dim, head_dim, frequencies, positions[static_cast<size_t>(r)], direction);
     }
   });
+}
+
+void RopeSimd(MatrixView x, int64_t head_dim, std::span<const double> frequencies, std::span<const int64_t> positions,
+              int direction) {
+  WithElementType(x.dtype, [&](auto t) { RopeRows<decltype(t)>(x, head_dim, frequencies, positions, direction); });
 }
 
 }  // namespace

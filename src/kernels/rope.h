@@ -12,7 +12,7 @@ namespace taipan {
 std::vector<double> RopeInverseFrequencies(double theta, int64_t rotary_dim);
 
 // Rotates, in place, the first rotary_dim = 2 * inverse_frequencies.size() values of each of the heads of x
-// [n, heads * head_dim] (row i at position positions[i]). direction -1 rotates back: the gradient's way.
+// [n, heads * head_dim] (f32 or bf16; row i at position positions[i]). direction -1 rotates back: the gradient's way.
 void Rope(MatrixView x, int64_t head_dim, std::span<const double> inverse_frequencies,
           std::span<const int64_t> positions, int direction = 1);
 

@@ -43,21 +43,21 @@ TEST(RopeReference, BackwardAgreesWithCentralDifferences) {
   test::CheckGradient(forward, x, reference::Rope(dy, 10, 6, 10000.0, positions, -1), "x");
 }
 
-TEST(Rope, AgreesWithReferenceOnEveryTarget) {
+void ExpectRopeAgrees(DType dtype) {
   for (const Case& c : Cases()) {
     const int64_t cols = c.heads * c.head_dim;
     const auto frequencies = RopeInverseFrequencies(10000.0, c.rotary_dim);
     for (const int64_t first : {0, 100'000}) {
       const auto positions = Positions(c.rows, first);
-      PaddedMatrix x(c.rows, cols);
+      PaddedMatrix x(c.rows, cols, 0, 0, dtype);
       x.FillRandom(1);
       const auto forward = reference::Rope(x.DenseDouble(), c.head_dim, c.rotary_dim, 10000.0, positions);
       const auto backward = reference::Rope(x.DenseDouble(), c.head_dim, c.rotary_dim, 10000.0, positions, -1);
       test::ForEachSimdTarget([&] {
         SCOPED_TRACE(testing::Message() << c.rows << " rows, head_dim " << c.head_dim << ", rotary " << c.rotary_dim);
-        PaddedMatrix y(c.rows, cols, 3, 1), back(c.rows, cols, 1, 5);
+        PaddedMatrix y(c.rows, cols, 3, 1, dtype), back(c.rows, cols, 1, 5, dtype);
         y.Fill(x.Dense()), back.Fill(x.Dense());
-        const double tolerance = kTolerance * 2 * test::MaxAbs(x.Dense());
+        const double tolerance = (kTolerance + test::StorageRoundoff(dtype)) * 2 * test::MaxAbs(x.Dense());
         Rope(y.View(), c.head_dim, frequencies, positions);
         ASSERT_LE(test::MaxAbsError(y.Dense(), forward), tolerance);
         Rope(back.View(), c.head_dim, frequencies, positions, -1);
@@ -66,6 +66,11 @@ TEST(Rope, AgreesWithReferenceOnEveryTarget) {
       });
     }
   }
+}
+
+TEST(Rope, AgreesWithReferenceOnEveryTarget) {
+  ExpectRopeAgrees(DType::kF32);
+  ExpectRopeAgrees(DType::kBF16);
 }
 
 TEST(Rope, ThereAndBackIsTheIdentity) {

@@ -41,17 +41,22 @@ struct SsdGradients {
   float* dD = nullptr;  // [H], added to
 };
 
-// Number of chunks of all segments: entering_states has room for [chunks, H, P, N].
+// Number of chunks of all segments.
 int64_t SsdChunks(const SsdShape& shape, std::span<const SsdSegment> segments);
 
-// y [T, H*P] is written. entering_states: the state that enters each chunk, kept for the backward pass (null: not
-// kept).
-void SsdForward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments, MatrixView y,
-                float* entering_states, Arena& scratch);
-void SsdBackward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments,
-                 const float* entering_states, ConstMatrixView dy, const SsdGradients& out, Arena& scratch);
+// x, B, C, y and their gradients are f32 or bf16 alike; in bf16 products take bf16 operands and sum in f32, and N and P
+// are even. entering_states: the state that enters each chunk, SsdEnteringBytes of them, kept for the backward pass
+// (null: not kept).
+int64_t SsdEnteringBytes(const SsdShape& shape, std::span<const SsdSegment> segments, DType dtype);
 
-// dt = clamp(softplus(raw + bias), lo, hi), exact softplus.  raw, dt [T, H].
+// y [T, H*P] is written.
+void SsdForward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments, MatrixView y,
+                void* entering_states, Arena& scratch);
+void SsdBackward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments,
+                 const void* entering_states, ConstMatrixView dy, const SsdGradients& out, Arena& scratch);
+
+// dt = clamp(softplus(raw + bias), lo, hi), exact softplus. raw [T, H] is f32 or bf16, and draw like it; dt [T, H] and
+// its gradient are f32.
 void SsdTimeStep(ConstMatrixView raw, const float* dt_bias, float lo, float hi, MatrixView dt);
 // draw (written) and ddt_bias (added to); the gradient is 0 where the clamp holds.
 void SsdTimeStepBackward(ConstMatrixView raw, const float* dt_bias, float lo, float hi, ConstMatrixView ddt,

@@ -1,43 +1,75 @@
-// Backward of the chunked SSD (derivation: docs/math/ssd.md). Passes: what each chunk's outputs ask of the state that
-// entered it, the state gradients passed back along each sequence, then everything else chunk by chunk.
+// Backward of the chunked SSD (derivation: docs/math/ssd.md): one walk over the chunks in reverse a block of heads,
+// with the gradient of the state in cache; then, once a chunk and group, what the heads share.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/ssd_backward.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
-#include <cmath>
+#include <algorithm>
 #include <cstring>
 
 #include "base/parallel.h"
-#include "hwy/contrib/math/math-inl.h"
-#include "kernels/ssd_internal.h"
-#include "kernels/tile_gemm-inl.h"
+#include "kernels/ssd_ops-inl.h"
 
 #ifndef TAIPAN_SSD_BACKWARD_ONCE_
 #define TAIPAN_SSD_BACKWARD_ONCE_
 namespace taipan::ssd {
 
-// Scratch of one thread; Q rows of a chunk.
-struct BackwardScratch {
-  Decay decay;    // 3 x [Q]
-  float* dt;      // [Q]
-  float* dcum;    // [Q]
-  float* ddt;     // [Q]
-  float* xt;      // [P, Q]
-  float* scaled;  // [Q, P]
-  float* gt;      // [N, P]
-  float* r;       // [Q, P]
-  float* dm;      // [Q, Q]
-  float* dcb;     // [Q, Q] summed over the heads of a group
-  float* tmp;     // [Q, N]
-};
-
 struct BackwardArgs {
   const SsdShape& shape;
   const SsdInputs& in;
+  std::span<const SsdSegment> segments;
   ConstMatrixView dy;
   const SsdGradients& out;
+  ChunkList list;
+  HeadBlocks blocks;
+  GroupOperands groups;
+  ConstMatrixView entering;  // [chunks * blocks, N * W]
+  // Of each block [blocks, ...]: dL/dB and dL/dC through states [T, N], and dL/d(B_j . C_i) [T, Q] in row j.
+  float *db, *dc, *dproducts;
+  float* da_dd;  // [chunks, H, 2]
+
+  int64_t rows() const { return in.x.rows; }
+  float* DB(int64_t block, int64_t row) const { return db + (block * rows() + row) * shape.d_state; }
+  float* DC(int64_t block, int64_t row) const { return dc + (block * rows() + row) * shape.d_state; }
+  float* DProducts(int64_t block, int64_t row) const { return dproducts + (block * rows() + row) * PaddedChunk(shape); }
+};
+
+// One thread's scratch; Q rows of a chunk.
+struct BackwardScratch {
+  float* g;       // [N, W] gradient of the state that leaves the chunk
+  float* r;       // [Q, W] B G: what that gradient asks of x
+  float* dx;      // [Q, W] gradient of dt x within the chunk, dt left out
+  float* decay;   // [block heads, kDecayArrays, Q]
+  float* dcum;    // [block heads, Q]
+  float* ddt;     // [block heads, Q]
+  float* weight;  // [Q]
+  float* dm;      // [kTriangleBlock, Q] x_j . dy_i
+  float* tmp;     // [Q, N]
+  void* m;        // [kTriangleBlock, Q] in the element type of x
+  void* scaled;   // the larger of [Q, W] and [N, W] in that type
+  void* packed;   // the same size, packed
+  void* packed2;  // [Q, P] packed
+
+  BackwardScratch(const SsdShape& s, const HeadBlocks& b, void* at, int64_t* bytes) {
+    const int64_t q = PaddedChunk(s), n = (s.d_state + 1) / 2 * 2, p = (s.head_dim + 1) / 2 * 2;
+    Carver carver(at);
+    g = carver.Take<float>(s.d_state * b.width);
+    r = carver.Take<float>(q * b.width);
+    dx = carver.Take<float>(q * b.width);
+    decay = carver.Take<float>(b.heads * kDecayArrays * q);
+    dcum = carver.Take<float>(b.heads * q);
+    ddt = carver.Take<float>(b.heads * q);
+    weight = carver.Take<float>(q);
+    dm = carver.Take<float>(kTriangleBlock * q);
+    tmp = carver.Take<float>(q * n);
+    m = carver.Take<float>(kTriangleBlock * q);
+    scaled = carver.Take<float>(std::max(n, q) * b.width);
+    packed = carver.Take<float>(std::max({n * b.width, q * b.width, q * p, p * n}));
+    packed2 = carver.Take<float>(q * p);
+    if (bytes != nullptr) *bytes = carver.used(at);
+  }
 };
 
 }  // namespace taipan::ssd
@@ -46,157 +78,322 @@ struct BackwardArgs {
 HWY_BEFORE_NAMESPACE();
 namespace taipan::ssd {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-using namespace taipan::HWY_NAMESPACE;  // NOLINT: the tile kernels of this target
 
-constexpr int64_t kBlock = 16;
+// A head of a chunk: its operands and the thread's arrays.
+struct HeadWork {
+  const Chunk& c;
+  int64_t head, in_block;
+  Decay decay;
+  float *dcum, *ddt;
+};
 
-// f[P, N] = sum_i exp(cum_i) dy_i C_i^T.
-void StateDemand(const BackwardArgs& a, const Chunk& c, int64_t head, const float* from_start, float* scaled,
-                 float* f) {
-  const int64_t p = a.shape.head_dim, n = a.shape.d_state;
-  for (int64_t i = 0; i < c.length; ++i) {
-    TileScale(p, from_start[i], a.dy.F32(c.begin + i) + head * p, scaled + i * p);
-  }
-  const int64_t group = head / (a.shape.heads / a.shape.groups);
-  TileGemm(p, n, c.length, {scaled, 1, p}, a.in.C.F32(c.begin) + group * n, a.in.C.stride, f, n, false);
+HeadWork WorkOf(const BackwardArgs& a, const Chunk& c, int64_t block, int64_t in_block, const BackwardScratch& s) {
+  const int64_t q = PaddedChunk(a.shape);
+  float* at = s.decay + in_block * kDecayArrays * q;
+  return {c,
+          block * a.blocks.heads + in_block,
+          in_block,
+          {at, at + q, at + 2 * q, at + 3 * q},
+          s.dcum + in_block * q,
+          s.ddt + in_block * q};
 }
 
-// leaving (the demand of this chunk on entry) <- g, and g <- decay * g + demand: one step back along the sequence.
-void PassBack(int64_t size, float decay, float* g, float* leaving) {
-  const hn::ScalableTag<float> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= size; i += lanes) {
-    const auto demand = hn::LoadU(d, leaving + i), gv = hn::LoadU(d, g + i);
-    hn::StoreU(gv, d, leaving + i);
-    hn::StoreU(hn::MulAdd(hn::Set(d, decay), gv, demand), d, g + i);
-  }
-  for (; i < size; ++i) {
-    const float demand = leaving[i];
-    leaving[i] = g[i];
-    g[i] = decay * g[i] + demand;
-  }
-}
-
-// Row i of the triangle, j <= i, with E_j = exp(cum_i - cum_j): turns dm (dY_i . x_j) into m (cb E dt), adds dm E dt to
-// dcb and dm cb E to ddt; returns sum_j dm cb E dt, whose parts are also taken from dcum_j.
-float TriangleRow(int64_t i, int64_t width, const float* cb, const BackwardScratch& s, float* dm, float* dcb) {
-  const hn::ScalableTag<float> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto cum_i = hn::Set(d, s.decay.cum[i]);
-  auto sum = hn::Zero(d);
-  for (int64_t j = 0; j <= i; j += lanes) {
-    const auto mask = hn::FirstN(d, static_cast<size_t>(std::min(lanes, i + 1 - j)));
-    const auto load = [&](const float* p) { return hn::MaskedLoad(mask, d, p + j); };
-    const auto decay = hn::Exp(d, hn::Sub(hn::IfThenElseZero(mask, cum_i), load(s.decay.cum)));
-    const auto dt = load(s.dt), grad = load(dm);
-    const auto m_no_dt = hn::Mul(load(cb), decay);
-    const auto w_no_dt = hn::Mul(grad, m_no_dt);
-    const auto w = hn::Mul(w_no_dt, dt);
+// Row j of the transposed triangle, j >= from: with E_i = exp(cum_i - cum_j) for i >= j and 0 before, m_i = cb E,
+// dcb_i += dm E dt_j, row sums of w = dm cb E dt_j to dcum_i. Returns sum_i dm cb E.
+template <class T>
+float TriangleRow(int64_t j, int64_t from, int64_t length, Decay decay, const float* cb, const float* dm, float* dcum,
+                  float* dcb, T* m) {
+  const FloatTag d;
+  const auto cum_j = hn::Set(d, decay.cum[j]), dt_j = hn::Set(d, decay.dt[j]);
+  const auto row = hn::Set(d, static_cast<float>(j)), iota = hn::Iota(d, 0.0f);
+  FloatVec sum = hn::Zero(d);
+  ForVectors(d, length - from, [&](int64_t at, auto part) HWY_ATTR {
+    const int64_t i = from + at;
+    const auto seen = hn::Ge(hn::Add(iota, hn::Set(d, static_cast<float>(i))), row);
+    // The difference is never positive where seen; elsewhere it must not overflow.
+    const auto fall = hn::Min(hn::Sub(Load(d, decay.cum + i, part), cum_j), hn::Zero(d));
+    const auto e = hn::IfThenElseZero(seen, ExpOfNegative(d, fall));
+    const auto grad = Load(d, dm + i, part), mask = hn::Mul(Load(d, cb + i, part), e);
+    const auto w = hn::Mul(grad, mask);
     sum = hn::Add(sum, w);
-    hn::BlendedStore(hn::Add(load(s.ddt), w_no_dt), mask, d, s.ddt + j);
-    hn::BlendedStore(hn::Sub(load(s.dcum), w), mask, d, s.dcum + j);
-    hn::BlendedStore(hn::MulAdd(hn::Mul(grad, decay), dt, load(dcb)), mask, d, dcb + j);
-    hn::BlendedStore(hn::Mul(m_no_dt, dt), mask, d, dm + j);
-  }
-  for (int64_t j = i + 1; j < width; ++j) dm[j] = 0;
-  return hn::GetLane(hn::SumOfLanes(d, sum));
+    Store(hn::MulAdd(w, dt_j, Load(d, dcum + i, part)), d, dcum + i, part);
+    Store(hn::MulAdd(hn::Mul(grad, e), dt_j, Load(d, dcb + i, part)), d, dcb + i, part);
+    Store(mask, d, m + i, part);
+  });
+  return SumLanes(d, sum);
 }
 
-// Within the chunk: dx from m, dcb, and the decay's and dt's shares. dx is written.
-void BackwardTriangle(const BackwardArgs& a, const Chunk& c, int64_t head, const float* cb, int64_t ldcb,
+// Within the chunk, one head: s.dx columns, dcum, ddt and the block's dproducts.
+template <class T>
+void BackwardTriangle(const BackwardArgs& a, const HeadWork& w, int64_t block, bool first_head,
                       const BackwardScratch& s) {
-  const int64_t p = a.shape.head_dim, length = c.length, q = a.shape.chunk;
-  TileTranspose(length, p, a.in.x.F32(c.begin) + head * p, a.in.x.stride, s.xt, length);
-  for (int64_t i0 = 0; i0 < length; i0 += kBlock) {
-    const int64_t rows = std::min(kBlock, length - i0), width = i0 + rows;
-    TileGemm(rows, width, p, {a.dy.F32(c.begin + i0) + head * p, a.dy.stride, 1}, s.xt, length, s.dm + i0 * q, q,
-             false);
-    for (int64_t i = i0; i < width; ++i) {
-      s.dcum[i] += TriangleRow(i, width, cb + i * ldcb, s, s.dm + i * q, s.dcb + i * q);
+  using O = Ops<T>;
+  using Packed = typename O::Packed;
+  const int64_t p = a.shape.head_dim, q = PaddedChunk(a.shape), length = w.c.length, width = a.blocks.width;
+  const int64_t group = block / a.blocks.per_group;
+  const T* x = a.in.x.As<T>(w.c.begin) + w.head * p;
+  const T* dy = a.dy.As<T>(w.c.begin) + w.head * p;
+  Packed *columns = static_cast<Packed*>(s.packed), *rows_of_dy = static_cast<Packed*>(s.packed2);
+  T* m = static_cast<T*>(s.m);
+  O::PackTransposed(p, length, dy, a.dy.stride, columns, q);
+  O::Pack(length, p, dy, a.dy.stride, nullptr, rows_of_dy, p);
+  const int64_t padded = (length + 1) / 2 * 2;
+  for (int64_t j0 = 0; j0 < length; j0 += kTriangleBlock) {
+    const int64_t rows = std::min(kTriangleBlock, length - j0);
+    O::Product(rows, length - j0, p, O::Rows(x + j0 * a.in.x.stride, a.in.x.stride), columns + j0, q, s.dm + j0, q,
+               false);
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t j = j0 + r;
+      float* dcb = a.DProducts(block, w.c.begin + j);
+      if (first_head) std::memset(dcb + j0, 0, static_cast<size_t>(length - j0) * sizeof(float));
+      T* row = m + r * q;
+      w.ddt[j] += TriangleRow(j, j0, length, w.decay, a.groups.Products(a.shape, w.c.begin + j, group), s.dm + r * q,
+                              w.dcum, dcb, row);
+      if (padded > length) row[length] = T();
     }
-  }
-  for (int64_t j0 = 0; j0 < length; j0 += kBlock) {
-    const int64_t rows = std::min(kBlock, length - j0);
-    TileGemm(rows, p, length - j0, {s.dm + j0 * q + j0, 1, q}, a.dy.F32(c.begin + j0) + head * p, a.dy.stride,
-             a.out.dx.F32(c.begin + j0) + head * p, a.out.dx.stride, false);
+    O::Product(rows, p, length - j0, O::Rows(m + j0, q), O::FromRow(rows_of_dy, j0, p), p,
+               s.dx + j0 * width + w.in_block * p, width, false);
   }
 }
 
-// Through the state that leaves (g = its gradient [P, N]): dx, dB, dt, decay. Returns what the last cum receives.
-float BackwardLeaving(const BackwardArgs& a, const Chunk& c, int64_t head, const float* g, const BackwardScratch& s) {
-  const int64_t p = a.shape.head_dim, n = a.shape.d_state;
-  const int64_t group = head / (a.shape.heads / a.shape.groups);
-  TileTranspose(p, n, g, n, s.gt, p);
-  TileGemm(c.length, p, n, {a.in.B.F32(c.begin) + group * n, a.in.B.stride, 1}, s.gt, p, s.r, p, false);  // r_j = G B_j
+// Through the state that leaves: adds to s.dx, ddt; returns what the last cum receives. Then dx is complete.
+template <class T>
+float FinishInputs(const BackwardArgs& a, const HeadWork& w, bool has_g, const BackwardScratch& s, double* d_skip) {
+  const FloatTag d;
+  const int64_t p = a.shape.head_dim, width = a.blocks.width;
+  const auto skip = hn::Set(d, a.in.D[w.head]);
+  T* scaled = static_cast<T*>(s.scaled);
   float dcum_last = 0;
-  for (int64_t j = 0; j < c.length; ++j) {
-    const float* x = a.in.x.F32(c.begin + j) + head * p;
-    const float weight = s.decay.to_end[j] * s.dt[j];
-    const float direct = s.decay.to_end[j] * TileDot(p, x, s.r + j * p);
-    TileAxpy(p, weight, s.r + j * p, a.out.dx.F32(c.begin + j) + head * p);
-    TileScale(p, weight, x, s.scaled + j * p);
-    s.ddt[j] += direct;
-    s.dcum[j] -= s.dt[j] * direct;
-    dcum_last += s.dt[j] * direct;
+  for (int64_t j = 0; j < w.c.length; ++j) {
+    const T* x = a.in.x.As<T>(w.c.begin + j) + w.head * p;
+    const T* dy = a.dy.As<T>(w.c.begin + j) + w.head * p;
+    T* dx = a.out.dx.As<T>(w.c.begin + j) + w.head * p;
+    const float *within = s.dx + j * width + w.in_block * p, *r = s.r + j * width + w.in_block * p;
+    const auto to_end = hn::Set(d, has_g ? w.decay.to_end[j] : 0.0f), dt = hn::Set(d, w.decay.dt[j]);
+    const auto weight = hn::Mul(to_end, dt);
+    FloatVec through = hn::Zero(d), skipped = hn::Zero(d);
+    ForVectors(d, p, [&](int64_t i, auto part) HWY_ATTR {
+      const auto xi = Load(d, x + i, part), dyi = Load(d, dy + i, part);
+      FloatVec gradient = Load(d, within + i, part);
+      skipped = hn::MulAdd(xi, dyi, skipped);
+      if (has_g) {
+        const auto ri = Load(d, r + i, part);
+        through = hn::MulAdd(xi, ri, through);
+        gradient = hn::MulAdd(to_end, ri, gradient);
+        Store(hn::Mul(xi, weight), d, scaled + j * width + w.in_block * p + i, part);
+      }
+      Store(hn::MulAdd(gradient, dt, hn::Mul(skip, dyi)), d, dx + i, part);
+    });
+    *d_skip += SumLanes(d, skipped);
+    const float direct = w.decay.to_end[j] * SumLanes(d, through);
+    dcum_last += w.decay.dt[j] * direct;
+    w.ddt[j] += direct;
+    w.dcum[j] -= w.decay.dt[j] * w.ddt[j];
   }
-  TileGemm(c.length, n, p, {s.scaled, p, 1}, g, n, a.out.dB.F32(c.begin) + group * n, a.out.dB.stride, true);
   return dcum_last;
 }
 
-// Through the state that entered: dC, decay. Returns exp(cum_last) <G, S>.
-float BackwardEntering(const BackwardArgs& a, const Chunk& c, int64_t head, const float* g, const float* entering,
-                       const BackwardScratch& s) {
-  const int64_t p = a.shape.head_dim, n = a.shape.d_state;
-  const int64_t group = head / (a.shape.heads / a.shape.groups);
-  for (int64_t i = 0; i < c.length; ++i) {
-    TileScale(p, s.decay.from_start[i], a.dy.F32(c.begin + i) + head * p, s.scaled + i * p);
+// Through the state that entered, one head: the block's dC and dcum. s.scaled holds exp(cum_i) dy_i.
+template <class T>
+void BackwardEntering(const BackwardArgs& a, const HeadWork& w, int64_t block, const T* entering,
+                      const BackwardScratch& s) {
+  using O = Ops<T>;
+  using Packed = typename O::Packed;
+  const FloatTag d;
+  const int64_t p = a.shape.head_dim, n = a.shape.d_state, width = a.blocks.width;
+  const int64_t group = block / a.blocks.per_group;
+  Packed* packed = static_cast<Packed*>(s.packed);
+  const T* scaled = static_cast<const T*>(s.scaled) + w.in_block * p;
+  O::PackTransposed(p, n, entering + w.in_block * p, width, packed, n);
+  O::Product(w.c.length, n, p, O::Rows(scaled, width), packed, n, s.tmp, n, false);
+  for (int64_t i = 0; i < w.c.length; ++i) {
+    const float* tmp = s.tmp + i * n;
+    float* dc = a.DC(block, w.c.begin + i);
+    const T* c = a.in.C.As<T>(w.c.begin + i) + group * n;
+    FloatVec dot = hn::Zero(d);
+    ForVectors(d, n, [&](int64_t k, auto part) HWY_ATTR {
+      const auto v = Load(d, tmp + k, part);
+      dot = hn::MulAdd(v, Load(d, c + k, part), dot);
+      Store(hn::Add(Load(d, dc + k, part), v), d, dc + k, part);
+    });
+    w.dcum[i] += SumLanes(d, dot);
   }
-  TileGemm(c.length, n, p, {s.scaled, p, 1}, entering, n, s.tmp, n, false);
-  for (int64_t i = 0; i < c.length; ++i) {
-    s.dcum[i] += TileDot(n, s.tmp + i * n, a.in.C.F32(c.begin + i) + group * n);
-    TileAxpy(n, 1.0f, s.tmp + i * n, a.out.dC.F32(c.begin + i) + group * n);
-  }
-  return s.decay.from_start[c.length - 1] * TileDot(p * n, g, entering);
 }
 
-// All of one head in one chunk. da_dd[0], [1]: dA and dD of this chunk.
-void BackwardHead(const BackwardArgs& a, const Chunk& c, int64_t head, const float* cb, int64_t ldcb, const float* g,
-                  const float* entering, const BackwardScratch& s, float* da_dd) {
-  const int64_t p = a.shape.head_dim, length = c.length;
-  for (int64_t i = 0; i < length; ++i) {
-    s.dt[i] = a.in.dt.F32(c.begin + i)[head];
-    s.dcum[i] = s.ddt[i] = 0;
+// <G, S> of one head.
+template <class T>
+float StateDot(const BackwardArgs& a, int64_t in_block, const T* entering, const float* g) {
+  const int64_t p = a.shape.head_dim, width = a.blocks.width;
+  float sum = 0;
+  for (int64_t k = 0; k < a.shape.d_state; ++k) {
+    sum += DotOf(p, g + k * width + in_block * p, entering + k * width + in_block * p);
   }
-  BackwardTriangle(a, c, head, cb, ldcb, s);
-  float dcum_last = BackwardLeaving(a, c, head, g, s);
-  if (!c.zero_state) dcum_last += BackwardEntering(a, c, head, g, entering, s);
-  s.dcum[length - 1] += dcum_last;
-  double running = 0, d_a = 0, d_d = 0;
-  for (int64_t i = length; i-- > 0;) {
-    running += s.dcum[i];  // d / d (dt_i A): every cum from i on holds it
-    d_a += running * s.dt[i];
-    a.out.ddt.F32(c.begin + i)[head] = s.ddt[i] + static_cast<float>(running) * a.in.A[head];
-    const float* x = a.in.x.F32(c.begin + i) + head * p;
-    const float* dy = a.dy.F32(c.begin + i) + head * p;
-    d_d += TileDot(p, x, dy);
-    TileAxpy(p, a.in.D[head], dy, a.out.dx.F32(c.begin + i) + head * p);
-  }
-  da_dd[0] = static_cast<float>(d_a);
-  da_dd[1] = static_cast<float>(d_d);
+  return sum;
 }
 
-// dC += dcb B, dB += dcb^T C: once a group, after its heads.
-void BackwardProducts(const BackwardArgs& a, const Chunk& c, int64_t group, const BackwardScratch& s) {
-  const int64_t n = a.shape.d_state, q = a.shape.chunk;
-  for (int64_t i0 = 0; i0 < c.length; i0 += kBlock) {
-    const int64_t rows = std::min(kBlock, c.length - i0);
-    TileGemm(rows, n, i0 + rows, {s.dcb + i0 * q, q, 1}, a.in.B.F32(c.begin) + group * n, a.in.B.stride,
-             a.out.dC.F32(c.begin + i0) + group * n, a.out.dC.stride, true);
-    TileGemm(rows, n, c.length - i0, {s.dcb + i0 * q + i0, 1, q}, a.in.C.F32(c.begin + i0) + group * n, a.in.C.stride,
-             a.out.dB.F32(c.begin + i0) + group * n, a.out.dB.stride, true);
+// From dcum and the direct part to ddt, dA; dD.
+void FinishHead(const BackwardArgs& a, const HeadWork& w, double d_skip) {
+  double running = 0, d_a = 0;
+  for (int64_t i = w.c.length; i-- > 0;) {
+    running += w.dcum[i];  // d / d (dt_i A): every cum from i on holds it
+    d_a += running * w.decay.dt[i];
+    a.out.ddt.F32(w.c.begin + i)[w.head] = w.ddt[i] + static_cast<float>(running) * a.in.A[w.head];
   }
+  float* out = a.da_dd + 2 * (w.c.index * a.shape.heads + w.head);
+  out[0] = static_cast<float>(d_a);
+  out[1] = static_cast<float>(d_skip);
+}
+
+// dB through the state that leaves: sum over the block's columns of (weight x) G^T. s.scaled holds weight x.
+template <class T>
+void BackwardLeavingB(const BackwardArgs& a, const Chunk& c, int64_t block, const BackwardScratch& s) {
+  using O = Ops<T>;
+  const int64_t n = a.shape.d_state, width = a.blocks.width;
+  auto* packed = static_cast<typename O::Packed*>(s.packed);
+  O::PackTransposed(width, n, s.g, width, packed, n);
+  O::Product(c.length, n, width, O::Rows(static_cast<const T*>(s.scaled), width), packed, n, a.DB(block, c.begin), n,
+             false);
+}
+
+// g <- decay g + sum_i exp(cum_i) C_i dy_i^T: the gradient of the state that entered.
+template <class T>
+void StepBack(const BackwardArgs& a, const Chunk& c, int64_t block, bool has_g, const BackwardScratch& s) {
+  using O = Ops<T>;
+  const int64_t p = a.shape.head_dim, n = a.shape.d_state, width = a.blocks.width;
+  auto* packed = static_cast<typename O::Packed*>(s.packed);
+  for (int64_t h = 0; h < a.blocks.heads; ++h) {
+    const HeadWork w = WorkOf(a, c, block, h, s);
+    O::Pack(c.length, p, a.dy.As<T>(c.begin) + w.head * p, a.dy.stride, w.decay.from_start, packed + h * p, width);
+    if (has_g) ScaleHeadState(n, p, width, w.decay.from_start[c.length - 1], s.g + h * p);
+  }
+  const auto* packed_c =
+      static_cast<const typename O::Packed*>(a.groups.C(a.shape, c.index, block / a.blocks.per_group));
+  O::Product(n, width, c.length, O::PackedTransposed(packed_c, n), packed, width, s.g, width, has_g);
+}
+
+// One chunk of one block. has_g: s.g is not zero. from_zero: the state that entered is.
+template <class T>
+void BackwardChunk(const BackwardArgs& a, const Chunk& c, int64_t block, bool has_g, bool from_zero,
+                   const BackwardScratch& s) {
+  using O = Ops<T>;
+  const int64_t p = a.shape.head_dim, n = a.shape.d_state, q = PaddedChunk(a.shape), width = a.blocks.width;
+  const int64_t group = block / a.blocks.per_group, heads = a.blocks.heads;
+  const T* entering = a.entering.As<T>(c.index * a.blocks.count + block);
+  if (has_g) {
+    auto* packed = static_cast<typename O::Packed*>(s.packed);
+    O::Pack(n, width, s.g, width, nullptr, packed, width);
+    O::Product(c.length, width, n, O::Rows(a.in.B.As<T>(c.begin) + group * n, a.in.B.stride), packed, width, s.r, width,
+               false);
+  }
+  std::memset(s.dcum, 0, static_cast<size_t>(heads * q) * sizeof(float));
+  std::memset(s.ddt, 0, static_cast<size_t>(heads * q) * sizeof(float));
+  double d_skip[64] = {};
+  CHECK_LE(heads, 64);
+  for (int64_t h = 0; h < heads; ++h) {
+    const HeadWork w = WorkOf(a, c, block, h, s);
+    ChunkDecay(a.in, c, w.head, w.decay);
+    BackwardTriangle<T>(a, w, block, h == 0, s);
+    w.dcum[c.length - 1] += FinishInputs<T>(a, w, has_g, s, &d_skip[h]);
+  }
+  float *db = a.DB(block, c.begin), *dc = a.DC(block, c.begin);
+  if (has_g) {
+    BackwardLeavingB<T>(a, c, block, s);
+  } else {
+    std::memset(db, 0, static_cast<size_t>(c.length * n) * sizeof(float));
+  }
+  std::memset(dc, 0, static_cast<size_t>(c.length * n) * sizeof(float));
+  for (int64_t h = 0; h < heads; ++h) {
+    const HeadWork w = WorkOf(a, c, block, h, s);
+    if (!from_zero) {
+      ScaleRows(c.length, p, a.dy.As<T>(c.begin) + w.head * p, a.dy.stride, w.decay.from_start,
+                static_cast<T*>(s.scaled) + h * p, width);
+      BackwardEntering<T>(a, w, block, entering, s);
+      if (has_g) w.dcum[c.length - 1] += w.decay.from_start[c.length - 1] * StateDot(a, h, entering, s.g);
+    }
+    FinishHead(a, w, d_skip[h]);
+  }
+}
+
+template <class T>
+void WalkBlock(const BackwardArgs& a, int64_t segment, int64_t block, const BackwardScratch& s) {
+  const SsdSegment& seg = a.segments[static_cast<size_t>(segment)];
+  const int64_t n = a.shape.d_state, width = a.blocks.width, offset = block * width * n;
+  bool has_g = seg.dstate_out != nullptr;
+  if (has_g) TileTranspose(width, n, seg.dstate_out + offset, n, s.g, width);
+  for (int64_t i = a.list.first[segment + 1]; i-- > a.list.first[segment];) {
+    const Chunk& c = a.list.chunks[i];
+    const bool from_zero = c.first && seg.state_in == nullptr;
+    BackwardChunk<T>(a, c, block, has_g, from_zero, s);
+    if (c.first && seg.dstate_in == nullptr) return;
+    StepBack<T>(a, c, block, has_g, s);
+    has_g = true;
+  }
+  if (seg.dstate_in == nullptr) return;
+  if (has_g) {
+    TileTranspose(n, width, s.g, width, seg.dstate_in + offset, n);
+  } else {
+    std::memset(seg.dstate_in + offset, 0, static_cast<size_t>(width * n) * sizeof(float));
+  }
+}
+void Walk(const BackwardArgs& a, int64_t segment, int64_t block, const BackwardScratch& s) {
+  const auto run = a.in.x.dtype == DType::kBF16 ? WalkBlock<BF16> : WalkBlock<float>;
+  run(a, segment, block, s);
+}
+
+// The sum over a group's blocks of rows [length, cols], to the first block's.
+void SumBlocks(const BackwardArgs& a, int64_t group, int64_t cols, float* first, int64_t block_stride) {
+  const int64_t block0 = group * a.blocks.per_group;
+  float* to = first + block0 * block_stride;
+  for (int64_t b = 1; b < a.blocks.per_group; ++b) TileAxpy(cols, 1.0f, to + b * block_stride, to);
+}
+
+// dB_j = (through states) + sum_i dcb_ji C_i, dC_i likewise with B, summed over the group's blocks.
+// scratch: 2 x [Q, Q] in T, then [Q, N] packed.
+template <class T>
+void GroupChunk(const BackwardArgs& a, const Chunk& c, int64_t group, void* scratch) {
+  using O = Ops<T>;
+  using Packed = typename O::Packed;
+  const FloatTag d;
+  const int64_t n = a.shape.d_state, q = PaddedChunk(a.shape), length = c.length;
+  const int64_t block0 = group * a.blocks.per_group;
+  for (int64_t j = 0; j < length; ++j) {
+    const int64_t row = c.begin + j;
+    SumBlocks(a, group, n, a.db + row * n, a.rows() * n);
+    SumBlocks(a, group, n, a.dc + row * n, a.rows() * n);
+    SumBlocks(a, group, length - j, a.dproducts + row * q + j, a.rows() * q);
+  }
+  T *by_j = static_cast<T*>(scratch), *by_i = by_j + q * q;  // [j, i], and its transpose
+  for (int64_t j = 0; j < length; ++j) {
+    const float* from = a.DProducts(block0, c.begin + j);
+    for (int64_t i = 0; i < q; ++i) {
+      const float v = i >= j && i < length ? from[i] : 0.0f;
+      if constexpr (sizeof(T) == sizeof(float)) {
+        by_j[j * q + i] = by_i[i * q + j] = v;
+      } else {
+        by_j[j * q + i] = by_i[i * q + j] = ToBF16(v);
+      }
+    }
+  }
+  for (int64_t i = 0; length < q && i < length; ++i) by_i[i * q + length] = T();
+  const auto* b = static_cast<const Packed*>(a.groups.B(a.shape, c.index, group));
+  const auto* cc = static_cast<const Packed*>(a.groups.C(a.shape, c.index, group));
+  float *db = a.DB(block0, c.begin), *dc = a.DC(block0, c.begin);
+  for (int64_t r0 = 0; r0 < length; r0 += kTriangleBlock) {
+    const int64_t rows = std::min(kTriangleBlock, length - r0);
+    O::Product(rows, n, length - r0, O::Rows(by_j + r0 * q + r0, q), O::FromRow(cc, r0, n), n, db + r0 * n, n, true);
+    O::Product(rows, n, r0 + rows, O::Rows(by_i + r0 * q, q), b, n, dc + r0 * n, n, true);
+  }
+  for (int64_t j = 0; j < length; ++j) {
+    T *to_b = a.out.dB.As<T>(c.begin + j) + group * n, *to_c = a.out.dC.As<T>(c.begin + j) + group * n;
+    ForVectors(d, n, [&](int64_t k, auto part) HWY_ATTR {
+      Store(Load(d, db + j * n + k, part), d, to_b + k, part);
+      Store(Load(d, dc + j * n + k, part), d, to_c + k, part);
+    });
+  }
+}
+void Group(const BackwardArgs& a, const Chunk& c, int64_t group, void* scratch) {
+  const auto run = a.in.x.dtype == DType::kBF16 ? GroupChunk<BF16> : GroupChunk<float>;
+  run(a, c, group, scratch);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -204,132 +401,51 @@ void BackwardProducts(const BackwardArgs& a, const Chunk& c, int64_t group, cons
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace taipan::ssd {
-
-HWY_EXPORT(StateDemand);
-HWY_EXPORT(PassBack);
-HWY_EXPORT(BackwardHead);
-HWY_EXPORT(BackwardProducts);
-
-namespace {
-
-int64_t ScratchFloats(const SsdShape& s) {
-  const int64_t q = s.chunk, p = s.head_dim, n = s.d_state;
-  return 6 * q + 3 * p * q + n * p + 2 * q * q + q * n;
-}
-
-BackwardScratch Carve(const SsdShape& shape, float* at) {
-  const int64_t q = shape.chunk, p = shape.head_dim, n = shape.d_state;
-  const auto take = [&](int64_t floats) {
-    float* here = at;
-    at += floats;
-    return here;
-  };
-  BackwardScratch s;
-  s.decay = {take(q), take(q), take(q)};
-  s.dt = take(q);
-  s.dcum = take(q);
-  s.ddt = take(q);
-  s.xt = take(p * q);
-  s.scaled = take(q * p);
-  s.gt = take(n * p);
-  s.r = take(q * p);
-  s.dm = take(q * q);
-  s.dcb = take(q * q);
-  s.tmp = take(q * n);
-  return s;
-}
-
-struct Backward {
-  const BackwardArgs& args;
-  std::span<const SsdSegment> segments;
-  ChunkList list;
-  const float* entering;  // [chunks, H, P, N]
-  float* leaving;         // [chunks, H, P, N]: gradient of the state that leaves each chunk
-  float* scratch;
-  int64_t per_thread;
-
-  int64_t head_state() const { return args.shape.head_dim * args.shape.d_state; }
-  int64_t At(int64_t chunk, int64_t head) const { return (chunk * args.shape.heads + head) * head_state(); }
-  BackwardScratch Mine(int thread) const { return Carve(args.shape, scratch + thread * per_thread); }
-
-  void Demands() const {
-    ParallelFor(list.count * args.shape.heads, [&](int64_t task, int thread) {
-      const int64_t index = task / args.shape.heads, head = task % args.shape.heads;
-      const BackwardScratch s = Mine(thread);
-      ChunkDecay(args.in, list.chunks[index], head, s.decay);
-      HWY_DYNAMIC_DISPATCH(StateDemand)
-      (args, list.chunks[index], head, s.decay.from_start, s.scaled, leaving + At(index, head));
-    });
-  }
-
-  void PassGradients() const {
-    const int64_t heads = args.shape.heads, size = head_state();
-    ParallelFor(static_cast<int64_t>(segments.size()) * heads, [&](int64_t task, int thread) {
-      const int64_t segment = task / heads, head = task % heads;
-      const SsdSegment& seg = segments[static_cast<size_t>(segment)];
-      float* g = scratch + thread * per_thread;
-      if (seg.dstate_out != nullptr) {
-        std::memcpy(g, seg.dstate_out + head * size, static_cast<size_t>(size) * 4);
-      } else {
-        std::memset(g, 0, static_cast<size_t>(size) * 4);
-      }
-      for (int64_t index = list.count; index-- > 0;) {
-        const Chunk& c = list.chunks[index];
-        if (c.segment != segment) continue;
-        double sum = 0;
-        for (int64_t i = 0; i < c.length; ++i)
-          sum += static_cast<double>(args.in.dt.F32(c.begin + i)[head]) * args.in.A[head];
-        HWY_DYNAMIC_DISPATCH(PassBack)(size, static_cast<float>(std::exp(sum)), g, leaving + At(index, head));
-      }
-      if (seg.dstate_in != nullptr) std::memcpy(seg.dstate_in + head * size, g, static_cast<size_t>(size) * 4);
-    });
-  }
-
-  void Chunks(const float* cb, float* da_dd) const {
-    const SsdShape& shape = args.shape;
-    const int64_t q = shape.chunk, ldcb = shape.groups * q, per_group = shape.heads / shape.groups;
-    ParallelFor(list.count * shape.groups, [&](int64_t task, int thread) {
-      const int64_t index = task / shape.groups, group = task % shape.groups;
-      const Chunk& c = list.chunks[index];
-      const BackwardScratch s = Mine(thread);
-      std::memset(s.dcb, 0, static_cast<size_t>(q * q) * 4);
-      args.out.dB.Rows(c.begin, c.length).Cols(group * shape.d_state, shape.d_state).Zero();
-      args.out.dC.Rows(c.begin, c.length).Cols(group * shape.d_state, shape.d_state).Zero();
-      for (int64_t head = group * per_group; head < (group + 1) * per_group; ++head) {
-        ChunkDecay(args.in, c, head, s.decay);
-        HWY_DYNAMIC_DISPATCH(BackwardHead)
-        (args, c, head, cb + c.begin * ldcb + group * q, ldcb, leaving + At(index, head), entering + At(index, head), s,
-         da_dd + 2 * (index * shape.heads + head));
-      }
-      HWY_DYNAMIC_DISPATCH(BackwardProducts)(args, c, group, s);
-    });
-  }
-};
-
-}  // namespace
-}  // namespace taipan::ssd
-
 namespace taipan {
 
+namespace ssd {
+HWY_EXPORT(Walk);
+HWY_EXPORT(Group);
+}  // namespace ssd
+
 void SsdBackward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments,
-                 const float* entering_states, ConstMatrixView dy, const SsdGradients& out, Arena& scratch) {
+                 const void* entering_states, ConstMatrixView dy, const SsdGradients& out, Arena& scratch) {
+  CHECK(dy.dtype == in.x.dtype && out.dx.dtype == in.x.dtype && out.dB.dtype == in.x.dtype);
   Arena::Scope scope(scratch);
+  const ssd::HeadBlocks blocks = ssd::BlocksOf(shape);
   const ssd::ChunkList list = ssd::ListChunks(shape, segments, scratch);
-  const int64_t per_thread = ssd::ScratchFloats(shape);
-  float* leaving = scratch.Floats(list.count * shape.state_size());
-  float* da_dd = scratch.Floats(2 * list.count * shape.heads);
-  float* buffers = scratch.Floats(NumThreads() * per_thread);
-  const ssd::BackwardArgs args{shape, in, dy, out};
-  const ssd::Backward backward{args, segments, list, entering_states, leaving, buffers, per_thread};
-  backward.Demands();
-  backward.PassGradients();
-  backward.Chunks(ssd::GroupProducts(shape, in, list, scratch, true), da_dd);
+  const int64_t state = shape.d_state * blocks.width, q = ssd::PaddedChunk(shape);
+  const ssd::BackwardArgs args{
+      .shape = shape,
+      .in = in,
+      .segments = segments,
+      .dy = dy,
+      .out = out,
+      .list = list,
+      .blocks = blocks,
+      .groups = ssd::PrepareGroups(shape, in, list, /*transposed=*/true, scratch),
+      .entering = ConstMatrixView(entering_states, in.x.dtype, list.count * blocks.count, state, state),
+      .db = scratch.Floats(blocks.count * in.x.rows * shape.d_state),
+      .dc = scratch.Floats(blocks.count * in.x.rows * shape.d_state),
+      .dproducts = scratch.Floats(blocks.count * in.x.rows * q),
+      .da_dd = scratch.Floats(2 * list.count * shape.heads)};
+  int64_t per_thread = 0;
+  ssd::BackwardScratch(shape, blocks, nullptr, &per_thread);
+  char* buffers = static_cast<char*>(scratch.Bytes(NumThreads() * per_thread));
+  ParallelFor(static_cast<int64_t>(segments.size()) * blocks.count, [&](int64_t task, int thread) {
+    const ssd::BackwardScratch s(shape, blocks, buffers + thread * per_thread, nullptr);
+    HWY_DYNAMIC_DISPATCH(ssd::Walk)(args, task / blocks.count, task % blocks.count, s);
+  });
+  float* squares = scratch.Floats(NumThreads() * 2 * q * q);
+  ParallelFor(list.count * shape.groups, [&](int64_t task, int thread) {
+    HWY_DYNAMIC_DISPATCH(ssd::Group)
+    (args, list.chunks[task / shape.groups], task % shape.groups, squares + thread * 2 * q * q);
+  });
   for (int64_t head = 0; head < shape.heads; ++head) {
     double d_a = 0, d_d = 0;
     for (int64_t c = 0; c < list.count; ++c) {
-      d_a += da_dd[2 * (c * shape.heads + head)];
-      d_d += da_dd[2 * (c * shape.heads + head) + 1];
+      d_a += args.da_dd[2 * (c * shape.heads + head)];
+      d_d += args.da_dd[2 * (c * shape.heads + head) + 1];
     }
     out.dA[head] += static_cast<float>(d_a);
     out.dD[head] += static_cast<float>(d_d);

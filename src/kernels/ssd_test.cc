@@ -230,6 +230,64 @@ TEST(Ssd, GradientsDoNotDependOnThreads) {
   });
 }
 
+// In bf16 every value is rounded by at most 2^-8 of itself, 2^-9.3 in the mean square: the state, the weighted rows and
+// the masked triangle that enter products, and y, each once (the inputs here are exact). Independent roundings add as a
+// random walk: about 2^-9.3 * sqrt(4) of the norm; gradients pass three such products.
+constexpr double kToleranceBF16 = 4 * 0x1p-9, kGradientToleranceBF16 = 8 * 0x1p-9;
+
+Tensor RoundedTensor(std::vector<double>& values, int64_t rows) {
+  Tensor t({rows, static_cast<int64_t>(values.size()) / rows}, DType::kBF16);
+  for (size_t i = 0; i < values.size(); ++i) {
+    t.As<BF16>()[i] = ToBF16(static_cast<float>(values[i]));
+    values[i] = ToFloat(t.As<BF16>()[i]);
+  }
+  return t;
+}
+std::vector<float> Floats(const Tensor& t) {
+  std::vector<float> out;
+  for (int64_t i = 0; i < t.size(); ++i) out.push_back(ToFloat(t.As<BF16>()[i]));
+  return out;
+}
+
+TEST(SsdBF16, ForwardAndBackwardAgreeWithTheRecurrence) {
+  const std::vector<SsdShape> shapes = {{2, 4, 2, 1, 4}, {4, 6, 10, 2, 16}, {2, 64, 128, 1, 64}, {6, 8, 34, 3, 20}};
+  test::ForEachSimdTarget([&] {
+    for (const SsdShape& shape : shapes) {
+      for (const int64_t length : {1, 2, 17, 64, 65, 150}) {
+        SsdProblem<double> p = MakeProblem(shape, length, 200);
+        const Tensor x = RoundedTensor(p.x, length), b = RoundedTensor(p.b, length), c = RoundedTensor(p.c, length);
+        auto dy = RandomVector<double>(static_cast<int64_t>(p.x.size()), 33);
+        const auto dstate = RandomVector<double>(shape.state_size(), 34);
+        const Tensor dyk = RoundedTensor(dy, length);
+        const auto forward = reference::Ssd(p);
+        const auto expected = reference::SsdBackward(p, forward, dy, dstate);
+        KernelProblem k(p);
+        KernelGradients g(shape, length);
+        const std::vector<float> dstate_out = ConvertTo<float>(dstate);
+        std::vector<float> state = k.state;
+        const SsdSegment seg{0, length, 5, k.state.data(), state.data(), dstate_out.data(), g.dstate.data()};
+        const SsdInputs in{x.Matrix(), k.dt.View(), b.Matrix(), c.Matrix(), k.a.data(), k.d.data()};
+        Arena scratch;
+        std::vector<uint8_t> entering(static_cast<size_t>(SsdEnteringBytes(shape, {&seg, 1}, DType::kBF16)));
+        Tensor y(x.shape(), DType::kBF16), dx = y, db(b.shape(), DType::kBF16), dc = db;
+        SsdForward(shape, in, {&seg, 1}, y.Matrix(), entering.data(), scratch);
+        SsdBackward(shape, in, {&seg, 1}, entering.data(), dyk.Matrix(),
+                    {dx.Matrix(), g.ddt.View(), db.Matrix(), dc.Matrix(), g.da.data(), g.dd.data()}, scratch);
+        SCOPED_TRACE(fmt::format("length {} chunk {}", length, shape.chunk));
+        const std::vector<double> last(forward.states.end() - shape.state_size(), forward.states.end());
+        ASSERT_LE(RelativeFrobeniusError(Floats(y), forward.y), kToleranceBF16);
+        ASSERT_LE(RelativeFrobeniusError(state, last), kToleranceBF16);
+        ASSERT_LE(RelativeFrobeniusError(Floats(dx), expected.x), kGradientToleranceBF16);
+        ASSERT_LE(RelativeFrobeniusError(g.ddt.Dense(), expected.dt), kGradientToleranceBF16);
+        ASSERT_LE(RelativeFrobeniusError(Floats(db), expected.b), kGradientToleranceBF16);
+        ASSERT_LE(RelativeFrobeniusError(Floats(dc), expected.c), kGradientToleranceBF16);
+        ASSERT_LE(RelativeFrobeniusError(g.da, expected.a), kGradientToleranceBF16);
+        ASSERT_LE(RelativeFrobeniusError(g.dstate, expected.state), kGradientToleranceBF16);
+      }
+    }
+  });
+}
+
 TEST(SsdTimeStep, SoftplusClampAndGradient) {
   const int64_t rows = 70, heads = 3;
   test::PaddedMatrix raw(rows, heads, 2, 1), dt(rows, heads), ddt(rows, heads), draw(rows, heads);

@@ -1,6 +1,7 @@
 #include "kernels/swiglu.h"
 
 #include "base/parallel.h"
+#include "kernels/element_type.h"
 #include "kernels/tile_partials.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -15,14 +16,16 @@ namespace taipan {
 namespace HWY_NAMESPACE {
 namespace {
 
-void ForwardRow(const float* gate, const float* up, int64_t n, float* y) {
+template <class T>
+void ForwardRow(const T* gate, const T* up, int64_t n, T* y) {
   const FloatTag d;
   ForVectors(d, n, [&](int64_t i, auto part) HWY_ATTR {
     Store(hn::Mul(Silu(d, Load(d, gate + i, part)), Load(d, up + i, part)), d, y + i, part);
   });
 }
 
-void BackwardRow(const float* gate, const float* up, const float* dy, int64_t n, float* dgate, float* dup) {
+template <class T>
+void BackwardRow(const T* gate, const T* up, const T* dy, int64_t n, T* dgate, T* dup) {
   const FloatTag d;
   ForVectors(d, n, [&](int64_t i, auto part) HWY_ATTR {
     const FloatVec g = Load(d, gate + i, part), u = Load(d, up + i, part), gradient = Load(d, dy + i, part);
@@ -32,19 +35,29 @@ void BackwardRow(const float* gate, const float* up, const float* dy, int64_t n,
   });
 }
 
-void SwigluSimd(ConstMatrixView gate, ConstMatrixView up, MatrixView y) {
+template <class T>
+void ForwardRows(ConstMatrixView gate, ConstMatrixView up, MatrixView y) {
   ParallelForRanges(gate.rows, RowGrain(gate.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) ForwardRow(gate.F32(r), up.F32(r), gate.cols, y.F32(r));
+    for (int64_t r = begin; r < end; ++r) ForwardRow(gate.As<T>(r), up.As<T>(r), gate.cols, y.As<T>(r));
   });
+}
+
+template <class T>
+void BackwardRows(ConstMatrixView gate, ConstMatrixView up, ConstMatrixView dy, MatrixView dgate, MatrixView dup) {
+  ParallelForRanges(gate.rows, RowGrain(gate.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      BackwardRow(gate.As<T>(r), up.As<T>(r), dy.As<T>(r), gate.cols, dgate.As<T>(r), dup.As<T>(r));
+    }
+  });
+}
+
+void SwigluSimd(ConstMatrixView gate, ConstMatrixView up, MatrixView y) {
+  WithElementType(gate.dtype, [&](auto t) { ForwardRows<decltype(t)>(gate, up, y); });
 }
 
 void SwigluBackwardSimd(ConstMatrixView gate, ConstMatrixView up, ConstMatrixView dy, MatrixView dgate,
                         MatrixView dup) {
-  ParallelForRanges(gate.rows, RowGrain(gate.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      BackwardRow(gate.F32(r), up.F32(r), dy.F32(r), gate.cols, dgate.F32(r), dup.F32(r));
-    }
-  });
+  WithElementType(gate.dtype, [&](auto t) { BackwardRows<decltype(t)>(gate, up, dy, dgate, dup); });
 }
 
 }  // namespace

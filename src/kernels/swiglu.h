@@ -1,5 +1,5 @@
 #pragma once
-// SwiGLU's elementwise part: y = silu(gate) * up. f32, [T, F] views.
+// SwiGLU's elementwise part: y = silu(gate) * up. [T, F] views, all f32 or all bf16; arithmetic in f32.
 
 #include "tensor/tensor.h"
 

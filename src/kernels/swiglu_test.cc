@@ -14,10 +14,11 @@ using test::PaddedMatrix;
 // (s + x s (1 - s), where |x s (1 - s)| < 0.23 |terms|): below 8 roundings of at most 1 eps each. The floor covers what
 // underflows: exp is zero below -104.
 void ExpectClose(const std::vector<float>& actual, const std::vector<double>& expected,
-                 const std::vector<double>& scale) {
+                 const std::vector<double>& scale, DType dtype = DType::kF32) {
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t i = 0; i < actual.size(); ++i) {
-    ASSERT_LE(std::abs(actual[i] - expected[i]), 8 * test::kFloatEps * std::abs(scale[i]) + 1e-35)
+    ASSERT_LE(std::abs(actual[i] - expected[i]),
+              (8 * test::kFloatEps + test::StorageRoundoff(dtype)) * std::abs(scale[i]) + 1e-35)
         << i << ": " << actual[i] << " against " << expected[i];
   }
 }
@@ -33,11 +34,11 @@ TEST(SwigluReference, BackwardAgreesWithCentralDifferences) {
   test::CheckGradient(of_up, up, dup, "up");
 }
 
-TEST(Swiglu, AgreesWithReferenceOnEveryTarget) {
+void ExpectSwigluAgrees(DType dtype) {
   auto shapes = test::KernelShapes();
   shapes.push_back({3, 0});
   for (const auto [rows, cols] : shapes) {
-    PaddedMatrix gate(rows, cols, 3, 1), up(rows, cols, 0, 5), dy(rows, cols, 2, 2);
+    PaddedMatrix gate(rows, cols, 3, 1, dtype), up(rows, cols, 0, 5, dtype), dy(rows, cols, 2, 2, dtype);
     gate.FillRandom(1, 4.0), up.FillRandom(2), dy.FillRandom(3);
     const auto g = gate.DenseDouble(), u = up.DenseDouble(), grad = dy.DenseDouble();
     std::vector<double> dg, du, scale_dg(g.size());
@@ -48,15 +49,20 @@ TEST(Swiglu, AgreesWithReferenceOnEveryTarget) {
     const auto y = reference::Swiglu(g, u);
     test::ForEachSimdTarget([&, rows = rows, cols = cols] {
       SCOPED_TRACE(testing::Message() << rows << " x " << cols);
-      PaddedMatrix out(rows, cols, 1, 3), dgate(rows, cols, 4, 7), dup(rows, cols, 1);
+      PaddedMatrix out(rows, cols, 1, 3, dtype), dgate(rows, cols, 4, 7, dtype), dup(rows, cols, 1, 0, dtype);
       Swiglu(gate.View(), up.View(), out.View());
-      ExpectClose(out.Dense(), y, y);
+      ExpectClose(out.Dense(), y, y, dtype);
       SwigluBackward(gate.View(), up.View(), dy.View(), dgate.View(), dup.View());
-      ExpectClose(dgate.Dense(), dg, scale_dg);
-      ExpectClose(dup.Dense(), du, du);
+      ExpectClose(dgate.Dense(), dg, scale_dg, dtype);
+      ExpectClose(dup.Dense(), du, du, dtype);
       ASSERT_TRUE(out.GuardsIntact() && dgate.GuardsIntact() && dup.GuardsIntact());
     });
   }
+}
+
+TEST(Swiglu, AgreesWithReferenceOnEveryTarget) {
+  ExpectSwigluAgrees(DType::kF32);
+  ExpectSwigluAgrees(DType::kBF16);
 }
 
 TEST(Swiglu, LargeGatesNeitherOverflowNorGiveNan) {
@@ -79,17 +85,23 @@ TEST(Swiglu, LargeGatesNeitherOverflowNorGiveNan) {
   });
 }
 
-TEST(Swiglu, GradientsMayOverwriteTheInputs) {
-  PaddedMatrix gate(3, 37), up(3, 37), dy(3, 37), dgate(3, 37), dup(3, 37);
+void ExpectSwigluInPlace(DType dtype) {
+  const PaddedMatrix empty(3, 37, 0, 0, dtype);
+  PaddedMatrix gate = empty, up = empty, dy = empty, dgate = empty, dup = empty;
   gate.FillRandom(1), up.FillRandom(2), dy.FillRandom(3);
   test::ForEachSimdTarget([&] {
-    PaddedMatrix g(3, 37), u(3, 37);
+    PaddedMatrix g = empty, u = empty;
     g.Fill(gate.Dense()), u.Fill(up.Dense());
     SwigluBackward(gate.View(), up.View(), dy.View(), dgate.View(), dup.View());
     SwigluBackward(g.View(), u.View(), dy.View(), g.View(), u.View());
     EXPECT_TRUE(test::SameBits(g.Dense(), dgate.Dense()));
     EXPECT_TRUE(test::SameBits(u.Dense(), dup.Dense()));
   });
+}
+
+TEST(Swiglu, GradientsMayOverwriteTheInputs) {
+  ExpectSwigluInPlace(DType::kF32);
+  ExpectSwigluInPlace(DType::kBF16);
 }
 
 TEST(Swiglu, ThreadsDoNotMatter) {
@@ -106,9 +118,10 @@ TEST(Swiglu, ThreadsDoNotMatter) {
 }
 
 TEST(Swiglu, RefusesOtherShapes) {
-  PaddedMatrix a(2, 4), b(2, 5), c(3, 4);
+  PaddedMatrix a(2, 4), b(2, 5), c(3, 4), half(2, 4, 0, 0, DType::kBF16);
   EXPECT_THROW(Swiglu(a.View(), b.View(), a.View()), InternalError);
   EXPECT_THROW(Swiglu(a.View(), a.View(), c.View()), InternalError);
+  EXPECT_THROW(Swiglu(half.View(), half.View(), a.View()), InternalError);
 }
 
 }  // namespace

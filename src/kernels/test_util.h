@@ -91,26 +91,39 @@ std::vector<To> ConvertTo(const std::vector<From>& from) {
   return std::vector<To>(from.begin(), from.end());
 }
 
-// A [rows, cols] view in a larger buffer: rows `gap` floats apart beyond cols, the first one `offset` floats past a
-// 64-byte boundary. Everything outside of the view holds a guard value that must survive.
+// What rounding to nearest adds to a value that a kernel stores: relative to the value. bf16 has 8 bits.
+inline double StorageRoundoff(DType dtype) { return dtype == DType::kBF16 ? 0x1p-8 : 0; }
+
+// The numbers that a view of this type holds after they were written to it.
+template <class T>
+std::vector<T> Stored(std::vector<T> values, DType dtype) {
+  if (dtype == DType::kBF16) {
+    for (T& v : values) v = static_cast<T>(ToFloat(ToBF16(static_cast<float>(v))));
+  }
+  return values;
+}
+
+// A [rows, cols] view in a larger buffer: rows `gap` elements apart beyond cols, the first one `offset` elements past a
+// 64-byte boundary. Everything outside of the view holds a guard value that must survive. f32 or bf16; numbers go in
+// (rounded) and come out as floats.
 class PaddedMatrix {
  public:
-  PaddedMatrix(int64_t rows, int64_t cols, int64_t gap = 0, int64_t offset = 0)
+  PaddedMatrix(int64_t rows, int64_t cols, int64_t gap = 0, int64_t offset = 0, DType dtype = DType::kF32)
       : rows_(rows),
         cols_(cols),
         stride_(cols + gap),
         offset_(offset),
-        buffer_({offset + rows * (cols + gap) + kMargin}) {
-    std::fill_n(buffer_.F32(), buffer_.size(), kGuard);
+        buffer_({offset + rows * (cols + gap) + kMargin}, dtype) {
+    for (int64_t i = 0; i < buffer_.size(); ++i) Set(i, kGuard);
     View().Zero();
   }
 
-  MatrixView View() { return {buffer_.F32() + offset_, DType::kF32, rows_, cols_, stride_}; }
-  ConstMatrixView View() const { return {buffer_.F32() + offset_, DType::kF32, rows_, cols_, stride_}; }
+  MatrixView View() { return {At(offset_), buffer_.dtype(), rows_, cols_, stride_}; }
+  ConstMatrixView View() const { return const_cast<PaddedMatrix*>(this)->View(); }
 
   PaddedMatrix& Fill(const std::vector<float>& dense) {
     CHECK_EQ(static_cast<int64_t>(dense.size()), rows_ * cols_);
-    for (int64_t r = 0; r < rows_; ++r) std::copy_n(dense.data() + r * cols_, cols_, View().F32(r));
+    for (int64_t i = 0; i < rows_ * cols_; ++i) Set(Index(i), dense[static_cast<size_t>(i)]);
     return *this;
   }
   PaddedMatrix& FillRandom(uint64_t seed, double scale = 1.0) {
@@ -119,7 +132,7 @@ class PaddedMatrix {
   std::vector<float> Dense() const {
     std::vector<float> out;
     out.reserve(static_cast<size_t>(rows_ * cols_));
-    for (int64_t r = 0; r < rows_; ++r) out.insert(out.end(), View().F32(r), View().F32(r) + cols_);
+    for (int64_t i = 0; i < rows_ * cols_; ++i) out.push_back(Get(Index(i)));
     return out;
   }
   std::vector<double> DenseDouble() const { return ConvertTo<double>(Dense()); }
@@ -128,14 +141,27 @@ class PaddedMatrix {
     for (int64_t i = 0; i < buffer_.size(); ++i) {
       const int64_t at = i - offset_;
       const bool inside = at >= 0 && at < rows_ * stride_ && at % stride_ < cols_;
-      if (!inside && buffer_.F32()[i] != kGuard) return false;
+      if (!inside && Get(i) != kGuard) return false;
     }
     return true;
   }
 
  private:
-  static constexpr int64_t kMargin = 32;  // two of the widest vectors
-  static constexpr float kGuard = -12345.5f;
+  static constexpr int64_t kMargin = 32;      // two of the widest vectors
+  static constexpr float kGuard = -12352.0f;  // a bf16 number
+  void* At(int64_t i) { return static_cast<char*>(buffer_.data()) + i * SizeOf(buffer_.dtype()); }
+  int64_t Index(int64_t dense) const { return offset_ + dense / cols_ * stride_ + dense % cols_; }
+  void Set(int64_t i, float value) {
+    if (buffer_.dtype() == DType::kBF16) {
+      buffer_.As<BF16>()[i] = ToBF16(value);
+    } else {
+      buffer_.F32()[i] = value;
+    }
+  }
+  float Get(int64_t i) const {
+    return buffer_.dtype() == DType::kBF16 ? ToFloat(buffer_.As<BF16>()[i]) : buffer_.F32()[i];
+  }
+
   int64_t rows_, cols_, stride_, offset_;
   Tensor buffer_;
 };

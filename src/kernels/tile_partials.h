@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 #include "base/parallel.h"
 
@@ -14,11 +14,17 @@ class TilePartials {
  public:
   static constexpr int64_t kRows = 64;  // partials are 1/64 of an activation's memory
 
-  // `size` floats for each tile of `rows` rows, zero at first.
+  // `size` floats for each tile of `rows` rows. Not cleared: the task of a tile does that, in its own cache.
   TilePartials(int64_t rows, int64_t size)
-      : size_(size), tiles_((rows + kRows - 1) / kRows), sums_(static_cast<size_t>(tiles_ * size)) {}
+      : size_(size),
+        tiles_((rows + kRows - 1) / kRows),
+        sums_(std::make_unique_for_overwrite<float[]>(static_cast<size_t>(tiles_ * size))) {}
 
-  float* Tile(int64_t first_row) { return sums_.data() + first_row / kRows * size_; }
+  float* Tile(int64_t first_row) { return sums_.get() + first_row / kRows * size_; }
+  float* ClearedTile(int64_t first_row) {
+    std::fill_n(Tile(first_row), size_, 0.0f);
+    return Tile(first_row);
+  }
 
   // out[i] += the sum of the tiles' i-th values.
   void AddTo(float* out) const {
@@ -38,7 +44,7 @@ class TilePartials {
       const int64_t n = std::min(kBlock, last - begin);
       float sum[kBlock] = {};
       for (int64_t tile = 0; tile < tiles_; ++tile) {
-        const float* from = sums_.data() + tile * size_ + begin;
+        const float* from = sums_.get() + tile * size_ + begin;
         for (int64_t i = 0; i < n; ++i) sum[i] += from[i];
       }
       for (int64_t i = 0; i < n; ++i) out[begin + i] += sum[i];
@@ -46,7 +52,7 @@ class TilePartials {
   }
 
   int64_t size_, tiles_;
-  std::vector<float> sums_;
+  std::unique_ptr<float[]> sums_;
 };
 
 // Rows a task of an elementwise loop: enough for some ten microseconds, so that one decoded token starts no threads.

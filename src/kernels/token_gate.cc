@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "kernels/element_type.h"
 #include "kernels/tile_partials.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -18,17 +19,18 @@ namespace taipan {
 namespace HWY_NAMESPACE {
 
 // scores[2 * r + k] = weight[k] . u[r]. Two chains of sums an output: a row's bits depend on the row alone.
-void GateScores(ConstMatrixView u, const float* weight, float* scores) {
+template <class T>
+void ScoresOf(ConstMatrixView u, const float* weight, float* scores) {
   const hn::ScalableTag<float> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), n = u.cols;
   const float* w0 = weight;
   const float* w1 = weight + n;
   for (int64_t r = 0; r < u.rows; ++r) {
-    const float* x = u.F32(r);
+    const T* x = u.As<T>(r);
     auto a0 = hn::Zero(d), b0 = hn::Zero(d), a1 = hn::Zero(d), b1 = hn::Zero(d);
     int64_t i = 0;
     for (; i + 2 * lanes <= n; i += 2 * lanes) {
-      const auto xa = hn::LoadU(d, x + i), xb = hn::LoadU(d, x + i + lanes);
+      const auto xa = LoadFloats(d, x + i), xb = LoadFloats(d, x + i + lanes);
       a0 = hn::MulAdd(xa, hn::LoadU(d, w0 + i), a0);
       a1 = hn::MulAdd(xa, hn::LoadU(d, w1 + i), a1);
       b0 = hn::MulAdd(xb, hn::LoadU(d, w0 + i + lanes), b0);
@@ -37,19 +39,24 @@ void GateScores(ConstMatrixView u, const float* weight, float* scores) {
     float s0 = hn::GetLane(hn::SumOfLanes(d, hn::Add(a0, b0)));
     float s1 = hn::GetLane(hn::SumOfLanes(d, hn::Add(a1, b1)));
     for (; i < n; ++i) {
-      s0 += x[i] * w0[i];
-      s1 += x[i] * w1[i];
+      s0 += ToFloat(x[i]) * w0[i];
+      s1 += ToFloat(x[i]) * w1[i];
     }
     scores[2 * r] = s0;
     scores[2 * r + 1] = s1;
   }
 }
 
+void GateScores(ConstMatrixView u, const float* weight, float* scores) {
+  WithElementType(u.dtype, [&](auto t) { ScoresOf<decltype(t)>(u, weight, scores); });
+}
+
 // ds[r] = dL/ds1 = -dL/ds0 of row r: du[r] += ds[r] (w1 - w0), dw1 += ds[r] u[r].
-void GateBackwardTile(ConstMatrixView u, const float* weight, const float* ds, MatrixView du, float* HWY_RESTRICT dw1) {
+template <class T>
+void BackwardTileOf(ConstMatrixView u, const float* weight, const float* ds, MatrixView du, float* HWY_RESTRICT dw1) {
   const FloatTag d;
   for (int64_t r = 0; r < u.rows; ++r) {
-    const float* x = u.F32(r);
+    const T* x = u.As<T>(r);
     float* dx = du.F32(r);
     const FloatVec g = hn::Set(d, ds[r]);
     ForVectors(d, u.cols, [&](int64_t i, auto part) HWY_ATTR {
@@ -58,6 +65,10 @@ void GateBackwardTile(ConstMatrixView u, const float* weight, const float* ds, M
       Store(hn::MulAdd(g, Load(d, x + i, part), Load(d, dw1 + i, part)), d, dw1 + i, part);
     });
   }
+}
+
+void GateBackwardTile(ConstMatrixView u, const float* weight, const float* ds, MatrixView du, float* dw1) {
+  WithElementType(u.dtype, [&](auto t) { BackwardTileOf<decltype(t)>(u, weight, ds, du, dw1); });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -109,7 +120,7 @@ void TokenGateBackward(ConstMatrixView u, const float* weight, const GateValues&
   TilePartials partials(rows, d + 1);  // dL/d weight[1], dL/d bias[1]
   ParallelForRanges(rows, kRowTile, [&](int64_t begin, int64_t end) {
     float ds[kRowTile];
-    float* sums = partials.Tile(begin);
+    float* sums = partials.ClearedTile(begin);
     for (int64_t t = begin; t < end; ++t) {
       const double alpha = saved.alpha[t], m = saved.m_soft[t];
       ds[t - begin] = static_cast<float>(dalpha[t] * alpha * (1 - alpha) + dm[t] * m * (1 - m) / tau);

@@ -15,7 +15,8 @@ struct GateValues {
   uint8_t* selected = nullptr;  // [T]
 };
 
-// u [T, d] normalised hidden rows, weight [2, d], bias [2]; noise [T, 2] Gumbel values or null; delta: threshold.
+// u [T, d] normalised hidden rows (f32 or bf16; all else is f32), weight [2, d], bias [2];
+// noise [T, 2] Gumbel values or null; delta: threshold.
 void TokenGate(ConstMatrixView u, const float* weight, const float* bias, const float* noise, float tau, float delta,
                const GateValues& out);
 // From dm (d total / d m) and dalpha [T]: du (added to), dweight [2, d] and dbias [2] (added to).

@@ -13,10 +13,10 @@ constexpr double kUnit = test::kFloatEps / 2;  // unit roundoff of f32
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 // Scores of standard deviation about 1 whatever d is.
-GateProblem<double> RandomProblem(int64_t rows, int64_t d, bool noise) {
+GateProblem<double> RandomProblem(int64_t rows, int64_t d, bool noise, DType dtype = DType::kF32) {
   GateProblem<double> p{rows,
                         d,
-                        test::RandomVector<double>(rows * d, 1),
+                        test::Stored(test::RandomVector<double>(rows * d, 1), dtype),
                         test::RandomVector<double>(2 * d, 2, 1 / std::sqrt(static_cast<double>(d))),
                         test::RandomVector<double>(2, 3),
                         {},
@@ -42,9 +42,9 @@ struct Gate {
   }
 };
 
-Gate RunGate(const GateProblem<double>& p) {
+Gate RunGate(const GateProblem<double>& p, DType dtype = DType::kF32) {
   Gate out(p.rows);
-  PaddedMatrix u(p.rows, p.d, 3, 1);
+  PaddedMatrix u(p.rows, p.d, 3, 1, dtype);
   u.Fill(test::ConvertTo<float>(p.u));
   const PaddedMatrix weight = PaddedMatrix(2, p.d, 0, 1).Fill(test::ConvertTo<float>(p.weight));
   const auto bias = test::ConvertTo<float>(p.bias), noise = test::ConvertTo<float>(p.noise);
@@ -97,10 +97,10 @@ TEST(TokenGateReference, GradientsMatchCentralDifferencesOfTheFrozenSurrogate) {
   test::CheckGradient(with(&GateProblem<double>::bias), p.bias, gradients.dbias, "bias");
 }
 
-void ExpectForwardMatches(const GateProblem<double>& p) {
+void ExpectForwardMatches(const GateProblem<double>& p, DType dtype = DType::kF32) {
   const auto expected = reference::TokenGate(p);
   test::ForEachSimdTarget([&] {
-    const Gate got = RunGate(p);
+    const Gate got = RunGate(p, dtype);
     for (int64_t t = 0; t < p.rows; ++t) {
       const size_t at = static_cast<size_t>(t);
       double size = test::MaxAbs(p.bias) + test::MaxAbs(p.noise);
@@ -126,6 +126,7 @@ TEST(TokenGate, MatchesTheReference) {
     for (const int64_t rows : {0, 1, 3, 64, 65, 130}) {
       SCOPED_TRACE(testing::Message() << "d " << d << ", rows " << rows);
       ExpectForwardMatches(RandomProblem(rows, d, rows % 2 == 1));
+      ExpectForwardMatches(RandomProblem(rows, d, rows % 2 == 1, DType::kBF16), DType::kBF16);
     }
   }
 }
@@ -202,9 +203,10 @@ struct KernelGradients {
 // Gradients start from the given values and are added to.
 KernelGradients RunBackward(const GateProblem<double>& p, const std::vector<float>& dm,
                             const std::vector<float>& dalpha, const std::vector<float>& du_start,
-                            const std::vector<float>& dweight_start) {
-  Gate saved = RunGate(p);
-  PaddedMatrix u(p.rows, p.d, 3, 1), du(p.rows, p.d, 5, 2), weight(2, p.d, 0, 1), dweight(2, p.d, 0, 1);
+                            const std::vector<float>& dweight_start, DType dtype = DType::kF32) {
+  Gate saved = RunGate(p, dtype);
+  PaddedMatrix u(p.rows, p.d, 3, 1, dtype), du(p.rows, p.d, 5, 2);
+  PaddedMatrix weight(2, p.d, 0, 1), dweight(2, p.d, 0, 1);
   u.Fill(test::ConvertTo<float>(p.u));
   weight.Fill(test::ConvertTo<float>(p.weight));
   du.Fill(du_start);
@@ -215,9 +217,10 @@ KernelGradients RunBackward(const GateProblem<double>& p, const std::vector<floa
   return {du.Dense(), dweight.Dense(), dbias, du.GuardsIntact() && dweight.GuardsIntact()};
 }
 
-void ExpectBackwardMatches(const GateProblem<double>& p) {
+void ExpectBackwardMatches(const GateProblem<double>& p, DType dtype = DType::kF32) {
   const auto dm = test::RandomVector<float>(p.rows, 7), dalpha = test::RandomVector<float>(p.rows, 8);
-  const auto du_start = test::RandomVector<float>(p.rows * p.d, 9), dw_start = test::RandomVector<float>(2 * p.d, 10);
+  const auto du_start = test::RandomVector<float>(p.rows * p.d, 9);
+  const auto dw_start = test::RandomVector<float>(2 * p.d, 10);
   auto expected =
       TokenGateBackward(p, reference::TokenGate(p), test::ConvertTo<double>(dm), test::ConvertTo<double>(dalpha));
   for (size_t i = 0; i < du_start.size(); ++i) expected.du[i] += static_cast<double>(du_start[i]);
@@ -234,9 +237,10 @@ void ExpectBackwardMatches(const GateProblem<double>& p) {
   // Row tiles of 64: 64 roundings of a partial sum of at most 64 ds, then one of the total for each tile.
   const double sum_error = rows * ds_error + kUnit * rows * ds * (66 + rows / 64);
   test::ForEachSimdTarget([&] {
-    const KernelGradients got = RunBackward(p, dm, dalpha, du_start, dw_start);
-    EXPECT_LE(test::MaxAbsError(got.du, expected.du),
-              2 * largest_w * ds_error + 4 * kUnit * (2 * largest_w * ds + test::MaxAbs(du_start)));
+    const KernelGradients got = RunBackward(p, dm, dalpha, du_start, dw_start, dtype);
+    EXPECT_LE(test::MaxAbsError(got.du, expected.du), 2 * largest_w * ds_error +
+                                                          4 * kUnit * (2 * largest_w * ds + test::MaxAbs(du_start)) +
+                                                          test::StorageRoundoff(dtype) * test::MaxAbs(expected.du));
     EXPECT_LE(test::MaxAbsError(got.dweight, expected.dweight),
               largest_u * sum_error + 2 * kUnit * test::MaxAbs(expected.dweight));
     EXPECT_LE(test::MaxAbsError(got.dbias, expected.dbias), sum_error + 2 * kUnit * (4 + rows * ds));
@@ -249,6 +253,7 @@ TEST(TokenGate, BackwardMatchesTheReference) {
     for (const int64_t rows : {0, 1, 3, 64, 65, 200}) {
       SCOPED_TRACE(testing::Message() << "d " << d << ", rows " << rows);
       ExpectBackwardMatches(RandomProblem(rows, d, rows % 2 == 1));
+      ExpectBackwardMatches(RandomProblem(rows, d, rows % 2 == 1, DType::kBF16), DType::kBF16);
     }
   }
 }

@@ -1,5 +1,7 @@
 #include "layers/attention_block.h"
 
+#include "base/op_timer.h"
+#include "kernels/convert.h"
 #include "kernels/rms_norm.h"
 
 namespace taipan {
@@ -33,20 +35,17 @@ class AttentionBlock : public Block {
     Arena& arena = call.keep ? *call.results : *call.scratch;
     AttentionBlockSaved local;
     auto& s = call.keep ? static_cast<AttentionBlockSaved&>(*saved) : local;
-    s.u = arena.Matrix(h.rows, h.cols);
+    s.u = arena.Matrix(h.rows, h.cols, call.dtype);
     s.inv_rms = arena.Floats(h.rows);
-    RmsNorm(h, p.norm.F32(), dims_.eps, s.u, s.inv_rms);
-    if (call.keep) {
-      s.h = arena.Matrix(h.rows, h.cols);
-      CopyMatrix(h, s.h);
+    {
+      const OpTimer timer("norm");
+      RmsNorm(h, p.norm.F32(), dims_.eps, s.u, s.inv_rms);
+      if (call.keep) {
+        s.h = arena.Matrix(h.rows, h.cols);
+        Convert(h, s.h);
+      }
     }
-    MatrixView o = call.scratch->Matrix(h.rows, h.cols);
-    AttendForward(dims_, p.attention, call, s.u, nullptr, h.rows, o, s.attention);
-    for (int64_t r = 0; r < h.rows; ++r) {
-      float* to = h.F32(r);
-      const float* from = o.F32(r);
-      for (int64_t c = 0; c < h.cols; ++c) to[c] += from[c];
-    }
+    AttendForward(dims_, p.attention, call, s.u, nullptr, h.rows, h, Accumulate::kAdd, s.attention);
     MlpForward(p.mlp, dims_.eps, call, h, s.mlp);
   }
 
@@ -56,9 +55,10 @@ class AttentionBlock : public Block {
     const auto& s = static_cast<const AttentionBlockSaved&>(saved);
     auto& g = static_cast<AttentionBlockParams&>(grads);
     Arena::Scope scope(*call.scratch);
-    MlpBackward(p.mlp, *call.scratch, s.mlp, dh, g.mlp);
+    MlpBackward(p.mlp, call.dtype, *call.scratch, s.mlp, dh, g.mlp);
     MatrixView du = call.scratch->Matrix(dh.rows, dh.cols);
-    AttendBackward(dims_, p.attention, call, s.attention, s.u, dh, du, g.attention);
+    AttendBackward(dims_, p.attention, call, s.attention, s.u, InDType(dh, call.dtype, *call.scratch), du, g.attention);
+    const OpTimer timer("norm backward");
     RmsNormBackward(s.h, p.norm.F32(), s.inv_rms, du, dh, Accumulate::kAdd, g.norm.F32());
   }
 

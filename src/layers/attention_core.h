@@ -33,7 +33,7 @@ struct AttentionSaved {
   const int64_t* rows;  // [n] rows of the batch that attend, ascending; null: all
   int64_t n;
   int64_t* positions;         // [n] of the queries
-  MatrixView uq;              // [n, d] what q_proj read
+  ConstMatrixView uq;         // [n, d] what q_proj read: u itself where all rows attend
   MatrixView q;               // [n, Ha*dh] rotated
   MatrixView k, v;            // [T, Hkv*dh], k rotated
   MatrixView context;         // [n, Ha*dh] attention's output
@@ -41,10 +41,11 @@ struct AttentionSaved {
   std::vector<KvCache> past;  // a segment each: incoming keys and values (pages shared)
 };
 
-// o [n, d] = o_proj(attention of rows). u [T, d]. Appends to outgoing states.
+// o [n, d] f32 = or += o_proj(attention of rows). u [T, d] in the call's type lives as long as what is saved. Appends
+// to outgoing states.
 void AttendForward(const AttentionDims& dims, const AttentionProjections& p, const ForwardCall& call, ConstMatrixView u,
-                   const int64_t* rows, int64_t n, MatrixView o, AttentionSaved& saved);
-// Writes du [T, d].
+                   const int64_t* rows, int64_t n, MatrixView o, Accumulate acc, AttentionSaved& saved);
+// d_o [n, d] in the call's type; writes du [T, d] f32.
 void AttendBackward(const AttentionDims& dims, const AttentionProjections& p, const BackwardCall& call,
                     const AttentionSaved& saved, ConstMatrixView u, ConstMatrixView d_o, MatrixView du,
                     AttentionProjections& grads);

@@ -31,6 +31,7 @@ struct ParamInfo {
   bool decay = true;
   Init init = Init::kNormal;
   std::vector<int64_t> file_shape;  // where it differs from the tensor's: conv1d.weight is [C, 1, W] in files
+  Tensor* bf16 = nullptr;           // of a linear weight: its copy for products in bf16
 };
 using ParamVisitor = std::function<void(const ParamInfo&, Tensor&)>;
 
@@ -53,7 +54,7 @@ struct LayerSegment {
   LayerState* state_out = nullptr;       // null: not wanted; may be state_in
 };
 
-enum class GateNoise { kNone, kCounter, kGiven };
+enum class GateNoise { kNone, kCounter, kGiven, kForced };
 
 // How Selective Attention Layers choose tokens in this call.
 struct GateOptions {
@@ -61,6 +62,7 @@ struct GateOptions {
   uint64_t seed = 0;  // kCounter: with the step, the SAL's index, row and position in the row
   uint32_t step = 0;
   std::vector<const float*> given;  // kGiven: [T, 2] a SAL
+  double forced_share = 0;  // kForced: this share of the tokens, drawn like kCounter's noise, whatever the gate says
   float tau = 1.0f;
   std::vector<float> delta;  // threshold a SAL; empty: 0
   bool attend_all = false;   // straight_through "all": attention for every token, masked
@@ -79,6 +81,9 @@ struct ForwardCall {
   Arena* scratch = nullptr;  // of this block alone
   Arena* results = nullptr;  // lives until the next forward: saved activations and gate reports
   bool keep = false;         // for backward
+  bool keep_mixer =
+      true;  // with keep: what Mamba-2's convolution, SSD and gated norm leave; else backward runs them again
+  DType dtype = DType::kF32;  // of activations and products: f32 or bf16; h is always f32
   const GateOptions* gate = nullptr;
   GateReport* report = nullptr;  // of this SAL; null elsewhere
   int64_t sal_index = 0;         // among the model's SALs
@@ -87,6 +92,7 @@ struct ForwardCall {
 struct BackwardCall {
   std::span<const LayerSegment> segments;
   Arena* scratch = nullptr;
+  DType dtype = DType::kF32;                              // as in the forward
   std::span<const LayerStateGradient* const> dstate_out;  // a segment each, or empty; null: zero
   std::span<LayerStateGradient* const> dstate_in;         // a segment each, or empty; null: dropped
   std::span<const float> dm_row;                          // d total / d m of this SAL's budget, a row of the step each

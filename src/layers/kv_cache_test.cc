@@ -56,6 +56,12 @@ struct NaiveCache {
   void RestartAt(int64_t position) { first = end = position; }
 };
 
+const float* KeysOf(const KeySpan& span) {
+  EXPECT_TRUE(span.dtype == DType::kF32);
+  return static_cast<const float*>(span.k);
+}
+const float* ValuesOf(const KeySpan& span) { return static_cast<const float*>(span.v); }
+
 // The spans from `from` on hold the naive rows, one after the other, and none crosses a page.
 void ExpectSpans(const KvCache& cache, const NaiveCache& naive, int64_t from) {
   std::vector<KeySpan> spans(static_cast<size_t>(cache.pages()));
@@ -69,7 +75,7 @@ void ExpectSpans(const KvCache& cache, const NaiveCache& naive, int64_t from) {
     ASSERT_GE(span.stride, cache.width());
     ASSERT_EQ(span.position / kPage, (span.position + span.count - 1) / kPage);
     for (int64_t i = 0; i < span.count; ++i, ++position) {
-      const float *k = span.k + i * span.stride, *v = span.v + i * span.stride;
+      const float *k = KeysOf(span) + i * span.stride, *v = ValuesOf(span) + i * span.stride;
       ASSERT_TRUE(std::equal(k, k + cache.width(), naive.k.at(position).begin())) << "key at " << position;
       ASSERT_TRUE(std::equal(v, v + cache.width(), naive.v.at(position).begin())) << "value at " << position;
     }
@@ -162,8 +168,8 @@ TEST_P(KvCacheTest, RowsOfWiderMatrices) {
   cache.Append(all.Cols(1, 2), all.Cols(3, 2));
   std::vector<KeySpan> spans(static_cast<size_t>(cache.pages()));
   ASSERT_EQ(cache.Spans(1, spans.data()), 1);
-  EXPECT_EQ(spans[0].k[0], 7);
-  EXPECT_EQ(spans[0].v[1], 10);
+  EXPECT_EQ(KeysOf(spans[0])[0], 7);
+  EXPECT_EQ(ValuesOf(spans[0])[1], 10);
 }
 
 INSTANTIATE_TEST_SUITE_P(Windows, KvCacheTest, testing::Values(0, 1, 2, 7, 127, 128, 129, 200, 256, 300));
@@ -194,10 +200,59 @@ TEST(KvCache, AWindowReusesItsPages) {
     cache.Append(rows.K(), rows.V());
     std::vector<KeySpan> spans(static_cast<size_t>(cache.pages()));
     spans.resize(static_cast<size_t>(cache.Spans(cache.end() - 1, spans.data())));
-    const float* page = spans.back().k - (cache.end() - 1) % kPage * spans.back().stride;
+    const float* page = KeysOf(spans.back()) - (cache.end() - 1) % kPage * spans.back().stride;
     if (std::find(seen.begin(), seen.end(), page) == seen.end()) seen.push_back(page);
   }
   EXPECT_LE(seen.size(), 3u) << "a steady window allocates nothing";
+}
+
+// The kept rows as floats, and that they have the cache's type.
+std::vector<float> KeptRows(const KvCache& cache, bool values) {
+  std::vector<KeySpan> spans(static_cast<size_t>(cache.pages()));
+  spans.resize(static_cast<size_t>(cache.Spans(0, spans.data())));
+  std::vector<float> rows;
+  for (const KeySpan& span : spans) {
+    EXPECT_TRUE(span.dtype == cache.dtype());
+    const void* from = values ? span.v : span.k;
+    for (int64_t i = 0; i < span.count * span.stride; ++i) {
+      rows.push_back(span.dtype == DType::kF32 ? static_cast<const float*>(from)[i]
+                                               : ToFloat(static_cast<const BF16*>(from)[i]));
+    }
+  }
+  return rows;
+}
+
+TEST(KvCache, ConvertsWhatItKeepsToTheTypeAppended) {
+  constexpr int64_t kWidth = 3, kCount = 150;
+  KvCache cache(kWidth, 0);
+  float counter = 1;  // 1 ... 900: bf16 rounds those beyond 256
+  const Rows rows(kCount, kWidth, &counter);
+  Tensor k({kCount, kWidth}, DType::kBF16), v({kCount, kWidth}, DType::kBF16);
+  std::vector<float> expected_k, expected_v;
+  for (int64_t i = 0; i < kCount * kWidth; ++i) {
+    k.As<BF16>()[i] = ToBF16(rows.K().F32()[i]);
+    v.As<BF16>()[i] = ToBF16(rows.V().F32()[i]);
+    expected_k.push_back(ToFloat(k.As<BF16>()[i]));
+    expected_v.push_back(ToFloat(v.As<BF16>()[i]));
+  }
+  cache.Append(rows.K(), rows.V());
+  EXPECT_EQ(cache.bytes(), 2 * kPage * kWidth * 2 * 4);
+  const KvCache before = cache;
+  const auto join = [](std::vector<float> first, const std::vector<float>& second) {
+    first.insert(first.end(), second.begin(), second.end());
+    return first;
+  };
+  cache.Append(k.Matrix(), v.Matrix());
+  EXPECT_TRUE(cache.dtype() == DType::kBF16);
+  EXPECT_EQ(cache.bytes(), 3 * kPage * kWidth * 2 * 2);
+  EXPECT_EQ(KeptRows(cache, false), join(expected_k, expected_k));
+  EXPECT_EQ(KeptRows(cache, true), join(expected_v, expected_v));
+  const std::vector<float> all_k(rows.K().F32(), rows.K().F32() + kCount * kWidth);
+  EXPECT_EQ(KeptRows(before, false), all_k) << "a copy keeps its own type and pages";
+  cache.Append(rows.K().Rows(0, 1), rows.V().Rows(0, 1));
+  EXPECT_TRUE(cache.dtype() == DType::kF32);
+  const std::vector<float> last(rows.V().F32(), rows.V().F32() + kWidth);
+  EXPECT_EQ(KeptRows(cache, true), join(join(expected_v, expected_v), last));
 }
 
 }  // namespace

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "base/op_timer.h"
 #include "base/parallel.h"
+#include "kernels/convert.h"
 #include "kernels/rms_norm.h"
 #include "kernels/token_gate.h"
 
@@ -46,10 +48,14 @@ class SelectiveAttention : public Block {
 
  private:
   void Select(const SelectiveAttentionParams& p, const ForwardCall& call, SelectiveAttentionSaved& s) const;
+  void Mix(const SelectiveAttentionSaved& s, MatrixView h) const;
+  void MixBackward(const SelectiveAttentionSaved& s, MatrixView dh, MatrixView d_o, float* dm, float* dalpha) const;
 
   AttentionDims dims_;
   double budget_;
 };
+
+constexpr float kDecisive = 1e6f;  // more than any margin of a sane gate
 
 // Gumbel pairs [T, 2] of this SAL by row and position in the row.
 const float* NoiseOf(const ForwardCall& call, int64_t t) {
@@ -61,10 +67,16 @@ const float* NoiseOf(const ForwardCall& call, int64_t t) {
   for (const LayerSegment& seg : call.segments) {
     ParallelForRanges(seg.length, 256, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const auto pair =
-            RandomGumbelPair(key, static_cast<uint64_t>(seg.row) << 32 | static_cast<uint64_t>(seg.row_begin + i));
-        noise[2 * (seg.begin + i)] = pair[0];
-        noise[2 * (seg.begin + i) + 1] = pair[1];
+        const uint64_t index = static_cast<uint64_t>(seg.row) << 32 | static_cast<uint64_t>(seg.row_begin + i);
+        float* pair = noise + 2 * (seg.begin + i);
+        if (gate.noise == GateNoise::kForced) {
+          pair[0] = 0;
+          pair[1] = RandomUniform(key, index) < gate.forced_share ? kDecisive : -kDecisive;
+        } else {
+          const auto gumbel = RandomGumbelPair(key, index);
+          pair[0] = gumbel[0];
+          pair[1] = gumbel[1];
+        }
       }
     });
   }
@@ -87,6 +99,7 @@ void FillReport(const ForwardCall& call, const GateValues& gate) {
 
 void SelectiveAttention::Select(const SelectiveAttentionParams& p, const ForwardCall& call,
                                 SelectiveAttentionSaved& s) const {
+  const OpTimer timer("gate");
   const int64_t t = s.u.rows;
   const GateOptions& options = *call.gate;
   Arena& results = *call.results;
@@ -112,16 +125,26 @@ void SelectiveAttention::Forward(const BlockParams& params, const ForwardCall& c
   Arena& arena = call.keep ? *call.results : *call.scratch;
   SelectiveAttentionSaved local;
   auto& s = call.keep ? static_cast<SelectiveAttentionSaved&>(*saved) : local;
-  s.u = arena.Matrix(h.rows, h.cols);
+  s.u = arena.Matrix(h.rows, h.cols, call.dtype);
   s.inv_rms = arena.Floats(h.rows);
-  RmsNorm(h, p.norm.F32(), dims_.eps, s.u, s.inv_rms);
-  if (call.keep) {
-    s.h = arena.Matrix(h.rows, h.cols);
-    CopyMatrix(h, s.h);
+  {
+    const OpTimer timer("norm");
+    RmsNorm(h, p.norm.F32(), dims_.eps, s.u, s.inv_rms);
+    if (call.keep) {
+      s.h = arena.Matrix(h.rows, h.cols);
+      Convert(h, s.h);
+    }
   }
   Select(p, call, s);
   s.o = arena.Matrix(s.n, h.cols);
-  AttendForward(dims_, p.attention, call, s.u, s.rows, s.n, s.o, s.attention);
+  AttendForward(dims_, p.attention, call, s.u, s.rows, s.n, s.o, Accumulate::kWrite, s.attention);
+  Mix(s, h);
+  MlpForward(p.mlp, dims_.eps, call, h, s.mlp);
+}
+
+// h <- (1 - alpha) h + alpha o where selected.
+void SelectiveAttention::Mix(const SelectiveAttentionSaved& s, MatrixView h) const {
+  const OpTimer timer("gate");
   ParallelForRanges(s.n, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = s.rows ? s.rows[i] : i;
@@ -132,7 +155,6 @@ void SelectiveAttention::Forward(const BlockParams& params, const ForwardCall& c
       for (int64_t c = 0; c < h.cols; ++c) to[c] = (1.0f - alpha) * to[c] + alpha * o[c];
     }
   });
-  MlpForward(p.mlp, dims_.eps, call, h, s.mlp);
 }
 
 void SelectiveAttention::Backward(const BlockParams& params, const BackwardCall& call, const BlockSaved& saved,
@@ -143,7 +165,7 @@ void SelectiveAttention::Backward(const BlockParams& params, const BackwardCall&
   Arena& scratch = *call.scratch;
   Arena::Scope scope(scratch);
   const int64_t t = dh.rows, d = dh.cols;
-  MlpBackward(p.mlp, scratch, s.mlp, dh, g.mlp);
+  MlpBackward(p.mlp, call.dtype, scratch, s.mlp, dh, g.mlp);
   float *dm = scratch.Floats(t), *dalpha = scratch.Floats(t);
   for (const LayerSegment& seg : call.segments) {
     for (int64_t i = seg.begin; i < seg.begin + seg.length; ++i) {
@@ -153,6 +175,23 @@ void SelectiveAttention::Backward(const BlockParams& params, const BackwardCall&
     }
   }
   MatrixView d_o = scratch.Matrix(s.n, d);
+  MixBackward(s, dh, d_o, dm, dalpha);
+  MatrixView du = scratch.Matrix(t, d);
+  AttendBackward(dims_, p.attention, call, s.attention, s.u, InDType(d_o, call.dtype, scratch), du, g.attention);
+  {
+    const OpTimer timer("gate backward");
+    TokenGateBackward(s.u, p.gate_weight.F32(), s.gate, call.gate->tau, dm, dalpha, du, g.gate_weight.F32(),
+                      g.gate_bias.F32());
+  }
+  const OpTimer timer("norm backward");
+  RmsNormBackward(s.h, p.norm.F32(), s.inv_rms, du, dh, Accumulate::kAdd, g.norm.F32());
+}
+
+// From dL/d h after the mix: d_o, dL/d m and dL/d alpha of each row, and dh before it.
+void SelectiveAttention::MixBackward(const SelectiveAttentionSaved& s, MatrixView dh, MatrixView d_o, float* dm,
+                                     float* dalpha) const {
+  const OpTimer timer("gate backward");
+  const int64_t d = dh.cols;
   ParallelForRanges(s.n, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = s.rows ? s.rows[i] : i;
@@ -170,11 +209,6 @@ void SelectiveAttention::Backward(const BlockParams& params, const BackwardCall&
       }
     }
   });
-  MatrixView du = scratch.Matrix(t, d);
-  AttendBackward(dims_, p.attention, call, s.attention, s.u, d_o, du, g.attention);
-  TokenGateBackward(s.u, p.gate_weight.F32(), s.gate, call.gate->tau, dm, dalpha, du, g.gate_weight.F32(),
-                    g.gate_bias.F32());
-  RmsNormBackward(s.h, p.norm.F32(), s.inv_rms, du, dh, Accumulate::kAdd, g.norm.F32());
 }
 
 }  // namespace

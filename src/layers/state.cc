@@ -1,12 +1,13 @@
 #include "layers/state.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "kernels/convert.h"
 
 namespace taipan {
 
 struct KvCache::Page {
-  explicit Page(int64_t width) : k({kPageTokens, width}), v({kPageTokens, width}) {}
+  Page(int64_t width, DType dtype) : k({kPageTokens, width}, dtype), v({kPageTokens, width}, dtype) {}
   Tensor k, v;  // [kPageTokens, width]
 };
 
@@ -20,7 +21,7 @@ KvCache::Page& KvCache::Writable(size_t index) {
     if (spare_ != nullptr && spare_.use_count() == 1) {
       pages_.push_back(std::move(spare_));
     } else {
-      pages_.push_back(std::make_shared<Page>(width_));
+      pages_.push_back(std::make_shared<Page>(width_, dtype_));
     }
     spare_.reset();
   }
@@ -29,20 +30,34 @@ KvCache::Page& KvCache::Writable(size_t index) {
   return *pages_[index];
 }
 
+void KvCache::ConvertTo(DType dtype) {
+  if (dtype == dtype_) return;
+  dtype_ = dtype;
+  spare_.reset();
+  for (auto& page : pages_) {
+    auto converted = std::make_shared<Page>(width_, dtype);
+    Convert(page->k.Matrix(), converted->k.Matrix());
+    Convert(page->v.Matrix(), converted->v.Matrix());
+    page = std::move(converted);
+  }
+}
+
 void KvCache::Append(ConstMatrixView k, ConstMatrixView v) {
   CHECK_EQ(k.cols, width_);
   CHECK_EQ(v.cols, width_);
   CHECK_EQ(k.rows, v.rows);
+  CHECK(k.dtype == v.dtype);
   int64_t row = 0;
   if (window_ > 0 && k.rows > window_) {
     row = k.rows - window_;
     RestartAt(end_ + row);
   }
+  ConvertTo(k.dtype);
   while (row < k.rows) {
     const int64_t in_page = end_ % kPageTokens, run = std::min(kPageTokens - in_page, k.rows - row);
     Page& page = Writable(static_cast<size_t>((end_ - FirstPageStart()) / kPageTokens));
-    CopyMatrix(k.Rows(row, run), page.k.Matrix().Rows(in_page, run));
-    CopyMatrix(v.Rows(row, run), page.v.Matrix().Rows(in_page, run));
+    Convert(k.Rows(row, run), page.k.Matrix().Rows(in_page, run));
+    Convert(v.Rows(row, run), page.v.Matrix().Rows(in_page, run));
     end_ += run;
     row += run;
   }
@@ -60,8 +75,9 @@ int64_t KvCache::Spans(int64_t from, KeySpan* out) const {
   for (const auto& page : pages_) {
     const int64_t begin = std::max({page_begin, first_, from}), end = std::min(page_begin + kPageTokens, end_);
     if (begin < end) {
-      const int64_t offset = (begin - page_begin) * width_;
-      out[n++] = {page->k.F32() + offset, page->v.F32() + offset, width_, begin, end - begin};
+      const ConstMatrixView k = page->k.Matrix().Rows(begin - page_begin, end - begin);
+      const ConstMatrixView v = page->v.Matrix().Rows(begin - page_begin, end - begin);
+      out[n++] = {k.data, v.data, dtype_, width_, begin, end - begin};
     }
     page_begin += kPageTokens;
   }
@@ -87,6 +103,6 @@ void KvCache::RestartAt(int64_t position) {
   first_ = end_ = position;
 }
 
-int64_t KvCache::bytes() const { return pages() * kPageTokens * width_ * 2 * static_cast<int64_t>(sizeof(float)); }
+int64_t KvCache::bytes() const { return pages() * kPageTokens * width_ * 2 * SizeOf(dtype_); }
 
 }  // namespace taipan

@@ -23,7 +23,8 @@ class KvCache {
   int64_t end() const { return end_; }
   int64_t count() const { return end_ - first_; }
 
-  // Rows k, v [n, width] at positions end() ...; what leaves the window is forgotten.
+  // Rows k, v [n, width], f32 or bf16, at positions end() ...; what leaves the window is forgotten. The cache is of the
+  // type that was appended last: what it holds is converted where that changes.
   void Append(ConstMatrixView k, ConstMatrixView v);
   // Positions >= from as spans, one a page, ascending; returns their number, at most pages().
   int64_t Spans(int64_t from, KeySpan* out) const;
@@ -34,15 +35,18 @@ class KvCache {
   // An empty cache that starts at `position` (restoring a saved state).
   void RestartAt(int64_t position);
 
+  DType dtype() const { return dtype_; }
   int64_t bytes() const;
 
  private:
   struct Page;
   int64_t FirstPageStart() const { return first_ / kPageTokens * kPageTokens; }
   Page& Writable(size_t index);
+  void ConvertTo(DType dtype);
 
   static constexpr int64_t kPageTokens = 128;  // 128 tokens of 1024 floats: 1 MiB of keys and values
   int64_t width_ = 0, window_ = 0, first_ = 0, end_ = 0;
+  DType dtype_ = DType::kF32;
   std::vector<std::shared_ptr<Page>> pages_;  // page i holds positions [FirstPageStart() + i * kPageTokens, ...)
   std::shared_ptr<Page> spare_;               // the last page that fell out of the window, used again
 };

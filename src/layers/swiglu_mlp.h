@@ -24,6 +24,7 @@ struct MlpSaved {
 
 // keep: into call.results; saved is always filled (inference: with scratch that dies with the caller's scope).
 void MlpForward(const MlpParams& p, float eps, const ForwardCall& call, MatrixView h, MlpSaved& saved);
-void MlpBackward(const MlpParams& p, Arena& scratch, const MlpSaved& saved, MatrixView dh, MlpParams& grads);
+void MlpBackward(const MlpParams& p, DType dtype, Arena& scratch, const MlpSaved& saved, MatrixView dh,
+                 MlpParams& grads);
 
 }  // namespace taipan

@@ -1,5 +1,7 @@
 #include "model/block_table.h"
 
+#include <algorithm>
+
 #include "kernels/rope.h"
 #include "layers/attention_block.h"
 #include "layers/mamba2_block.h"
@@ -11,7 +13,7 @@ namespace {
 Mamba2Dims Mamba2DimsOf(const ModelConfig& c) {
   Mamba2Dims dims;
   dims.d_model = c.hidden_size;
-  dims.ssd = {c.ssm_heads(), c.head_dim, c.state_size, c.n_groups, c.chunk_size};
+  dims.ssd = {c.ssm_heads(), c.head_dim, c.state_size, c.n_groups, SsdChunk(c.chunk_size)};
   dims.conv_width = c.conv_kernel;
   dims.dt_min = static_cast<float>(c.time_step_limit[0]);
   dims.dt_max = static_cast<float>(c.time_step_limit[1]);
@@ -30,6 +32,12 @@ AttentionDims AttentionDimsOf(const ModelConfig& c, int64_t window) {
 }
 
 }  // namespace
+
+int64_t SsdChunk(int64_t chunk_size) {
+  int64_t chunk = std::min<int64_t>(chunk_size, 64);
+  while (chunk_size % chunk != 0) --chunk;
+  return chunk >= 16 ? chunk : chunk_size;
+}
 
 std::unique_ptr<Block> MakeBlock(LayerKind kind, const ModelConfig& c) {
   switch (kind) {

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "base/op_timer.h"
+#include "kernels/convert.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
 #include "kernels/rms_norm.h"
@@ -103,25 +105,64 @@ void Model::Logits(ForwardContext& context, std::span<const int64_t> rows, Matri
   ForwardContext::Impl& c = *context.impl_;
   CHECK_EQ(logits.cols, config_.vocab_size);
   Arena::Scope scope(c.scratch);
-  MatrixView h = Gather(c.h, rows, c.scratch);
-  RmsNorm(h, params_.norm.F32(), static_cast<float>(config_.rms_norm_eps), h, nullptr);
-  Linear(h, params_.head(), logits);
+  const OpTimer timer("head", LinearFlops(static_cast<int64_t>(rows.size()), params_.head()));
+  const MatrixView h = Gather(c.h, rows, c.scratch), normed = c.scratch.Matrix(h.rows, h.cols, dtype_);
+  RmsNorm(h, params_.norm.F32(), static_cast<float>(config_.rms_norm_eps), normed, nullptr);
+  Linear(normed, params_.head(), logits);
 }
 
 double Model::Score(ForwardContext& context, const Batch& batch, float* logprobs) const {
   ForwardContext::Impl& c = *context.impl_;
   Arena::Scope scope(c.scratch);
   const Labels labels = LabelsOf(batch, config_.vocab_size);
-  MatrixView h = Gather(c.h, labels.rows, c.scratch);
-  RmsNorm(h, params_.norm.F32(), static_cast<float>(config_.rms_norm_eps), h, nullptr);
+  const OpTimer timer("head, loss", LinearFlops(static_cast<int64_t>(labels.rows.size()), params_.head()));
+  const MatrixView h = Gather(c.h, labels.rows, c.scratch), normed = c.scratch.Matrix(h.rows, h.cols, dtype_);
+  RmsNorm(h, params_.norm.F32(), static_cast<float>(config_.rms_norm_eps), normed, nullptr);
   std::vector<float> values(labels.rows.size());
   const double sum =
-      HeadCrossEntropy(h, params_.head(), labels.targets, labels.weights, 1.0f, nullptr, values.data(), c.scratch);
+      HeadCrossEntropy(normed, params_.head(), labels.targets, labels.weights, 1.0f, nullptr, values.data(), c.scratch);
   if (logprobs != nullptr) {
     std::memset(logprobs, 0, batch.tokens.size() * sizeof(float));
     for (size_t i = 0; i < values.size(); ++i) logprobs[labels.rows[i]] = values[i];
   }
   return sum;
+}
+
+// dh [T, d] <- gradient of the mean cross entropy at the last block's output; returns the weighted sum of -log p.
+double Model::HeadBackward(ForwardContext& context, const Batch& batch, const StepTotals& totals, ModelParams& grads,
+                           MatrixView dh) const {
+  ForwardContext::Impl& c = *context.impl_;
+  Arena::Scope scope(c.scratch);
+  const float eps = static_cast<float>(config_.rms_norm_eps);
+  const Labels labels = LabelsOf(batch, config_.vocab_size);
+  const int64_t n = static_cast<int64_t>(labels.rows.size()), d = config_.hidden_size;
+  const OpTimer timer("head, loss", 3 * LinearFlops(n, params_.head()));
+  const MatrixView h = Gather(c.h, labels.rows, c.scratch), normed = c.scratch.Matrix(n, d, dtype_);
+  const MatrixView dnormed = c.scratch.Matrix(n, d);
+  float* inv_rms = c.scratch.Floats(n);
+  RmsNorm(h, params_.norm.F32(), eps, normed, inv_rms);
+  const HeadGradient head{dnormed, grads.head().master.Matrix()};
+  const float scale = totals.targets > 0 ? static_cast<float>(1.0 / totals.targets) : 0.0f;
+  const double nll =
+      HeadCrossEntropy(normed, params_.head(), labels.targets, labels.weights, scale, &head, nullptr, c.scratch);
+  const MatrixView drows = c.scratch.Matrix(n, d);
+  RmsNormBackward(h, params_.norm.F32(), inv_rms, dnormed, drows, Accumulate::kWrite, grads.norm.F32());
+  dh.Zero();
+  for (int64_t i = 0; i < n; ++i)
+    std::memcpy(dh.F32(labels.rows[static_cast<size_t>(i)]), drows.F32(i), static_cast<size_t>(d) * 4);
+  return nll;
+}
+
+// Runs block i again from the stream at its entry, kept for backward this time.
+void Model::BlockAgain(size_t i, int64_t sal, const Batch& batch, const GateOptions& gate,
+                       ForwardContext& context) const {
+  ForwardContext::Impl& c = *context.impl_;
+  c.again.Reset();
+  c.segments = LayerSegments(batch, c.positions, i);
+  for (LayerSegment& s : c.segments) s.state_out = nullptr;
+  const MatrixView h = c.again.Matrix(c.entries[i].rows, c.entries[i].cols);
+  Convert(c.entries[i], h);
+  ForwardBlock(i, gate, /*keep=*/true, context, c.again, h, nullptr, sal);
 }
 
 double Model::Backward(ForwardContext& context, const Batch& batch, const StepTotals& totals, const BudgetSums& sums,
@@ -132,22 +173,8 @@ double Model::Backward(ForwardContext& context, const Batch& batch, const StepTo
   CHECK(c.kept);
   CHECK_EQ(c.h.rows, batch.size());
   Arena::Scope scope(c.scratch);
-  const float eps = static_cast<float>(config_.rms_norm_eps);
-  const Labels labels = LabelsOf(batch, config_.vocab_size);
-  const int64_t n = static_cast<int64_t>(labels.rows.size()), d = config_.hidden_size;
-  MatrixView h = Gather(c.h, labels.rows, c.scratch), normed = c.scratch.Matrix(n, d), dnormed = c.scratch.Matrix(n, d);
-  float* inv_rms = c.scratch.Floats(n);
-  RmsNorm(h, params_.norm.F32(), eps, normed, inv_rms);
-  const HeadGradient head{dnormed, grads.head().master.Matrix()};
-  const float scale = totals.targets > 0 ? static_cast<float>(1.0 / totals.targets) : 0.0f;
-  const double nll =
-      HeadCrossEntropy(normed, params_.head(), labels.targets, labels.weights, scale, &head, nullptr, c.scratch);
-  MatrixView drows = c.scratch.Matrix(n, d), dh = c.scratch.Matrix(batch.size(), d);
-  RmsNormBackward(h, params_.norm.F32(), inv_rms, dnormed, drows, Accumulate::kWrite, grads.norm.F32());
-  dh.Zero();
-  for (int64_t i = 0; i < n; ++i)
-    std::memcpy(dh.F32(labels.rows[static_cast<size_t>(i)]), drows.F32(i), static_cast<size_t>(d) * 4);
-
+  const MatrixView dh = c.scratch.Matrix(batch.size(), config_.hidden_size);
+  const double nll = HeadBackward(context, batch, totals, grads, dh);
   const size_t n_segments = batch.segments.size();
   std::vector<const LayerStateGradient*> out(dstate_out.empty() ? 0 : n_segments, nullptr);
   std::vector<LayerStateGradient*> in(dstate_in.empty() ? 0 : n_segments, nullptr);
@@ -164,9 +191,17 @@ double Model::Backward(ForwardContext& context, const Batch& batch, const StepTo
       const size_t index = static_cast<size_t>(--sal);
       dm = BudgetGradient(index < sums.m.size() ? sums.m[index] : std::vector<double>(), totals, loss);
     }
-    const BackwardCall call{c.segments, &c.scratch, out, in, dm, &gate};
+    if (c.recompute == Recompute::kBlock) BlockAgain(i, sal, batch, gate, context);
+    const BackwardCall call{.segments = c.segments,
+                            .scratch = &c.scratch,
+                            .dtype = dtype_,
+                            .dstate_out = out,
+                            .dstate_in = in,
+                            .dm_row = dm,
+                            .gate = &gate};
     blocks_[i]->Backward(*params_.blocks[i], call, *c.saved[i], dh, *grads.blocks[i]);
   }
+  const OpTimer timer("embedding");
   EmbedBackward(dh, batch.tokens, grads.embedding.master.Matrix());
   return nll;
 }

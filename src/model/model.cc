@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/op_timer.h"
+#include "kernels/convert.h"
 #include "kernels/embedding.h"
 #include "model/block_table.h"
 #include "model/forward_context.h"
@@ -37,8 +39,20 @@ void CheckBatch(const Batch& batch, const ModelConfig& config) {
 
 }  // namespace
 
+std::vector<LayerSegment> LayerSegments(const Batch& batch, const std::vector<int64_t>& positions, size_t layer) {
+  std::vector<LayerSegment> out;
+  for (size_t j = 0; j < batch.segments.size(); ++j) {
+    const Segment& s = batch.segments[j];
+    out.push_back({s.begin, s.length, s.row, s.row_begin, positions[j],
+                   s.state_in ? &s.state_in->layers[layer] : nullptr,
+                   s.state_out ? &s.state_out->layers[layer] : nullptr});
+  }
+  return out;
+}
+
 void ModelParams::ForEach(const ParamVisitor& visit) {
-  visit({"model.embeddings.weight", true, Init::kNormal, {}}, embedding.master);
+  visit({"model.embeddings.weight", true, Init::kNormal, {}, lm_head.master.empty() ? &embedding.bf16 : nullptr},
+        embedding.master);
   for (size_t i = 0; i < blocks.size(); ++i) {
     blocks[i]->ForEach([&](const ParamInfo& info, Tensor& t) {
       ParamInfo full = info;
@@ -47,7 +61,7 @@ void ModelParams::ForEach(const ParamVisitor& visit) {
     });
   }
   visit({"model.norm.weight", false, Init::kOnes, {}}, norm);
-  if (!lm_head.master.empty()) visit({"lm_head.weight", true, Init::kNormal, {}}, lm_head.master);
+  if (!lm_head.master.empty()) visit({"lm_head.weight", true, Init::kNormal, {}, &lm_head.bf16}, lm_head.master);
 }
 
 void ModelParams::Zero() {
@@ -65,7 +79,10 @@ ForwardContext::~ForwardContext() = default;
 ForwardContext::ForwardContext(ForwardContext&&) noexcept = default;
 ForwardContext& ForwardContext::operator=(ForwardContext&&) noexcept = default;
 const std::vector<GateReport>& ForwardContext::gates() const { return impl_->gates; }
-int64_t ForwardContext::peak_bytes() const { return impl_->results.peak_bytes() + impl_->scratch.peak_bytes(); }
+void ForwardContext::SetRecompute(Recompute recompute) { impl_->recompute = recompute; }
+int64_t ForwardContext::peak_bytes() const {
+  return impl_->results.peak_bytes() + impl_->scratch.peak_bytes() + impl_->again.peak_bytes();
+}
 
 Model::Model(ModelConfig config) : config_(std::move(config)) {
   ValidateModelConfig(config_, "model config");
@@ -84,6 +101,22 @@ void Model::Initialise(uint64_t seed, double gate_bias) {
   });
 }
 
+void Model::SetDType(DType dtype) {
+  CHECK(dtype == DType::kF32 || dtype == DType::kBF16);
+  dtype_ = dtype;
+  params_.ForEach([&](const ParamInfo& info, Tensor& t) {
+    if (info.bf16 != nullptr) *info.bf16 = dtype == DType::kBF16 ? Tensor(t.shape(), DType::kBF16) : Tensor();
+  });
+  RefreshCopies();
+}
+
+void Model::RefreshCopies() {
+  if (dtype_ == DType::kF32) return;
+  params_.ForEach([&](const ParamInfo& info, Tensor& t) {
+    if (info.bf16 != nullptr) Convert(t.Matrix(), info.bf16->Matrix());
+  });
+}
+
 SequenceState Model::NewState() const {
   SequenceState state;
   for (const auto& block : blocks_) state.layers.push_back(block->NewState());
@@ -98,6 +131,7 @@ void Model::Forward(const Batch& batch, const GateOptions& gate, bool keep, Forw
   c.scratch.Reset();
   c.kept = keep;
   c.saved.resize(blocks_.size());
+  c.entries.assign(blocks_.size(), {});
   c.gates.resize(static_cast<size_t>(config_.num_sals()));
   c.positions.clear();
   for (const Segment& s : batch.segments) {
@@ -105,30 +139,46 @@ void Model::Forward(const Batch& batch, const GateOptions& gate, bool keep, Forw
     if (s.state_out && s.state_out->layers.empty()) s.state_out->layers = NewState().layers;
   }
   c.h = c.results.Matrix(batch.size(), config_.hidden_size);
-  Embed(params_.embedding.master.Matrix(), batch.tokens, c.h);
+  {
+    const OpTimer timer("embedding");
+    Embed(params_.embedding.master.Matrix(), batch.tokens, c.h);
+  }
   if (after_block) after_block(-1, c.h);
   int64_t sal = 0;
+  const bool again = keep && c.recompute == Recompute::kBlock;
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    c.segments.clear();
-    for (size_t j = 0; j < batch.segments.size(); ++j) {
-      const Segment& s = batch.segments[j];
-      c.segments.push_back({s.begin, s.length, s.row, s.row_begin, c.positions[j],
-                            s.state_in ? &s.state_in->layers[i] : nullptr,
-                            s.state_out ? &s.state_out->layers[i] : nullptr});
+    if (again) {
+      c.entries[i] = c.results.Matrix(batch.size(), config_.hidden_size);
+      Convert(c.h, c.entries[i]);
     }
-    ForwardCall call{c.segments, &c.scratch, &c.results, keep, &gate, nullptr, 0};
-    if (blocks_[i]->selective()) {
-      call.report = &c.gates[static_cast<size_t>(sal)];
-      call.sal_index = sal++;
-    }
-    if (keep && !c.saved[i]) c.saved[i] = blocks_[i]->NewSaved();
-    blocks_[i]->Forward(*params_.blocks[i], call, c.h, c.saved[i].get());
+    c.segments = LayerSegments(batch, c.positions, i);
+    for (const LayerSegment& s : c.segments) CHECK(!again || s.state_in == nullptr || s.state_in != s.state_out);
+    const bool selective = blocks_[i]->selective();
+    ForwardBlock(i, gate, keep && !again, context, c.results, c.h,
+                 selective ? &c.gates[static_cast<size_t>(sal)] : nullptr, sal);
+    if (selective) ++sal;
     if (after_block) after_block(static_cast<int64_t>(i), c.h);
   }
   for (size_t j = 0; j < batch.segments.size(); ++j) {
     const Segment& s = batch.segments[j];
     if (s.state_out) s.state_out->position = c.positions[j] + s.length;
   }
+}
+
+void Model::ForwardBlock(size_t index, const GateOptions& gate, bool keep, ForwardContext& context, Arena& results,
+                         MatrixView h, GateReport* report, int64_t sal) const {
+  ForwardContext::Impl& c = *context.impl_;
+  const ForwardCall call{.segments = c.segments,
+                         .scratch = &c.scratch,
+                         .results = &results,
+                         .keep = keep,
+                         .keep_mixer = c.recompute != Recompute::kMixer,
+                         .dtype = dtype_,
+                         .gate = &gate,
+                         .report = report,
+                         .sal_index = sal};
+  if (keep && !c.saved[index]) c.saved[index] = blocks_[index]->NewSaved();
+  blocks_[index]->Forward(*params_.blocks[index], call, h, c.saved[index].get());
 }
 
 }  // namespace taipan

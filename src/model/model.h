@@ -76,6 +76,13 @@ struct BudgetSums {
 // sum over SALs of the mean over rows of (budget - mean of m over the row's tokens)^2, unweighted.
 double BudgetLoss(const BudgetSums& sums, const StepTotals& totals, double budget);
 
+// What a kept forward leaves out and backward computes again, to save memory.
+enum class Recompute {
+  kNone,
+  kMixer,  // of Mamba-2 blocks: convolution, SSD, gated norm
+  kBlock,  // everything within a block; the residual stream at its entry stays
+};
+
 // Activations of one forward, kept for its backward. Reused from step to step.
 class ForwardContext {
  public:
@@ -84,6 +91,7 @@ class ForwardContext {
   ForwardContext(ForwardContext&&) noexcept;
   ForwardContext& operator=(ForwardContext&&) noexcept;
 
+  void SetRecompute(Recompute recompute);        // of the forwards to come
   const std::vector<GateReport>& gates() const;  // of the last forward, one a SAL
   int64_t peak_bytes() const;
 
@@ -106,6 +114,12 @@ class Model {
   // Weights as taipan-model.md describes them: N(0, initializer_range), residual projections scaled, A_log, dt_bias,
   // open gate.
   void Initialise(uint64_t seed, double gate_bias);
+
+  // Element type of activations and matrix products: f32 (at first) or bf16, which needs copies of the linear weights.
+  // RefreshCopies rounds them again after the weights have changed.
+  void SetDType(DType dtype);
+  DType dtype() const { return dtype_; }
+  void RefreshCopies();
 
   SequenceState NewState() const;
 
@@ -130,7 +144,16 @@ class Model {
                   std::span<SequenceStateGradient* const> dstate_in = {}) const;
 
  private:
+  // Runs one block on h with the context's segments.
+  void ForwardBlock(size_t index, const GateOptions& gate, bool keep, ForwardContext& context, Arena& results,
+                    MatrixView h, GateReport* report, int64_t sal) const;
+  void BlockAgain(size_t index, int64_t sal, const Batch& batch, const GateOptions& gate,
+                  ForwardContext& context) const;
+  double HeadBackward(ForwardContext& context, const Batch& batch, const StepTotals& totals, ModelParams& grads,
+                      MatrixView dh) const;
+
   ModelConfig config_;
+  DType dtype_ = DType::kF32;
   std::vector<std::unique_ptr<Block>> blocks_;
   ModelParams params_;
 };

@@ -8,12 +8,18 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tensor/bf16.h"
 
 namespace taipan {
 
 enum class DType : uint8_t { kF32, kF64, kBF16, kF16, kI64, kI32, kU32, kI16, kU16, kI8, kU8, kBool };
 int64_t SizeOf(DType dtype);      // bytes of one element
 const char* NameOf(DType dtype);  // "F32" as safetensors spells it
+
+template <class T>
+inline constexpr DType kDTypeOf = DType::kF32;
+template <>
+inline constexpr DType kDTypeOf<BF16> = DType::kBF16;
 
 // A read-only [rows, cols] matrix whose rows are `stride` elements apart; the elements of a row are adjacent.
 struct ConstMatrixView {
@@ -30,6 +36,11 @@ struct ConstMatrixView {
   const float* F32(int64_t row = 0) const {
     CHECK(dtype == DType::kF32);
     return static_cast<const float*>(data) + row * stride;
+  }
+  template <class T>  // float or BF16
+  const T* As(int64_t row = 0) const {
+    CHECK(dtype == kDTypeOf<T>);
+    return static_cast<const T*>(data) + row * stride;
   }
   ConstMatrixView Rows(int64_t begin, int64_t count) const;
   ConstMatrixView Cols(int64_t begin, int64_t count) const;
@@ -49,6 +60,11 @@ struct MatrixView {
   float* F32(int64_t row = 0) const {
     CHECK(dtype == DType::kF32);
     return static_cast<float*>(data) + row * stride;
+  }
+  template <class T>
+  T* As(int64_t row = 0) const {
+    CHECK(dtype == kDTypeOf<T>);
+    return static_cast<T*>(data) + row * stride;
   }
   MatrixView Rows(int64_t begin, int64_t count) const;
   MatrixView Cols(int64_t begin, int64_t count) const;
@@ -74,6 +90,16 @@ class Tensor {
 
   void* data() { return data_.get(); }
   const void* data() const { return data_.get(); }
+  template <class T>
+  T* As() {
+    CHECK(dtype_ == kDTypeOf<T>);
+    return static_cast<T*>(data());
+  }
+  template <class T>
+  const T* As() const {
+    CHECK(dtype_ == kDTypeOf<T>);
+    return static_cast<const T*>(data());
+  }
   float* F32() {
     CHECK(dtype_ == DType::kF32);
     return static_cast<float*>(data());

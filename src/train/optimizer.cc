@@ -28,7 +28,7 @@ Optimizer::Optimizer(ModelParams& params) {
 }
 
 void Optimizer::Step(ModelParams& params, ModelParams& gradients, const AdamWSettings& settings) {
-  std::vector<const float*> g;
+  std::vector<float*> g;
   gradients.ForEach([&](const ParamInfo&, Tensor& tensor) { g.push_back(tensor.F32()); });
   CHECK_EQ(g.size(), moments_.size());
   size_t i = 0;
@@ -36,7 +36,9 @@ void Optimizer::Step(ModelParams& params, ModelParams& gradients, const AdamWSet
     AdamWSettings own = settings;
     if (!info.decay) own.weight_decay = 0;
     Moments& moments = moments_[i];
-    AdamW(p.F32(), g[i], moments.m.F32(), moments.v.F32(), p.size(), own);
+    const bool copied = info.bf16 != nullptr && !info.bf16->empty();
+    AdamW(p.F32(), g[i], moments.m.F32(), moments.v.F32(), p.size(), own,
+          {.bf16 = copied ? info.bf16->As<BF16>() : nullptr, .clear = g[i]});
     ++i;
   });
 }

@@ -19,8 +19,8 @@ class Optimizer {
  public:
   explicit Optimizer(ModelParams& params);  // zero moments of the parameters' shapes
 
-  // One update. Weight decay acts on the parameters that declare it; settings.step is the number of this update,
-  // from 1.
+  // One update, of bf16 copies too; it leaves the gradients zero, which saves a pass over them. Weight decay acts on
+  // the parameters that declare it; settings.step is the number of this update, from 1.
   void Step(ModelParams& params, ModelParams& gradients, const AdamWSettings& settings);
 
   // "m.NAME" and "v.NAME" of every parameter. Load checks names and shapes (UserError).

@@ -37,7 +37,14 @@ void VisitShape(TrainSettings& s, const FieldVisitor& visit) {
         &s.time_limit);
   visit({.name = "order", .help = "of the windows over the data", .choices = {"sequential", "shuffled"}}, &s.order);
   visit({.name = "seed", .help = "of weights, order and noise", .range = AtLeast(0)}, &s.seed);
-  visit({.name = "dtype", .help = "of weights and arithmetic", .choices = {"f32", "bf16"}}, &s.dtype);
+  visit({.name = "dtype",
+         .help = "of activations and matrix products; master weights, sums, states and the optimizer are f32",
+         .choices = {"f32", "bf16"}},
+        &s.dtype);
+  visit({.name = "recompute",
+         .help = "what backward computes again to save memory: nothing, Mamba-2 mixers, or whole blocks",
+         .choices = {"none", "mixer", "block"}},
+        &s.recompute);
 }
 
 void VisitOptimizer(TrainSettings& s, const FieldVisitor& visit) {
@@ -159,10 +166,21 @@ BudgetRamp ParseRamp(const std::string& text) {
   return ramp;
 }
 
-TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool new_weights) {
-  if (s.dtype != "f32") {
-    throw UserError({"--dtype", "this version trains in 32-bit floats only", "f32", s.dtype, ""});
+namespace {
+
+void CheckDType(const std::string& dtype, const ModelConfig& config) {
+  if (dtype == "bf16" &&
+      (config.state_size % 2 != 0 || config.head_dim % 2 != 0 || config.attention_head_dim % 2 != 0)) {
+    throw UserError(
+        {"--dtype", "bf16 pairs up the rows of its products", "even state_size, head_dim, attention_head_dim",
+         fmt::format("{}, {}, {}", config.state_size, config.head_dim, config.attention_head_dim), "use --dtype f32"});
   }
+}
+
+}  // namespace
+
+TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool new_weights) {
+  CheckDType(s.dtype, config);
   if (!s.micro_batch_size) s.micro_batch_size = s.batch_size;
   if (*s.micro_batch_size > s.batch_size) {
     throw UserError({"--micro-batch-size", "larger than the batch", fmt::format("at most {}", s.batch_size),

@@ -51,7 +51,8 @@ struct TrainSettings {
   int64_t sample_every = 0;            // steps, 0: never
   int64_t save_every = 500;            // steps, 0: only at the end
   int64_t keep = 2;                    // checkpoints
-  std::string dtype = "f32";
+  std::string dtype = "f32";           // of activations and products; master weights are always f32
+  std::string recompute = "none";      // none | mixer | block
 
   bool operator==(const TrainSettings&) const = default;
 };

@@ -98,7 +98,6 @@ TEST(Settings, RefusesContradictions) {
     change(s);
     return UserErrorOf([&] { ResolveSettings(s, SomeConfig(), true); });
   };
-  EXPECT_NE(error_of([](TrainSettings& s) { s.dtype = "bf16"; }).find("--dtype"), std::string::npos);
   EXPECT_NE(error_of([](TrainSettings& s) { s.micro_batch_size = 9; }).find("--micro-batch-size"), std::string::npos);
   EXPECT_NE(error_of([](TrainSettings& s) { s.warmup_steps = 1001; }).find("--warmup-steps"), std::string::npos);
   EXPECT_NE(error_of([](TrainSettings& s) { s.min_learning_rate = 1; }).find("--min-learning-rate"), std::string::npos);

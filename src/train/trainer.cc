@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "base/op_timer.h"
 #include "model/model_files.h"
 #include "train/schedule.h"
 
@@ -49,6 +50,10 @@ Trainer::Trainer(Model model, const TrainSettings& settings, std::shared_ptr<con
       gradients_(model_.NewGradients()),
       optimizer_(model_.params()) {
   CHECK_EQ(source_->batch_size(), settings_.batch_size);
+  model_.SetDType(settings_.dtype == "bf16" ? DType::kBF16 : DType::kF32);
+  context_.SetRecompute(settings_.recompute == "block"   ? Recompute::kBlock
+                        : settings_.recompute == "mixer" ? Recompute::kMixer
+                                                         : Recompute::kNone);
 }
 
 void Trainer::FillBatches() {
@@ -66,6 +71,10 @@ void Trainer::FillBatches() {
 GateOptions Trainer::TrainingGate(int64_t step) const {
   GateOptions gate;
   gate.noise = settings_.gumbel_noise == "on" ? GateNoise::kCounter : GateNoise::kNone;
+  if (forced_share_) {
+    gate.noise = GateNoise::kForced;
+    gate.forced_share = *forced_share_;
+  }
   gate.seed = static_cast<uint64_t>(settings_.seed);
   gate.step = static_cast<uint32_t>(step);
   gate.tau = static_cast<float>(settings_.gumbel_temperature.value());
@@ -79,12 +88,16 @@ StepMetrics Trainer::Step() {
   m.step = step_ + 1;
   m.lr = LearningRate(settings_, m.step);
   m.budget_loss_weight = BudgetLossWeight(settings_, m.step);
-  FillBatches();
+  {
+    const OpTimer timer("data");
+    FillBatches();
+  }
   const int64_t step_tokens = RowTokens(totals_);
   const GateOptions gate = TrainingGate(m.step);
   const LossOptions loss{.budget = settings_.budget.value(), .budget_weight = m.budget_loss_weight};
 
-  gradients_.Zero();
+  if (!gradients_are_zero_) gradients_.Zero();
+  gradients_are_zero_ = false;
   BudgetSums sums;
   double negative_log_p = 0;  // weighted sum over the step's targets
   for (const Batch& batch : batches_) {
@@ -97,7 +110,10 @@ StepMetrics Trainer::Step() {
   m.budget_loss = sums.m.empty() ? 0.0 : BudgetLoss(sums, totals_, loss.budget);
   m.loss = m.ce + loss.budget_weight * m.budget_loss;
   m.selected_share = SelectedShares(sums, step_tokens);
-  m.grad_norm = GradientNorm(gradients_);
+  {
+    const OpTimer timer("gradient norm");
+    m.grad_norm = GradientNorm(gradients_);
+  }
   if (!std::isfinite(m.loss) || !std::isfinite(m.grad_norm)) ReportNonFinite(m);
 
   AdamWSettings adamw{.lr = m.lr,
@@ -108,7 +124,11 @@ StepMetrics Trainer::Step() {
                       .step = m.step};
   const double clip = settings_.clip_norm;
   if (clip > 0 && m.grad_norm > clip) adamw.gradient_scale = static_cast<float>(clip / m.grad_norm);
-  optimizer_.Step(model_.params(), gradients_, adamw);
+  {
+    const OpTimer timer("optimizer");
+    optimizer_.Step(model_.params(), gradients_, adamw);
+    gradients_are_zero_ = true;
+  }
 
   ++step_;
   tokens_ += step_tokens;
@@ -164,6 +184,7 @@ void Trainer::Load(const std::string& directory) {
   TrainerState state;
   ReadFields(ParseJson(ReadFile(path), path), path, state);
   LoadWeights(model_, directory + "/model/model.safetensors");
+  model_.RefreshCopies();
   optimizer_.Load(directory + "/optimizer.safetensors");
   step_ = state.step;
   tokens_ = state.tokens;

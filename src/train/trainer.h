@@ -35,6 +35,9 @@ class Trainer {
   // Continues from what Save wrote, bit for bit.
   void Load(const std::string& directory);
 
+  // For measurements with random weights: SALs attend to this share of the tokens, drawn, whatever their gates say.
+  void SetForcedShare(double share) { forced_share_ = share; }
+
   int64_t step() const { return step_; }  // updates done
   double seconds() const { return seconds_; }
   const TrainSettings& settings() const { return settings_; }
@@ -54,6 +57,8 @@ class Trainer {
   ForwardContext context_;
   std::vector<Batch> batches_;  // the micro-batches of a step
   StepTotals totals_;
+  std::optional<double> forced_share_;
+  bool gradients_are_zero_ = true;
   int64_t step_ = 0, tokens_ = 0;
   double seconds_ = 0;
 };

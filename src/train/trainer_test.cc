@@ -223,16 +223,17 @@ TEST(Optimizer, MomentsSurviveTheFile) {
   Optimizer a(t.trainer.model().params());
   ModelParams gradients = t.trainer.model().NewGradients();
   gradients.ForEach([](const ParamInfo&, Tensor& g) { std::fill(g.F32(), g.F32() + g.size(), 0.25f); });
+  double squares = 0;
+  gradients.ForEach([&](const ParamInfo&, Tensor& g) { squares += 0.0625 * static_cast<double>(g.size()); });
+  EXPECT_DOUBLE_EQ(GradientNorm(gradients), std::sqrt(squares));  // exact: powers of two
   const AdamWSettings settings{.lr = 0.1, .step = 1};
   a.Step(t.trainer.model().params(), gradients, settings);
+  EXPECT_EQ(GradientNorm(gradients), 0);
   a.Save(folder / "o.safetensors");
   Optimizer b(t.trainer.model().params());
   b.Load(folder / "o.safetensors");
   b.Save(folder / "p.safetensors");
   EXPECT_EQ(ReadFile(folder / "o.safetensors"), ReadFile(folder / "p.safetensors"));
-  double squares = 0;
-  gradients.ForEach([&](const ParamInfo&, Tensor& g) { squares += 0.0625 * static_cast<double>(g.size()); });
-  EXPECT_DOUBLE_EQ(GradientNorm(gradients), std::sqrt(squares));  // exact: powers of two
 }
 
 }  // namespace

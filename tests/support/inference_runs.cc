@@ -212,9 +212,11 @@ KeysValues ReadCache(const KvCache& cache) {
   std::vector<KeySpan> spans(static_cast<size_t>(cache.pages()));
   spans.resize(static_cast<size_t>(cache.Spans(cache.first(), spans.data())));
   for (const KeySpan& span : spans) {
+    const ConstMatrixView k(span.k, span.dtype, span.count, cache.width(), span.stride);
+    const ConstMatrixView v(span.v, span.dtype, span.count, cache.width(), span.stride);
     for (int64_t i = 0; i < span.count; ++i) {
-      out.k.insert(out.k.end(), span.k + i * span.stride, span.k + i * span.stride + cache.width());
-      out.v.insert(out.v.end(), span.v + i * span.stride, span.v + i * span.stride + cache.width());
+      out.k.insert(out.k.end(), k.F32(i), k.F32(i) + cache.width());
+      out.v.insert(out.v.end(), v.F32(i), v.F32(i) + cache.width());
     }
   }
   return out;

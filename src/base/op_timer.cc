@@ -1,0 +1,51 @@
+#include "base/op_timer.h"
+
+#include <chrono>
+
+#include "base/error.h"
+
+namespace taipan {
+namespace {
+
+thread_local OpRecorder* current = nullptr;
+
+double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+}  // namespace
+
+OpRecorder::OpRecorder() {
+  CHECK(current == nullptr);
+  current = this;
+}
+
+OpRecorder::~OpRecorder() { current = nullptr; }
+
+OpTime& OpRecorder::Find(const char* op) {
+  for (OpTime& t : times_) {
+    if (t.op == op) return t;
+  }
+  times_.push_back({op, 0, 0, 0, 0});
+  return times_.back();
+}
+
+OpTimer::OpTimer(const char* op, double flops, double bytes)
+    : recorder_(current), op_(op), flops_(flops), bytes_(bytes) {
+  if (recorder_ == nullptr) return;
+  outer_ = recorder_->innermost_;
+  recorder_->innermost_ = this;
+  begin_ = Now();
+}
+
+OpTimer::~OpTimer() {
+  if (recorder_ == nullptr) return;
+  const double seconds = Now() - begin_;
+  recorder_->innermost_ = outer_;
+  if (outer_ != nullptr) outer_->inside_ += seconds;
+  OpTime& t = recorder_->Find(op_);
+  t.seconds += seconds - inside_;
+  t.flops += flops_;
+  t.bytes += bytes_;
+  ++t.calls;
+}
+
+}  // namespace taipan

@@ -1,0 +1,166 @@
+#include "kernels/gemm_tile.h"
+
+#include <algorithm>
+#include <dnnl.hpp>
+#include <map>
+#include <tuple>
+#include <vector>
+
+#include "base/parallel.h"
+
+namespace taipan {
+namespace {
+
+using dnnl::memory;
+
+void Sgemm(int64_t k, TileOperand a, TileOperand b, MatrixView c, bool add) {
+  const dnnl_status_t status =
+      dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', c.rows, c.cols, k, 1.0f,
+                 static_cast<const float*>(a.data), std::max<int64_t>(a.stride, 1), static_cast<const float*>(b.data),
+                 std::max<int64_t>(b.stride, 1), add ? 1.0f : 0.0f, c.F32(), c.stride);
+  if (status != dnnl_success) {
+    CheckFailed(__FILE__, __LINE__,
+                fmt::format("dnnl_sgemm failed with status {} (m {}, n {}, k {})", static_cast<int>(status), c.rows,
+                            c.cols, k));
+  }
+}
+
+memory::data_type TypeOf(DType dtype) {
+  CHECK(dtype == DType::kBF16 || dtype == DType::kF32);
+  return dtype == DType::kBF16 ? memory::data_type::bf16 : memory::data_type::f32;
+}
+
+memory::desc Descriptor(int64_t rows, int64_t cols, DType dtype, int64_t stride, bool transposed) {
+  const memory::dims strides = transposed ? memory::dims{1, stride} : memory::dims{stride, 1};
+  return {memory::dims{rows, cols}, TypeOf(dtype), strides};
+}
+
+struct Shape {
+  int64_t m, n, k, a_stride, b_stride, c_stride;
+  DType c_dtype;
+  bool a_transposed, b_transposed, add;
+  auto Key() const { return std::tie(m, n, k, a_stride, b_stride, c_stride, c_dtype, a_transposed, b_transposed, add); }
+  bool operator<(const Shape& other) const { return Key() < other.Key(); }
+};
+
+const dnnl::engine& Cpu() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+// A primitive for products of bf16 operands of one shape.
+struct Product {
+  dnnl::matmul::primitive_desc descriptor;
+  dnnl::matmul primitive;
+
+  explicit Product(const Shape& s) {
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (s.add) {
+      dnnl::post_ops sum;
+      sum.append_sum(1.0f);
+      attributes.set_post_ops(sum);
+    }
+    const memory::desc a = Descriptor(s.m, s.k, DType::kBF16, s.a_stride, s.a_transposed);
+    const memory::desc b = Descriptor(s.k, s.n, DType::kBF16, s.b_stride, s.b_transposed);
+    const memory::desc c = Descriptor(s.m, s.n, s.c_dtype, s.c_stride, false);
+#if DNNL_VERSION_MAJOR >= 3
+    descriptor = dnnl::matmul::primitive_desc(Cpu(), a, b, c, attributes);
+#else
+    descriptor = dnnl::matmul::primitive_desc({a, b, c}, attributes, Cpu());
+#endif
+    primitive = dnnl::matmul(descriptor);
+  }
+};
+
+// Primitives that this thread has used: making one costs as much as a small product, and some kernels are generated
+// for their shape. The shapes of a run are few: the model's layers by the row counts of a tile.
+struct ThreadProducts {
+  std::map<Shape, Product> products;
+  std::vector<uint8_t> scratchpad;
+  dnnl::stream stream{Cpu()};
+
+  Product& Find(const Shape& shape) {
+    constexpr size_t kMost = 4096;
+    const auto found = products.find(shape);
+    if (found != products.end()) return found->second;
+    if (products.size() >= kMost) products.clear();
+    return products.emplace(shape, Product(shape)).first->second;
+  }
+};
+
+void ProductBF16(int64_t k, TileOperand a, TileOperand b, MatrixView c, bool add) {
+  thread_local ThreadProducts mine;
+  const Shape shape{c.rows, c.cols, k, a.stride, b.stride, c.stride, c.dtype, a.transposed, b.transposed, add};
+  Product& product = mine.Find(shape);
+  const auto bind = [](const memory::desc& desc, const void* data) {
+    return memory(desc, Cpu(), const_cast<void*>(data));  // oneDNN's API knows no const; inputs are only read
+  };
+  const size_t needed = product.descriptor.scratchpad_desc().get_size();
+  if (mine.scratchpad.size() < needed) mine.scratchpad.resize(needed);
+  product.primitive.execute(
+      mine.stream, {{DNNL_ARG_SRC, bind(product.descriptor.src_desc(), a.data)},
+                    {DNNL_ARG_WEIGHTS, bind(product.descriptor.weights_desc(), b.data)},
+                    {DNNL_ARG_DST, bind(product.descriptor.dst_desc(), c.data)},
+                    {DNNL_ARG_SCRATCHPAD, bind(product.descriptor.scratchpad_desc(), mine.scratchpad.data())}});
+}
+
+// Where oneDNN has no bf16 (AVX2, ARM): in f32, exact products all the same.
+float* Widened(TileOperand x, int64_t rows, int64_t cols, std::vector<float>& to) {
+  if (x.transposed) std::swap(rows, cols);
+  to.resize(static_cast<size_t>(rows * cols));
+  for (int64_t r = 0; r < rows; ++r) {
+    const BF16* from = static_cast<const BF16*>(x.data) + r * x.stride;
+    for (int64_t c = 0; c < cols; ++c) to[static_cast<size_t>(r * cols + c)] = ToFloat(from[c]);
+  }
+  return to.data();
+}
+void ProductInF32(int64_t k, TileOperand a, TileOperand b, MatrixView c, bool add) {
+  thread_local std::vector<float> wide_a, wide_b, wide_c;
+  const TileOperand fa{Widened(a, c.rows, k, wide_a), a.transposed ? c.rows : k, a.transposed};
+  const TileOperand fb{Widened(b, k, c.cols, wide_b), b.transposed ? k : c.cols, b.transposed};
+  if (c.dtype == DType::kF32) {
+    Sgemm(k, fa, fb, c, add);
+    return;
+  }
+  wide_c.resize(static_cast<size_t>(c.rows * c.cols));
+  Sgemm(k, fa, fb, MatrixView(wide_c.data(), c.rows, c.cols), false);
+  for (int64_t r = 0; r < c.rows; ++r) {
+    for (int64_t j = 0; j < c.cols; ++j) c.As<BF16>(r)[j] = ToBF16(wide_c[static_cast<size_t>(r * c.cols + j)]);
+  }
+}
+
+bool HasAvx512() { return dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core; }
+
+}  // namespace
+
+TileOperand TileColumns(TileOperand b, DType dtype, int64_t from) {
+  const int64_t offset = (b.transposed ? from * b.stride : from) * SizeOf(dtype);
+  return {static_cast<const uint8_t*>(b.data) + offset, b.stride, b.transposed};
+}
+
+void TileProduct(int64_t k, DType dtype, TileOperand a, TileOperand b, MatrixView c, bool add) {
+  const OneThread one;  // with threads of its own oneDNN cuts K and changes the sums
+  if (dtype == DType::kF32) {
+    Sgemm(k, a, b, c, add);
+    return;
+  }
+  CHECK(dtype == DType::kBF16);
+  CHECK(!add || c.dtype == DType::kF32);
+  if (!HasAvx512()) {
+    ProductInF32(k, a, b, c, add);
+    return;
+  }
+  try {
+    ProductBF16(k, a, b, c, add);
+  } catch (const dnnl::error& e) {
+    CheckFailed(__FILE__, __LINE__, fmt::format("oneDNN: {} (m {}, n {}, k {})", e.what(), c.rows, c.cols, k));
+  }
+}
+
+RowRule RowRuleOf(DType dtype) {
+  if (dtype == DType::kBF16 && HasAvx512()) return {256, 16, 16};
+  return HasAvx512() ? RowRule{256, 16, 1} : RowRule{96, 18, 6};
+}
+
+}  // namespace taipan

@@ -1,0 +1,30 @@
+#pragma once
+// One thread's matrix product on one tile, through oneDNN: what gemm.cc cuts its work into.
+
+#include "tensor/tensor.h"
+
+namespace taipan {
+
+// Element (row, column) of an operand at data[row * stride + column], or of its transpose.
+struct TileOperand {
+  const void* data;
+  int64_t stride;
+  bool transposed;
+};
+// The operand from column `from` on.
+TileOperand TileColumns(TileOperand b, DType dtype, int64_t from);
+
+// Row-major C[m, n] = op(A) op(B), + C with add; A and B of `dtype` (f32, bf16), C as its view says (f32; bf16 where A
+// and B are and nothing is added).
+void TileProduct(int64_t k, DType dtype, TileOperand a, TileOperand b, MatrixView c, bool add);
+
+// Which row counts of one call give a row the same bits as any other count (oneDNN 2.6.3, found by trying all of them;
+// gemm_test.cc repeats the trial). f32 with AVX-512: 16 and more; with AVX2: multiples of 6 up to 96.
+struct RowRule {
+  int64_t tile;      // rows of a full tile
+  int64_t least;     // fewer are padded with zero rows
+  int64_t multiple;  // other counts are padded up to one
+};
+RowRule RowRuleOf(DType dtype);
+
+}  // namespace taipan

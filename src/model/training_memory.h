@@ -1,0 +1,34 @@
+#pragma once
+// Bytes that training takes at its peak, from config and settings alone, so that what cannot fit is refused before it
+// begins. training_memory_test.cc compares it with the arenas of real steps.
+
+#include "model/config.h"
+#include "model/model.h"
+
+namespace taipan {
+
+struct TrainingShape {
+  int64_t rows = 1, context = 1;  // sequences and tokens a sequence of one forward: the micro-batch
+  DType dtype = DType::kF32;
+  Recompute recompute = Recompute::kNone;
+
+  int64_t tokens() const { return rows * context; }
+};
+
+struct TrainingMemory {
+  int64_t weights = 0;    // f32 masters
+  int64_t copies = 0;     // of linear weights in bf16
+  int64_t gradients = 0;  // f32
+  int64_t moments = 0;    // AdamW's two
+  int64_t kept = 0;     // activations that wait for the backward pass; those of one block again with Recompute::kBlock
+  int64_t scratch = 0;  // of the block or the head at work
+
+  int64_t total() const { return weights + copies + gradients + moments + kept + scratch; }
+};
+
+TrainingMemory PlanTraining(const ModelConfig& config, const TrainingShape& shape);
+
+// "2.4 GiB: weights 0.5, ..."
+std::string Describe(const TrainingMemory& memory);
+
+}  // namespace taipan
