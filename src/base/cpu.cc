@@ -69,6 +69,20 @@ std::string SimdTargetName() {
 int64_t L2CacheBytes() { return CacheBytes(2, _SC_LEVEL2_CACHE_SIZE); }
 int64_t L3CacheBytes() { return CacheBytes(3, _SC_LEVEL3_CACHE_SIZE); }
 int64_t MemoryBytes() { return KilobytesField("/proc/meminfo", "MemTotal"); }
+int64_t AvailableMemoryBytes() {
+  int64_t available = KilobytesField("/proc/meminfo", "MemAvailable");
+  const std::pair<const char*, const char*> groups[] = {
+      {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
+      {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}};
+  for (const auto& [limit_file, used_file] : groups) {
+    int64_t limit = 0, used = 0;  // "max" does not parse: no limit
+    if (std::ifstream(limit_file) >> limit && std::ifstream(used_file) >> used && limit > used) {
+      available = std::min(available, limit - used);
+    }
+  }
+  return available;
+}
+
 int64_t ResidentBytes() { return KilobytesField("/proc/self/status", "VmRSS"); }
 int64_t PeakResidentBytes() { return KilobytesField("/proc/self/status", "VmHWM"); }
 

@@ -12,6 +12,9 @@ std::string SimdTargetName();  // the best instruction set that our kernels have
 int64_t L2CacheBytes();        // of one core; 0 where unknown
 int64_t L3CacheBytes();        // of the one that the first core uses; 0 where unknown
 int64_t MemoryBytes();         // RAM of the machine
+// What this process may still take: free memory and caches that can be dropped, within the control group's limit; 0
+// where unknown.
+int64_t AvailableMemoryBytes();
 
 int64_t ResidentBytes();      // of this process now (VmRSS)
 int64_t PeakResidentBytes();  // of this process so far (VmHWM)

@@ -18,6 +18,8 @@ TEST(Cpu, Machine) {
   EXPECT_THAT(CpuModelName(), Not(HasSubstr("model name")));
   EXPECT_GE(LogicalCpus(), 1);
   EXPECT_GT(MemoryBytes(), int64_t{64} << 20);
+  EXPECT_GT(AvailableMemoryBytes(), 0);
+  EXPECT_LE(AvailableMemoryBytes(), MemoryBytes());
 #if defined(__x86_64__)
   EXPECT_THAT(SimdTargetName(), AnyOf("SSE2", "SSE4", "SSSE3", "AVX2", "AVX3", "AVX3_DL", "AVX3_ZEN4"));
 #else

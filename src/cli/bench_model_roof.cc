@@ -9,7 +9,7 @@
 namespace taipan {
 namespace {
 
-constexpr int kRuns = 5;
+constexpr Effort kEffort{.runs = 5, .run_seconds = 0.04};
 constexpr int64_t kMostRows = 4096;
 constexpr int64_t kMemoryBytes = int64_t{256} << 20;  // a thread: more than the caches of most machines
 
@@ -49,12 +49,12 @@ ModelRoof RoofOf(const ModelConfig& config, const Workload& work, int64_t rows, 
   roof.gflops = find_or(MachineKey(dtype) + " | " + ShapeKey(products, roof.rows), [&] {
     std::vector<ProductRate> rates;
     for (const MatrixProduct& p : products) {
-      rates.push_back(MeasureProduct(p, roof.rows, DTypeNamed(dtype), NumThreads(), kRuns));
+      rates.push_back(MeasureProduct(p, roof.rows, DTypeNamed(dtype), NumThreads(), kEffort));
     }
     return WeightedRate(rates);
   });
   roof.read_gbytes = find_or(MachineKey("memory") + " | read",
-                             [&] { return MeasureReads(kMemoryBytes * NumThreads(), NumThreads(), kRuns); });
+                             [&] { return MeasureReads(kMemoryBytes * NumThreads(), NumThreads(), kEffort); });
   return roof;
 }
 

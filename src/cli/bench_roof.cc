@@ -10,8 +10,6 @@
 namespace taipan {
 namespace {
 
-constexpr double kRunSeconds = 0.1;  // long against the start of a parallel loop (microseconds)
-
 void AddProduct(std::vector<MatrixProduct>& products, const std::string& name, int64_t n, int64_t k, double share = 1) {
   if (share == 0) return;
   for (MatrixProduct& p : products) {
@@ -51,10 +49,10 @@ class ThreadScope {
 // Reads or writes a buffer again and again, on all threads.
 class Sweeps {
  public:
-  Sweeps(int64_t bytes, int threads, int runs)
+  Sweeps(int64_t bytes, int threads, const Effort& effort)
       : scope_(threads),
         threads_(threads),
-        runs_(runs),
+        effort_(effort),
         part_(std::max<int64_t>(bytes / 4 / threads / kGrain, 1) * kGrain),
         parts_(static_cast<size_t>(threads)) {
     // Each thread touches its own part first, so that the pages lie on its own memory node.
@@ -88,16 +86,17 @@ class Sweeps {
     };
     int64_t sweeps = 1;
     seconds(sweeps);
-    while (seconds(sweeps) <= kRunSeconds / 2) sweeps *= 2;
+    while (seconds(sweeps) <= effort_.run_seconds / 2) sweeps *= 2;
     std::vector<double> rates;
-    for (int run = 0; run < runs_; ++run) {
+    for (int64_t run = 0; run < effort_.runs; ++run) {
       rates.push_back(static_cast<double>(bytes() * sweeps) / seconds(sweeps) * 1e-9);
     }
     return SpreadOf(rates);
   }
 
   ThreadScope scope_;
-  int threads_, runs_;
+  int threads_;
+  Effort effort_;
   int64_t part_;  // floats a thread
   std::vector<Tensor> parts_;
 };
@@ -130,18 +129,18 @@ DType DTypeNamed(const std::string& name) {
   return name == "bf16" ? DType::kBF16 : DType::kF32;
 }
 
-ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, DType dtype, int threads, int runs) {
+ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, DType dtype, int threads, const Effort& effort) {
   const ThreadScope scope(threads);
   rows = std::max<int64_t>(1, std::min(rows, kMostResult / product.n));
   const Tensor x = RandomMatrix(rows, product.k, dtype, 1), w = RandomMatrix(product.n, product.k, dtype, 2);
   Tensor y({rows, product.n}, dtype);
   auto once = [&] { MatMul(x.Matrix(), false, w.Matrix(), true, y.Matrix(), Accumulate::kWrite); };
   once();  // oneDNN generates the kernel for a shape at its first use
-  const int64_t repetitions = Repetitions(kRunSeconds, once);
+  const int64_t repetitions = Repetitions(effort.run_seconds, once);
   const double flops =
       2.0 * static_cast<double>(rows) * static_cast<double>(product.n) * static_cast<double>(product.k);
   ProductRate rate{product, threads, rows, {}};
-  for (int run = 0; run < runs; ++run) {
+  for (int64_t run = 0; run < effort.runs; ++run) {
     const double start = NowSeconds();
     for (int64_t i = 0; i < repetitions; ++i) once();
     rate.gflops.push_back(flops * static_cast<double>(repetitions) / (NowSeconds() - start) * 1e-9);
@@ -149,10 +148,10 @@ ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, DType dty
   return rate;
 }
 
-Spread MeasureReads(int64_t bytes, int threads, int runs) { return Sweeps(bytes, threads, runs).Read(); }
+Spread MeasureReads(int64_t bytes, int threads, const Effort& effort) { return Sweeps(bytes, threads, effort).Read(); }
 
-BandwidthRate MeasureBandwidth(int64_t bytes, int threads, int runs) {
-  Sweeps sweeps(bytes, threads, runs);
+BandwidthRate MeasureBandwidth(int64_t bytes, int threads, const Effort& effort) {
+  Sweeps sweeps(bytes, threads, effort);
   BandwidthRate rate{sweeps.bytes(), threads, {}, {}};
   rate.read = sweeps.Read();
   rate.write = sweeps.Write();

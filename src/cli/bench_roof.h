@@ -39,9 +39,16 @@ struct BandwidthRate {
 
 // Rows are fewer where a product's result would have more elements than this: heads work in chunks of rows.
 inline constexpr int64_t kMostResult = int64_t{64} << 20;
-ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, DType dtype, int threads, int runs);
-BandwidthRate MeasureBandwidth(int64_t bytes, int threads, int runs);
-Spread MeasureReads(int64_t bytes, int threads, int runs);  // GB/s
+
+// How often and how long something is measured. A run is long against the start of a parallel loop (microseconds).
+struct Effort {
+  int64_t runs = 5;
+  double run_seconds = 0.1;
+};
+
+ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, DType dtype, int threads, const Effort& effort);
+BandwidthRate MeasureBandwidth(int64_t bytes, int threads, const Effort& effort);
+Spread MeasureReads(int64_t bytes, int threads, const Effort& effort);  // GB/s
 // The rate of all products together: each weighs as many FLOPs as it has in a forward.
 Spread WeightedRate(const std::vector<ProductRate>& rates);
 

@@ -15,7 +15,7 @@ namespace {
 struct RoofOptions {
   std::string model, dtype = "all";
   int64_t rows = 512;
-  int runs = 5;
+  int64_t runs = 5;
   bool json = false, refresh = false;
 };
 
@@ -46,7 +46,7 @@ void MeasureProducts(const RoofOptions& o, const std::string& dtype, OrderedJson
   for (const int threads : ThreadCounts()) {
     std::vector<ProductRate> rates;
     for (const MatrixProduct& product : Products(o)) {
-      const ProductRate r = MeasureProduct(product, o.rows, DTypeNamed(dtype), threads, o.runs);
+      const ProductRate r = MeasureProduct(product, o.rows, DTypeNamed(dtype), threads, {.runs = o.runs});
       const Spread spread = SpreadOf(r.gflops);
       if (spread.median > best.median) best = spread;
       report["matmul"].push_back({{"name", product.name},
@@ -78,7 +78,7 @@ OrderedJson MeasureRoof(const RoofOptions& o) {
   for (const int threads : ThreadCounts()) {
     // From the first-level cache to main memory, over the sizes common today.
     for (const int64_t kib : {32, 512, 8192, 262144}) {
-      const BandwidthRate r = MeasureBandwidth(kib * 1024 * threads, threads, o.runs);
+      const BandwidthRate r = MeasureBandwidth(kib * 1024 * threads, threads, {.runs = o.runs});
       report["memory"].push_back({{"bytes", r.bytes},
                                   {"threads", threads},
                                   {"read_gbytes_per_second", ToJson(r.read)},

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "cli/bench_model_roof.h"
 #include "cli/commands.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
@@ -123,6 +124,20 @@ RunRequest RequestOf(const TrainArguments& args) {
   return request;
 }
 
+// Measured where the run is long enough to be worth the seconds it takes.
+double TokensPerSecondAtRoof(const ModelConfig& config, const TrainSettings& s) {
+  constexpr double kLong = 2e13;  // FLOPs: minutes on a small machine
+  const Workload work{.phase = Phase::kTrain,
+                      .context = s.context,
+                      .sequences = s.batch_size,
+                      .selected_share = config.attention_budget,
+                      .element_bytes = s.dtype == "bf16" ? 2 : 4};
+  const double flops = TotalFlops(CostByOperation(config, work));
+  if (flops * static_cast<double>(s.steps) < kLong) return 0;
+  const ModelRoof roof = RoofOf(config, work, s.context * s.micro_batch_size.value(), s.dtype, /*refresh=*/false);
+  return roof.gflops.median * 1e9 * static_cast<double>(TokensOf(work)) / flops;
+}
+
 void RunTrain(const TrainArguments& args) {
   const RunRequest request = RequestOf(args);
   const uint64_t seed = static_cast<uint64_t>(request.settings.seed);
@@ -130,6 +145,7 @@ void RunTrain(const TrainArguments& args) {
   hooks.sample = [&](const Model& model, const Tokenizer* tokenizer, int64_t step) {
     ShowSample(model, tokenizer, step, args, seed);
   };
+  hooks.roof = TokensPerSecondAtRoof;
   const std::string model_folder = request.settings.out + "/model";
   switch (RunTraining(request, hooks)) {
     case RunEnd::kFinished:

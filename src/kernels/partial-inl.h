@@ -37,15 +37,6 @@ HWY_INLINE void StorePartial(hn::Vec<D> v, D d, float* p, int64_t n) {
 // Lanes(d) numbers of bfloat16 as floats.
 template <class D>
 HWY_INLINE hn::Vec<D> LoadFloats(D d, const BF16* p) {
-#if HWY_TARGET == HWY_AVX3
-  if constexpr (hn::MaxLanes(D()) == 16) {
-    alignas(64) static constexpr uint16_t kIndex[32] = {0, 0, 1, 1, 2,  2,  3,  3,  4,  4,  5,  5,  6,  6,  7,  7,
-                                                        8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15};
-    const __m512i half = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    return hn::Vec<D>{_mm512_castsi512_ps(
-        _mm512_maskz_permutexvar_epi16(0xaaaaaaaau, _mm512_load_si512(kIndex), half))};
-  }
-#endif
   const hn::Rebind<uint16_t, D> d16;
   const hn::Rebind<uint32_t, D> d32;
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p)))));
@@ -58,14 +49,6 @@ HWY_INLINE hn::Vec<D> LoadFloats(D d, const float* p) {
 // Rounded to nearest even, as ToBF16 does; the payload of a NaN may differ.
 template <class D>
 HWY_INLINE void StoreFloats(hn::Vec<D> v, D d, BF16* p) {
-#if HWY_TARGET == HWY_AVX3
-  if constexpr (hn::MaxLanes(D()) == 16) {
-    __m256i half;
-    __asm__("vcvtneps2bf16 %1, %0" : "=v"(half) : "v"(v.raw));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), half);
-    return;
-  }
-#endif
   const hn::Rebind<uint16_t, D> d16;
   const hn::Rebind<uint32_t, D> d32;
   const hn::Rebind<int32_t, D> di;

@@ -254,7 +254,7 @@ void WalkBlock(const ForwardArgs& a, int64_t segment, int64_t block, const Forwa
   for (int64_t i = a.list.first[segment]; i < a.list.first[segment + 1]; ++i) {
     const Chunk& c = a.list.chunks[i];
     KeepEntering<T>(a, c, block, zero, s.state);
-    if (c.length == 1 && !a.entering) {
+    if (c.length == 1) {
       StepChunk<T>(a, c, block, zero, s);
     } else {
       ForwardChunk<T>(a, c, block, zero, s);

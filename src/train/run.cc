@@ -2,12 +2,14 @@
 
 #include <chrono>
 
+#include "base/cpu.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "base/logging.h"
 #include "model/model_files.h"
 #include "train/checkpoints.h"
 #include "train/curve.h"
+#include "train/fit.h"
 #include "train/interrupt.h"
 #include "train/run_progress.h"
 #include "train/run_text.h"
@@ -97,6 +99,7 @@ Run::Run(const RunRequest& request, const RunHooks& hooks)
   const std::string newest_config = newest ? newest->path + "/model/config.json" : "";
   const ModelConfig config = ChooseConfig(continues, newest_config);
   if (continues) CheckContinues(config, newest_config);
+  CheckFits(config, settings_, AvailableMemoryBytes());
 
   const WindowOrder order = settings_.order == "sequential" ? WindowOrder::kSequential : WindowOrder::kShuffled;
   const WindowLoader loader(*data_.train, settings_.context, settings_.batch_size, order,
@@ -189,7 +192,8 @@ RunEnd Run::Go() {
 
 RunEnd Run::Loop() {
   const InterruptGuard guard;
-  RunProgress progress(settings_, bytes_per_token_, trainer_->step(), trainer_->seconds());
+  RunProgress progress(settings_, bytes_per_token_, trainer_->step(), trainer_->seconds(),
+                       hooks_.roof ? hooks_.roof(trainer_->model().config(), settings_) : 0);
   const double begin = Now();
   for (;;) {
     const StepMetrics m = trainer_->Step();

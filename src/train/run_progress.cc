@@ -18,11 +18,12 @@ std::string Shares(const std::vector<double>& shares) {
 }  // namespace
 
 RunProgress::RunProgress(const TrainSettings& settings, double bytes_per_token, int64_t first_step,
-                         double seconds_before)
+                         double seconds_before, double roof)
     : settings_(settings),
       bytes_per_token_(bytes_per_token),
       first_step_(first_step),
-      seconds_before_(seconds_before) {}
+      seconds_before_(seconds_before),
+      roof_(roof) {}
 
 void RunProgress::Show(const StepMetrics& m) { line_.Update(Line(m)); }
 
@@ -37,9 +38,10 @@ std::string RunProgress::Line(const StepMetrics& m) const {
   line += bytes_per_token_ > 0 ? fmt::format("  {:.3f} bits/byte", bits / bytes_per_token_)
                                : fmt::format("  {:.3f} bits/token", bits);
   if (!m.selected_share.empty()) line += "  selected" + Shares(m.selected_share);
-  line += fmt::format("  |g| {:.3g}  lr {:.2e}  {} tokens/s  {} left", m.grad_norm, m.lr,
-                      FormatCount(std::llround(m.tokens_per_second)), FormatDuration(left));
-  return line;
+  line += fmt::format("  |g| {:.3g}  lr {:.2e}  {} tokens/s", m.grad_norm, m.lr,
+                      FormatCount(std::llround(m.tokens_per_second)));
+  if (roof_ > 0) line += fmt::format("  {:.0f}% of roof", 100 * m.tokens_per_second / roof_);
+  return line + "  " + FormatDuration(left) + " left";
 }
 
 std::string ValidationLine(const ValidMetrics& m) {

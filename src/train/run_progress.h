@@ -12,14 +12,16 @@ namespace taipan {
 class RunProgress {
  public:
   // bytes_per_token 0: not known, bits a token are shown. seconds_before: spent by the parts of the run before this
-  // one.
-  RunProgress(const TrainSettings& settings, double bytes_per_token, int64_t first_step, double seconds_before);
+  // one. roof: tokens a second that matrix products would allow, 0: not known, the share is left out.
+  RunProgress(const TrainSettings& settings, double bytes_per_token, int64_t first_step, double seconds_before,
+              double roof = 0);
 
   void Show(const StepMetrics& m);
   void Print(const std::string& text) { line_.Print(text); }  // stays, above the live line
   void Finish() { line_.Finish(); }
 
-  // "step 120/1000  loss 2.081  2.985 bits/byte  selected 0.15 0.17  |g| 0.53  lr 9.8e-04  12.3K tokens/s  4m05s left"
+  // "step 120/1000  loss 2.081  2.985 bits/byte  selected 0.15 0.17  |g| 0.53  lr 9.8e-04  12.3K tokens/s  61% of roof
+  // 4m05s left"
   std::string Line(const StepMetrics& m) const;
 
  private:
@@ -27,7 +29,7 @@ class RunProgress {
   TrainSettings settings_;
   double bytes_per_token_;
   int64_t first_step_;
-  double seconds_before_;
+  double seconds_before_, roof_;
 };
 
 // "step 7: valid 2.985 bits/byte, 2.069 nats a token over 65536 tokens; selected 0.15, with noise 0.18"

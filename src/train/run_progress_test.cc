@@ -31,6 +31,11 @@ TEST(RunProgress, ALineSaysWhereTheRunIs) {
                 FormatDuration(880) + " left");
 }
 
+TEST(RunProgress, TheShareOfTheRoofIsShownWhereItIsKnown) {
+  const RunProgress progress(TrainSettings(), 1, 0, 0, /*roof=*/24690);
+  EXPECT_NE(progress.Line(Step()).find("12.3K tokens/s  50% of roof  "), std::string::npos) << progress.Line(Step());
+}
+
 TEST(RunProgress, BitsPerTokenWhereBytesAreUnknown) {
   TrainSettings settings;
   const RunProgress unknown(settings, 0, 0, 0), pairs(settings, 2, 0, 0);

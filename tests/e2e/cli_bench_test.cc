@@ -122,7 +122,7 @@ TEST_F(BenchTest, PrefillAndDecodeCountTheirTokens) {
   const Json decode = Report("decode", {"--context", "100", "--tokens", "5", "--batch-size", "3", "--runs", "2"});
   ExpectContract(decode, 15, 2);
   EXPECT_EQ(decode.at("roof").at("bound"), "memory");
-  ExpectContract(Report("decode", {"--tokens", "4", "--runs", "1"}), 4, 1);
+  ExpectContract(Report("decode", {"--tokens", "4", "--batch-size", "3", "--runs", "1"}), 12, 1);
 }
 
 TEST_F(BenchTest, SelectionIsForcedOrLeftToTheGates) {
@@ -145,17 +145,23 @@ TEST_F(BenchTest, SelectionIsForcedOrLeftToTheGates) {
 
 TEST_F(BenchTest, TheRoofIsMeasuredOnce) {
   UseCache(folder_.path());
-  const std::vector<std::string> flags = {"--prompt", "64", "--runs", "1"};
-  const Json first = Report("prefill", flags).at("roof"), second = Report("prefill", flags).at("roof");
+  const std::string model = *this / "one_block.json";
+  WriteFileAtomically(model, R"({"model_type": "taipan", "hidden_size": 32, "layer_pattern": ["mamba2"], "head_dim": 16,
+    "state_size": 16, "chunk_size": 32, "vocab_size": 256})");
+  auto roof = [&](const char* prompt, std::vector<std::string> flags = {}) {
+    flags.insert(flags.end(), {"--prompt", prompt, "--runs", "1"});
+    return Report("prefill", flags, model).at("roof");
+  };
+  const Json first = roof("64"), second = roof("64");
   EXPECT_FALSE(first.at("cached"));
   EXPECT_TRUE(second.at("cached"));
   EXPECT_EQ(first.at("gflops"), second.at("gflops"));
   // Other shapes are another roof; a file that is no cache is written anew.
-  EXPECT_FALSE(Report("prefill", {"--prompt", "32", "--runs", "1"}).at("roof").at("cached"));
-  EXPECT_FALSE(Report("prefill", {"--prompt", "32", "--runs", "1", "--refresh"}).at("roof").at("cached"));
+  EXPECT_FALSE(roof("32").at("cached"));
+  EXPECT_FALSE(roof("32", {"--refresh"}).at("cached"));
   WriteFileAtomically(*this / "taipan/roof.json", "{\"torn");
-  EXPECT_FALSE(Report("prefill", flags).at("roof").at("cached"));
-  EXPECT_TRUE(Report("prefill", flags).at("roof").at("cached"));
+  EXPECT_FALSE(roof("64").at("cached"));
+  EXPECT_TRUE(roof("64").at("cached"));
 }
 
 TEST_F(BenchTest, RoofCommandReportsEachTypeAndKeepsIt) {

@@ -11,9 +11,9 @@ import json
 import statistics
 import sys
 
+import bench_setup
 import model_file
 import quiet
-import bench_setup
 
 TYPES = ["BF16", "Q8_0", "Q4_0"]
 MICRO_BATCHES = [128, 256, 1024]  # beside llama.cpp's default of 512

@@ -13,11 +13,11 @@ import platform
 import statistics
 import sys
 
+import bench_setup
 import charts
 import contenders
 import quiet
 import rows
-import bench_setup
 
 
 def parse_args():

@@ -1,0 +1,59 @@
+#include "train/fit.h"
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "model/training_memory.h"
+
+namespace taipan {
+namespace {
+
+TrainingShape ShapeOf(const TrainSettings& s) {
+  return {.rows = s.micro_batch_size.value(),
+          .context = s.context,
+          .dtype = s.dtype == "bf16" ? DType::kBF16 : DType::kF32,
+          .recompute = s.recompute == "block"   ? Recompute::kBlock
+                       : s.recompute == "mixer" ? Recompute::kMixer
+                                                : Recompute::kNone};
+}
+
+int64_t Needed(const ModelConfig& config, const TrainSettings& s) { return PlanTraining(config, ShapeOf(s)).total(); }
+
+// The mildest change that fits: what costs no accuracy and little time comes first. "" where nothing does.
+std::string FlagsThatFit(const ModelConfig& config, const TrainSettings& asked, int64_t available) {
+  const auto fits = [&](const TrainSettings& s) { return Needed(config, s) <= available; };
+  TrainSettings s = asked;
+  for (const char* recompute : {"none", "mixer", "block"}) {
+    if (asked.recompute == "block" || (asked.recompute == "mixer" && recompute == std::string("none"))) continue;
+    s.recompute = recompute;
+    for (int64_t rows = *asked.micro_batch_size; rows >= 1; rows = rows > 1 ? (rows + 1) / 2 : 0) {
+      s.micro_batch_size = rows;
+      if (!fits(s)) continue;
+      std::string flags = s.recompute == asked.recompute ? "" : "--recompute " + s.recompute;
+      if (rows != *asked.micro_batch_size)
+        flags += fmt::format("{}--micro-batch-size {}", flags.empty() ? "" : " ", rows);
+      return flags;
+    }
+  }
+  s = asked;
+  s.dtype = "bf16";
+  s.recompute = "block";
+  s.micro_batch_size = 1;
+  for (; s.context >= 64; s.context /= 2) {
+    if (!fits(s)) continue;
+    std::string flags = "--dtype bf16 --recompute block --micro-batch-size 1";
+    return s.context == asked.context ? flags : flags + fmt::format(" --context {}", s.context);
+  }
+  return "";
+}
+
+}  // namespace
+
+void CheckFits(const ModelConfig& config, const TrainSettings& resolved, int64_t available) {
+  const TrainingMemory plan = PlanTraining(config, ShapeOf(resolved));
+  if (available <= 0 || plan.total() <= available) return;
+  const std::string flags = FlagsThatFit(config, resolved, available);
+  throw UserError({"memory", "this training does not fit", "at most " + FormatBytes(available) + ", what is available",
+                   Describe(plan), flags.empty() ? "take a smaller model" : "it fits with " + flags});
+}
+
+}  // namespace taipan

@@ -1,0 +1,13 @@
+#pragma once
+// Refuses a training run that memory cannot hold, before anything is allocated.
+
+#include <cstdint>
+
+#include "train/settings.h"
+
+namespace taipan {
+
+// available: bytes that the process may still take. UserError with the plan and the flags that would make it fit.
+void CheckFits(const ModelConfig& config, const TrainSettings& resolved, int64_t available);
+
+}  // namespace taipan

@@ -1,0 +1,51 @@
+#include "train/fit.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "model/training_memory.h"
+
+namespace taipan {
+namespace {
+
+std::string Refusal(const TrainSettings& s, int64_t available) {
+  try {
+    CheckFits(FindPreset("taipan-190m").config, s, available);
+  } catch (const UserError& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TrainSettings Settings() {
+  TrainSettings s;
+  s.context = 4096;
+  s.batch_size = 8;
+  s.micro_batch_size = 8;
+  return s;
+}
+
+TEST(CheckFits, AcceptsWhatFitsAndWhereTheMemoryIsUnknown) {
+  EXPECT_EQ(Refusal(Settings(), int64_t{1} << 40), "");
+  EXPECT_EQ(Refusal(Settings(), 0), "");
+}
+
+TEST(CheckFits, NamesThePlanAndFlagsThatReallyFit) {
+  const int64_t available = int64_t{6} << 30;
+  const std::string message = Refusal(Settings(), available);
+  EXPECT_NE(message.find("at most 6.0 GiB"), std::string::npos) << message;
+  EXPECT_NE(message.find("moments"), std::string::npos) << message;
+  ASSERT_NE(message.find("--micro-batch-size"), std::string::npos) << message;
+  TrainSettings smaller = Settings();
+  smaller.micro_batch_size = std::stoll(message.substr(message.find("--micro-batch-size") + 19));
+  if (message.find("--recompute mixer") != message.npos) smaller.recompute = "mixer";
+  if (message.find("--recompute block") != message.npos) smaller.recompute = "block";
+  EXPECT_EQ(Refusal(smaller, available), "");
+}
+
+TEST(CheckFits, SaysWhereNothingHelps) {
+  EXPECT_NE(Refusal(Settings(), int64_t{1} << 30).find("take a smaller model"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace taipan
