@@ -29,7 +29,7 @@ class Reader {
       batch_.tokens.assign(part.begin(), part.end());
       batch_.segments.assign(
           1,
-          Segment{.begin = 0, .length = count,  .state_in = &state, .state_out = &state});
+          Segment{.begin = 0, .length = count, .row_begin = state.position, .state_in = &state, .state_out = &state});
       Forward();
     });
     rows_.assign(1, batch_.size() - 1);

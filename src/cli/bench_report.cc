@@ -43,7 +43,7 @@ std::vector<OpTime> Breakdown(const Measurement& m, const std::vector<OpCost>& f
       op.flops = cost->flops;
       op.bytes = cost->bytes;
     }
-    covered += 0.9 * op.seconds;
+    covered += op.seconds;
   }
   std::stable_sort(ops.begin(), ops.end(), [](const OpTime& a, const OpTime& b) { return a.seconds > b.seconds; });
   ops.push_back({"other", std::max(run_seconds - covered, 0.0), 0, 0, 0});

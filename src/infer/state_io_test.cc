@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
@@ -29,12 +30,26 @@ SequenceState StateAfter(const Model& model, int64_t tokens) {
   return state;
 }
 
+struct KindAndType {
+  LayerKind kind;
+  DType dtype;
+};
+std::vector<KindAndType> AllKindsInAllTypes() {
+  std::vector<KindAndType> out;
+  for (const LayerKind kind : AllKinds()) {
+    for (const DType dtype : {DType::kF32, DType::kBF16}) out.push_back({kind, dtype});
+  }
+  return out;
+}
+
 // Shorter than the window of 24, on its edge, and past several pages of keys.
 TEST(SequenceState, ContinuesTheSameWhenSavedCopiedAndForked) {
   const TestFolder folder;
   const std::string path = folder / "state.safetensors";
-  for (const LayerKind kind : AllKinds()) {
-    const Model model = TinyModel(kind);
+  for (const auto& [kind, dtype] : AllKindsInAllTypes()) {
+    SCOPED_TRACE(NameOf(dtype));
+    Model model = TinyModel(kind);
+    model.SetDType(dtype);
     for (const int64_t length : {0, 10, 24, 300}) {
       SequenceState original = StateAfter(model, length);
       SaveSequenceState(model, original, path);
@@ -65,6 +80,29 @@ TEST(SequenceState, TheFileHasTheDocumentedTensors) {
   EXPECT_EQ(file.At("layers.1.v").shape, (std::vector<int64_t>{24, 2, 8}));
   EXPECT_EQ(file.entries().size(), 2u * 4 + 2);
   EXPECT_EQ(LoadSequenceState(model, path).logits, logits);
+}
+
+TEST(SequenceState, KeysAndValuesKeepTheirTypeAndEitherIsRead) {
+  const TestFolder folder;
+  const std::string path = folder / "state.safetensors";
+  Model model = TinyModel(LayerKind::kSlidingAttention);
+  const auto saved_type = [&] {
+    SaveSequenceState(model, StateAfter(model, 40), path);
+    const SafetensorsFile file(path);
+    EXPECT_TRUE(file.At("layers.1.k").dtype == file.At("layers.1.v").dtype);
+    return file.At("layers.1.k").dtype;
+  };
+  EXPECT_TRUE(saved_type() == DType::kF32);
+  model.SetDType(DType::kBF16);
+  EXPECT_TRUE(saved_type() == DType::kBF16);
+  LoadedState restored = LoadSequenceState(model, path);
+  const int64_t bytes = restored.state.layers[1].kv.bytes();
+  model.SetDType(DType::kF32);  // what was kept in bf16 is continued in f32
+  restored = LoadSequenceState(model, path);
+  EXPECT_TRUE(restored.state.layers[1].kv.dtype() == DType::kBF16);
+  for (const float logit : Continuation(model, restored.state)) ASSERT_TRUE(std::isfinite(logit));
+  EXPECT_TRUE(restored.state.layers[1].kv.dtype() == DType::kF32);
+  EXPECT_EQ(restored.state.layers[1].kv.bytes(), 2 * bytes);
 }
 
 TEST(SequenceState, AnotherModelsStateIsRefused) {

@@ -89,7 +89,7 @@ class Counter {
     Mixer("conv", tokens_, 2 * Real(c_.conv_kernel) * channels, e_ * channels, e_ * channels);
     // Decoding reads and writes the state [H, P, N] for each token; longer runs keep it in the cache.
     const double state = w_.phase == Phase::kDecode ? 2 * kF32 * inner * Real(c_.state_size) : 0;
-    Mixer("ssd", tokens_, 2 * inner * Real(c_.state_size), e_ * channels + kF32 * heads + state, e_ * inner);
+    Mixer("ssd", tokens_, 4 * inner * Real(c_.state_size), e_ * channels + kF32 * heads + state, e_ * inner);
     Pointwise("gated norm", tokens_, 2 * e_ * inner, e_ * inner);
     Product("out_proj", tokens_, d, inner, 2 * kF32);  // added to the stream
   }

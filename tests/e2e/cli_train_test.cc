@@ -82,6 +82,18 @@ TEST_F(TrainCommand, ResumesWithTheSettingsOfTheRun) {
   EXPECT_NE(again.err.find("finished"), std::string::npos) << again.err;
 }
 
+TEST_F(TrainCommand, RecomputationChangesNoBitInBF16) {
+  ASSERT_EQ(Train("plain", {"--dtype", "bf16"}).exit_code, 0);
+  ASSERT_EQ(Train("again", {"--dtype", "bf16", "--recompute", "block"}).exit_code, 0);
+  EXPECT_EQ(ReadFile(folder_ / "plain/model/model.safetensors"), ReadFile(folder_ / "again/model/model.safetensors"));
+}
+
+TEST_F(TrainCommand, RefusesWhatMemoryCannotHold) {
+  // A million sequences of 32 tokens in one forward.
+  ExpectOneLineError(Train("x", {"--batch-size", "1000000"}), 1,
+                     {"does not fit", "moments", "it fits with --micro-batch-size"});
+}
+
 TEST_F(TrainCommand, FlagsOverrideTheRunFile) {
   WriteFileAtomically(folder_ / "run.json", R"({"learning-rate": 0.5, "weight_decay": 0.25, "gumbel_noise": "off"})");
   ASSERT_EQ(Train("run", {"--config", folder_ / "run.json", "--learning-rate", "0.125"}).exit_code, 0);
@@ -105,7 +117,8 @@ TEST_F(TrainCommand, RefusesWrongUsageAndLeavesNothing) {
   ExpectOneLineError(RunTaipan({"train", "--data", "y", "--out", folder_ / "x"}), 2, {"--model"});
   ExpectOneLineError(RunTaipan({"train", "--model", "y", "--out", folder_ / "x"}), 2, {"--data"});
   ExpectOneLineError(RunTaipan({"train", "--model", "y", "--data", "z"}), 2, {"--out"});
-  ExpectOneLineError(Train("x", {"--dtype", "bf16"}), 1, {"--dtype", "expected f32, found bf16"});
+  ExpectOneLineError(Train("x", {"--dtype", "f16"}), 2, {"--dtype", "bf16"});
+  ExpectOneLineError(Train("x", {"--micro-batch-size", "1", "--recompute", "all"}), 2, {"--recompute", "block"});
   ExpectOneLineError(Train("x", {"--budget-ramp", "9"}), 1, {"--budget-ramp", "A:B"});
   ExpectOneLineError(Train("x", {"--context", "99999"}), 1, {"text.txt", "at least 100000 tokens"});
   EXPECT_FALSE(PathExists(folder_ / "x"));
