@@ -19,14 +19,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # File below bench/results: what it says, arguments of `taipan bench`.
 BENCHES = {
-    "bench-train-mamba2-130m": ("One training step: mamba2-130m", ["train", "--model", "mamba2-130m", "--context", "1024"]),
+    "bench-train-mamba2-130m": ("One training step: mamba2-130m",
+                                ["train", "--model", "mamba2-130m", "--context", "1024"]),
     "bench-train-llama-190m": ("One training step: llama-190m",
                                ["train", "--model", "llama-190m", "--context", "1024", "--batch-size", "2"]),
-    "bench-train-taipan-130m": ("One training step: taipan-130m", ["train", "--model", "taipan-130m", "--context", "4096"]),
-    "bench-prefill-mamba2-130m": ("One prefill: mamba2-130m", ["prefill", "--model", "mamba2-130m", "--prompt", "4096"]),
-    "bench-prefill-taipan-130m": ("One prefill: taipan-130m", ["prefill", "--model", "taipan-130m", "--prompt", "4096"]),
-    "bench-decode-taipan-130m": ("Decoding: taipan-130m", ["decode", "--model", "taipan-130m", "--context", "4096",
-                                                           "--tokens", "64"]),
+    "bench-train-taipan-130m": ("One training step: taipan-130m",
+                                ["train", "--model", "taipan-130m", "--context", "4096"]),
+    "bench-prefill-mamba2-130m": ("One prefill: mamba2-130m",
+                                  ["prefill", "--model", "mamba2-130m", "--prompt", "4096"]),
+    "bench-prefill-taipan-130m": ("One prefill: taipan-130m",
+                                  ["prefill", "--model", "taipan-130m", "--prompt", "4096"]),
+    "bench-decode-taipan-130m": ("Decoding: taipan-130m",
+                                 ["decode", "--model", "taipan-130m", "--context", "4096", "--tokens", "64"]),
 }
 ROOF = "bench-roof"
 COMPARISONS = ["train-mamba2", "train-llama", "train-small", "train-taipan", "roof-bf16", "roof-f32", "prefill-mamba2",
@@ -82,6 +86,10 @@ def spread(value, form="{:.0f}"):
     return f"{form.format(value['median'])} ({form.format(value['min'])} to {form.format(value['max'])})"
 
 
+def cell(value, form):
+    return form.format(value) if value else ""
+
+
 class Operation:
     """Forward and backward of one operation: work, floor, time."""
 
@@ -89,9 +97,10 @@ class Operation:
         self.name, self.flops, self.bytes, self.floor, self.seconds = name, 0.0, 0.0, 0.0, 0.0
 
     def row(self, total):
-        return [self.name, f"{self.flops * 1e-9:.1f}" if self.flops else "", f"{self.bytes * 1e-6:.0f}" if self.bytes else "",
-                f"{self.floor * 1e3:.1f}" if self.floor else "", f"{self.seconds * 1e3:.1f}",
-                f"{100 * self.seconds / total:.1f}", f"{100 * self.floor / self.seconds:.0f}" if self.seconds and self.floor else ""]
+        reached = self.floor / self.seconds if self.seconds else 0
+        return [self.name, cell(self.flops * 1e-9, "{:.1f}"), cell(self.bytes * 1e-6, "{:.0f}"),
+                cell(self.floor * 1e3, "{:.1f}"), f"{self.seconds * 1e3:.1f}", f"{100 * self.seconds / total:.1f}",
+                cell(100 * reached, "{:.0f}")]
 
 
 def operations(report):
@@ -151,10 +160,15 @@ def floor_section(name, report):
     against = (f"{roof['read_gbytes_per_second']:.1f} GB/s of memory" if roof["bound"] == "memory"
                else f"{roof['gflops']:.0f} GFLOP/s")
     memory = report["peak_rss_bytes"] / GIB
-    lines += ["", f"{spread(report['tokens_per_second'], '{:.1f}')} tokens/s, **{100 * report['share_of_roof']:.1f} % of the "
-              f"roof** of {against}; peak memory {memory:.2f} GiB; {100 * (1 - other_share(report)):.1f} % of the time "
-              "belongs to a named operation.", "", f"![{title}: time by operation](performance-{name.removeprefix('bench-')}.svg)", ""]
+    lines += ["", f"{spread(report['tokens_per_second'], '{:.1f}')} tokens/s, "
+              f"**{100 * report['share_of_roof']:.1f} % of the roof** of {against}; peak memory {memory:.2f} GiB; "
+              f"{100 * (1 - other_share(report)):.1f} % of the time belongs to a named operation.", "",
+              f"![{title}: time by operation]({chart_name(name)})", ""]
     return lines
+
+
+def chart_name(name):
+    return f"performance-{name.removeprefix('bench-')}.svg"
 
 
 def other_share(report):
@@ -162,8 +176,9 @@ def other_share(report):
 
 
 def roof_section(report):
-    lines = ["## The roof", "", f"{report['cpu']}, {report['threads']} threads, instruction set: {report['isa']}; medians of "
-             f"{report['runs']} runs.", "", "Matrix products [m, k] x [n, k]^T:", ""]
+    lines = ["## The roof", "",
+             f"{report['cpu']}, {report['threads']} threads, instruction set: {report['isa']}; "
+             f"medians of {report['runs']} runs.", "", "Matrix products [m, k] x [n, k]^T:", ""]
     rates = {}
     for product in report["matmul"]:
         key = f"{product['m']} x {product['n']} x {product['k']}"
@@ -174,7 +189,8 @@ def roof_section(report):
                                 for key, row in rates.items()]))
     lines += ["", "GFLOP/s. Memory, GB/s (1e9 bytes):", ""]
     lines.append(table(["buffer", "threads", "read", "write"],
-                       [[f"{m['bytes'] / 1024:.0f} KiB", str(m["threads"]), f"{m['read_gbytes_per_second']['median']:.1f}",
+                       [[f"{m['bytes'] / 1024:.0f} KiB", str(m["threads"]),
+                         f"{m['read_gbytes_per_second']['median']:.1f}",
                          f"{m['write_gbytes_per_second']['median']:.1f}"] for m in report["memory"]]))
     return lines + [""]
 
@@ -205,7 +221,8 @@ def commands_of(record):
     seen = {}
     for case in record["cases"]:
         for contender in case.get("contenders", []):
-            versions = ", ".join(f"{key} {contender[key]}" for key in ("torch", "transformers", "commit") if key in contender)
+            versions = ", ".join(f"{key} {contender[key]}" for key in ("torch", "transformers", "commit")
+                                 if key in contender)
             seen.setdefault(contender["command"], versions)
     return [f"    {command}" + (f"    # {versions}" if versions else "") for command, versions in seen.items()]
 
@@ -239,8 +256,9 @@ INK = "#808080"
 
 
 def svg(width, height, parts):
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-            f'font-family="system-ui, sans-serif" font-size="12" fill="{INK}">\n' + "\n".join(parts) + "\n</svg>\n")
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+            f'viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" font-size="12" '
+            f'fill="{INK}">\n' + "\n".join(parts) + "\n</svg>\n")
 
 
 def text(x, y, value, anchor="start", size=12):
@@ -258,7 +276,7 @@ def bars(title, rows, unit):
         parts.append(text(left - 6, y + 14, label, "end"))
         parts.append(f'<rect x="{left}" y="{y + 3}" width="{end - left:.1f}" height="16" fill="{COLORS[0]}"/>')
         at = left + (mark or 0) / most * (right - left)
-        parts.append(text(max(end, at) + 5, y + 15, f"{value:.3g}"))
+        parts.append(text(max(end, at) + 5, y + 15, number(value)))
         if mark:
             parts.append(f'<rect x="{at - 1.5:.1f}" y="{y + 2}" width="3" height="18" fill="{COLORS[1]}"/>')
     height = top + len(rows) * step + 34
@@ -297,7 +315,8 @@ def attention_chart(report):
         parts.append(path([place(0, 0), place(1, full)], f'stroke="{color}" stroke-dasharray="3 4"'))
         parts.append(path([place(*p) for p in points], f'stroke="{color}" stroke-width="2"'))
         parts.append(text(place(1, full)[0] + 8, place(1, full)[1] + 4, name))
-    parts.append(text((left + right) / 2, height - 10, "share of queries selected; ms a call; dotted: in proportion", "middle"))
+    caption = "share of queries selected; ms a call; dotted: in proportion"
+    parts.append(text((left + right) / 2, height - 10, caption, "middle"))
     return svg(width, height, parts)
 
 
@@ -309,13 +328,14 @@ What one training step and one prefill must cost at least on this machine, what 
 
 ## The floor
 
-Only useful work counts. FLOPs are two a multiplication with addition, in matrix products, convolution, scan and attention: no
-recomputation, no queries that were not selected, no padding, Mamba-2's scan as the recurrence (4 d_inner d_state a token), a
-causal query with half of a full context; a backward counts twice its forward. Bytes are what an operation must read and write once:
-operands, results, weights once a forward, gradients of weights in f32, 30 bytes a parameter for AdamW with bf16 copies. The floor of an operation is
-the longer of FLOPs at the model's roof and bytes at the bandwidth of memory; operands that stay in a cache can beat the latter.
-The model's roof is the FLOP-weighted rate of its own matrix shapes, nothing but matrix products. Forward and backward of an operation
-stand together. Weights and tokens are random.
+Only useful work counts. FLOPs are two a multiplication with addition, in matrix products, convolution, scan and
+attention: no recomputation, no queries that were not selected, no padding, Mamba-2's scan as the recurrence
+(4 d_inner d_state a token), a causal query with half of a full context; a backward counts twice its forward. Bytes are
+what an operation must read and write once: operands, results, weights once a forward, gradients of weights in f32,
+30 bytes a parameter for AdamW with bf16 copies. The floor of an operation is the longer of FLOPs at the model's roof
+and bytes at the rate of reading memory; operands that stay in a cache can beat the latter, and so can writing beside
+reading. The model's roof is the FLOP-weighted rate of its own matrix shapes, nothing but matrix products. Forward and
+backward of an operation stand together. Weights and tokens are random.
 """
 
 
@@ -329,13 +349,14 @@ def page(results):
         lines += floor_section(name, report)
         if name in results.remarks:
             lines += [results.remarks[name], ""]
-        charts[f"performance-{name.removeprefix('bench-')}.svg"] = operation_chart(title, report)
+        charts[chart_name(name)] = operation_chart(title, report)
     if results.get(ROOF):
         lines += roof_section(results.get(ROOF))
     if any(results.get(f"compare-{row}") for row in COMPARISONS):
         lines += ["## Against other programs, and against ourselves", "",
-                  "Every program runs in turns with the others of its table, each at its best settings; medians of the rounds, with the "
-                  "least and most of single rounds. `scripts/compare.sh` measures all of it again.", ""]
+                  "Every program runs in turns with the others of its table, each at its best settings; medians of the "
+                  "rounds, with the least and most of single rounds. `scripts/compare.sh` measures all of it again.",
+                  ""]
     for row in COMPARISONS:
         record = results.get(f"compare-{row}")
         if record is None:
@@ -348,19 +369,24 @@ def page(results):
     return "\n".join(lines).rstrip() + "\n", charts
 
 
-def measure(program, folder, threads):
+def measure(program, folder, threads, runs):
     """Runs every bench of the page; the machine should have nothing else to do."""
     if not program.is_file():
         sys.exit(f"error: {program}: no such program; scripts/build.sh builds it")
     folder.mkdir(parents=True, exist_ok=True)
-    runs = {name: [*arguments, "--dtype", "bf16"] for name, (_, arguments) in BENCHES.items()}
-    runs[ROOF] = ["roof"]
-    for name, arguments in runs.items():
-        arguments = [str(ROOT / "bench/models" / f"{a}.json") if b == "--model" else a
-                     for b, a in zip(["", *arguments], arguments)]
-        command = [str(program), "bench", *arguments, "--json", "--refresh"] + (["--threads", str(threads)] if threads else [])
+    commands = {name: [*arguments, "--dtype", "bf16"] for name, (_, arguments) in BENCHES.items()}
+    commands[ROOF] = ["roof"]
+    for name, arguments in commands.items():
+        if "--model" in arguments:
+            at = arguments.index("--model") + 1
+            arguments[at] = str(ROOT / "bench/models" / f"{arguments[at]}.json")
+        command = [str(program), "bench", *arguments, "--json", "--refresh", "--runs", str(runs)]
+        command += ["--threads", str(threads)] if threads else []
         print(" ".join(command), file=sys.stderr)
-        report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            sys.exit(f"error: {name}: exit {done.returncode}")
+        report = json.loads(done.stdout)
         if "model" in report:
             report["model"] = pathlib.Path(report["model"]).stem  # where the folder lies says nothing
         (folder / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -378,9 +404,10 @@ def main():
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is not up to date")
     parser.add_argument("--measure", type=pathlib.Path, metavar="PROGRAM", help="run the benches first")
     parser.add_argument("--threads", type=int, help="with --measure (default: all)")
+    parser.add_argument("--runs", type=int, default=5, help="with --measure (default 5)")
     args = parser.parse_args()
     if args.measure:
-        measure(args.measure, args.results, args.threads)
+        measure(args.measure, args.results, args.threads, args.runs)
     results = Results(args.results)
     for path in results.missing:
         how = "scripts/compare.sh" if path.name.startswith("compare-") else "--measure build/taipan"
@@ -388,7 +415,8 @@ def main():
     if not results.reports:
         sys.exit(f"error: {args.results}: no results")
     text_of_page, charts = page(results)
-    files = {args.out / "performance.md": text_of_page, **{args.out / name: content for name, content in charts.items()}}
+    files = {args.out / "performance.md": text_of_page}
+    files.update({args.out / name: content for name, content in charts.items()})
     if args.check:
         stale = stale_files(files)
         for path in stale:

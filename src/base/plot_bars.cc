@@ -15,6 +15,11 @@ constexpr double kBarHeight = 16, kRowHeight = 22, kLetterWidth = 6.8;  // pixel
 
 double Drawable(double value) { return std::isfinite(value) && value > 0 ? value : 0; }
 
+// Three digits, more where they stand before the point.
+std::string ShortNumber(double value) {
+  return fmt::format(fmt::runtime(std::abs(value) >= 100 ? "{:.0f}" : "{:.3g}"), value);
+}
+
 }  // namespace
 
 std::string SvgBars(const std::vector<PlotBar>& bars, const PlotOptions& options, int width) {
@@ -43,8 +48,7 @@ std::string SvgBars(const std::vector<PlotBar>& bars, const PlotOptions& options
     out += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\"/>\n", left, y,
                        end - left, kBarHeight, internal::kSvgColors[0]);
     out += SvgText(left - 6, text_y, "end", 12, bar.label);
-    out +=
-        SvgText(std::max(end, x_of(bar.mark.value_or(0))) + 5, text_y, "start", 12, fmt::format("{:.3g}", bar.value));
+    out += SvgText(std::max(end, x_of(bar.mark.value_or(0))) + 5, text_y, "start", 12, ShortNumber(bar.value));
     if (bar.mark) {
       out += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"3\" height=\"{:.1f}\" fill=\"{}\"/>\n",
                          x_of(*bar.mark) - 1.5, y - 1, kBarHeight + 2, internal::kSvgColors[1]);

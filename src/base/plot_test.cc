@@ -261,9 +261,11 @@ std::vector<double> BarWidths(const std::string& svg) {
 }
 
 TEST(SvgBars, BarsAreInProportion) {
-  const std::string svg = SvgBars({{"long & <slow>", 40}, {"half", 20}, {"none", 0}}, {.title = "T", .x_label = "ms"});
+  const std::string svg =
+      SvgBars({{"long & <slow>", 4321}, {"half", 2160.5}, {"none", 0}}, {.title = "T", .x_label = "ms"});
   EXPECT_EQ(XmlFault(svg), "");
-  EXPECT_THAT(svg, AllOf(HasSubstr("long &amp; &lt;slow&gt;"), HasSubstr(">ms<"), HasSubstr(">T<")));
+  EXPECT_THAT(svg,
+              AllOf(HasSubstr("long &amp; &lt;slow&gt;"), HasSubstr(">4321<"), HasSubstr(">ms<"), HasSubstr(">T<")));
   const std::vector<double> widths = BarWidths(svg);
   ASSERT_EQ(widths.size(), 3u);
   EXPECT_NEAR(widths[1], widths[0] / 2, 0.1);  // a digit of pixels is printed

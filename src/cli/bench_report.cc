@@ -62,6 +62,7 @@ Summary Summarise(const BenchOptions& o, const ModelConfig& config, const BenchR
   s.breakdown = Breakdown(report.measured, s.floor, s.run_seconds);
   if (o.no_roof) return s;
   Workload shapes = report.work;
+  if (!report.forced) shapes.selected_share = config.attention_budget;  // gates vary: one roof for all their runs
   const int64_t rows = std::max<int64_t>(1, TokensOf(shapes) / shapes.forwards);
   s.roof = RoofOf(config, shapes, rows, o.dtype, o.refresh);
   for (const OpCost& cost : s.floor) s.floor_seconds += FloorSeconds(cost, *s.roof);

@@ -132,8 +132,8 @@ ConstMatrixView LogitGradients(ConstMatrixView logits, RowGradient kind) {
 
 }  // namespace
 
-// Logits of 128 MiB at most, 64 to 512 rows: a chunk reads the weight twice and reads and writes its f32 gradient, which
-// at V = 50288, d = 768 took a quarter of the head's time in chunks of 64 rows.
+// Logits of 128 MiB at most, 64 to 512 rows: a chunk reads the weight twice and reads and writes its f32 gradient,
+// which at V = 50288, d = 768 took a quarter of the head's time in chunks of 64 rows.
 int64_t HeadChunkRows(int64_t vocab) { return std::clamp<int64_t>((int64_t{1} << 25) / vocab, 64, 512); }
 
 double HeadCrossEntropy(ConstMatrixView h, const LinearWeight& head, std::span<const int32_t> targets,

@@ -158,6 +158,27 @@ void TileProduct(int64_t k, DType dtype, TileOperand a, TileOperand b, MatrixVie
   }
 }
 
+bool LimitProductIsa(ProductIsa isa) {
+  constexpr dnnl_cpu_isa_t kIsas[] = {dnnl_cpu_isa_all,
+                                      dnnl_cpu_isa_sse41,
+                                      dnnl_cpu_isa_avx2,
+                                      dnnl_cpu_isa_avx512_core_vnni,
+                                      dnnl_cpu_isa_avx512_core_bf16,
+                                      dnnl_cpu_isa_all};
+  // Asking oneDNN what it has fixes what it uses, so the limit comes first.
+  if (dnnl_set_max_cpu_isa(kIsas[static_cast<int>(isa)]) != dnnl_success) return false;
+  return isa <= ProductIsa::kSse || ActiveProductIsa() >= isa;
+}
+
+ProductIsa ActiveProductIsa() {
+  const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+  if (isa > dnnl_cpu_isa_avx512_core_bf16) return ProductIsa::kAmx;
+  if (isa >= dnnl_cpu_isa_avx512_core_bf16) return ProductIsa::kAvx512BF16;
+  if (isa >= dnnl_cpu_isa_avx512_core) return ProductIsa::kAvx512;
+  if (isa >= dnnl_cpu_isa_avx2) return ProductIsa::kAvx2;
+  return ProductIsa::kSse;
+}
+
 RowRule RowRuleOf(DType dtype) {
   if (dtype == DType::kBF16 && HasAvx512()) return {256, 16, 16};
   return HasAvx512() ? RowRule{256, 16, 1} : RowRule{96, 18, 6};

@@ -18,6 +18,11 @@ TileOperand TileColumns(TileOperand b, DType dtype, int64_t from);
 // and B are and nothing is added).
 void TileProduct(int64_t k, DType dtype, TileOperand a, TileOperand b, MatrixView c, bool add);
 
+// What oneDNN uses. Limit: before the first product; false where the CPU does not have it or it is too late.
+enum class ProductIsa { kOther, kSse, kAvx2, kAvx512, kAvx512BF16, kAmx };
+bool LimitProductIsa(ProductIsa isa);
+ProductIsa ActiveProductIsa();
+
 // Which row counts of one call give a row the same bits as any other count (oneDNN 2.6.3, found by trying all of them;
 // gemm_test.cc repeats the trial). f32 with AVX-512: 16 and more; with AVX2: multiples of 6 up to 96.
 struct RowRule {

@@ -30,6 +30,14 @@ double MegaFlopsAToken(const ModelConfig& config, const Workload& w) {
   return TotalFlops(CostByOperation(config, w)) / static_cast<double>(TokensOf(w)) * 1e-6;
 }
 
+double BytesOf(const std::vector<OpCost>& costs, const std::string& op) {
+  for (const OpCost& cost : costs) {
+    if (cost.op == op) return cost.bytes;
+  }
+  ADD_FAILURE() << op;
+  return 0;
+}
+
 double FlopsOf(const std::vector<OpCost>& costs, const std::string& op) {
   for (const OpCost& cost : costs) {
     if (cost.op == op) return cost.flops;
@@ -95,6 +103,20 @@ TEST(Flops, WeightsAreReadOncePerForward) {
       static_cast<double>(config.num_layers() * config.hidden_size) * (rows + static_cast<double>(config.d_inner()));
   EXPECT_DOUBLE_EQ(bytes(8, 2) - bytes(7, 2), 2 * weights);
   EXPECT_LT(bytes(8, 2), bytes(8, 4));
+}
+
+TEST(Flops, WeightsThatNoQueryNeedsAreNotRead) {
+  const ModelConfig config = FindPreset("taipan-30m").config;
+  auto bytes = [&](double share, int64_t sequences) {
+    const Workload w{
+        .phase = Phase::kDecode, .context = 0, .tokens = 1, .sequences = sequences, .selected_share = share};
+    return BytesOf(CostByOperation(config, w), "q_proj");
+  };
+  EXPECT_EQ(bytes(0, 1), 0);
+  EXPECT_DOUBLE_EQ(bytes(0.5, 1), bytes(1, 1) / 2);
+  // Two sequences at a half: three of four forwards read the weight; activations are those of one query.
+  const double width = static_cast<double>(config.hidden_size), weight = 3 * 4 * width * width;
+  EXPECT_DOUBLE_EQ(bytes(0.5, 2) - bytes(0.5, 1), weight / 4 + 3 * 4 * width);
 }
 
 }  // namespace

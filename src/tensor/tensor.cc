@@ -17,6 +17,17 @@ constexpr int64_t kAlign = 64;  // a cache line and an AVX-512 vector
 
 int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
+// Aligned memory, not cleared. Large blocks ask for huge pages: streaming kernels gain a quarter to a half where the
+// system grants them.
+void* Allocate(int64_t bytes) {
+  const bool huge = bytes >= 2 * kHugePage;
+  const int64_t align = huge ? kHugePage : kAlign, rounded = RoundUp(std::max<int64_t>(bytes, 1), align);
+  void* memory = std::aligned_alloc(static_cast<size_t>(align), static_cast<size_t>(rounded));
+  if (memory == nullptr) throw std::bad_alloc();
+  if (huge) ::madvise(memory, static_cast<size_t>(rounded), MADV_HUGEPAGE);  // advice: failure does no harm
+  return memory;
+}
+
 }  // namespace
 
 int64_t SizeOf(DType dtype) {
@@ -90,19 +101,14 @@ void CopyMatrix(ConstMatrixView from, MatrixView to) {
   }
 }
 
-void Tensor::Free::operator()(void* p) const { std::free(p); }
+void FreeMemory::operator()(void* p) const { std::free(p); }
 
 Tensor::Tensor(std::vector<int64_t> shape, DType dtype) : shape_(std::move(shape)), dtype_(dtype), size_(1) {
   for (int64_t n : shape_) {
     CHECK_GE(n, 0);
     size_ *= n;
   }
-  // Large blocks ask for huge pages: streaming kernels gain a quarter to a half where the system grants them.
-  const bool huge = bytes() >= 2 * kHugePage;
-  const int64_t align = huge ? kHugePage : kAlign, rounded = RoundUp(std::max<int64_t>(bytes(), 1), align);
-  data_.reset(std::aligned_alloc(static_cast<size_t>(align), static_cast<size_t>(rounded)));
-  if (!data_) throw std::bad_alloc();
-  if (huge) ::madvise(data_.get(), static_cast<size_t>(rounded), MADV_HUGEPAGE);  // advice: failure does no harm
+  data_.reset(Allocate(bytes()));
   Zero();
 }
 
@@ -141,22 +147,28 @@ MatrixView Arena::Matrix(int64_t rows, int64_t cols, DType dtype) {
   return {Bytes(rows * cols * SizeOf(dtype)), dtype, rows, cols, cols};
 }
 
+Arena::Block::Block(int64_t n) : bytes(n), data(Allocate(n)) {
+#ifndef NDEBUG
+  std::memset(data.get(), 0xff, static_cast<size_t>(n));  // NaN: what is read before it is written shows
+#endif
+}
+
 void* Arena::Bytes(int64_t n) {
   CHECK_GE(n, 0);
   n = RoundUp(n, kAlign);
   total_ += n;
   peak_ = std::max(peak_, total_);
-  while (block_ < blocks_.size() && used_ + n > blocks_[block_].bytes()) {
+  while (block_ < blocks_.size() && used_ + n > blocks_[block_].bytes) {
     ++block_;
     used_ = 0;
   }
   if (block_ == blocks_.size()) {
     constexpr int64_t kLeast = int64_t{1} << 20;
-    const int64_t last = blocks_.empty() ? kLeast : blocks_.back().bytes();
-    blocks_.emplace_back(std::vector<int64_t>{std::max(n, last)}, DType::kU8);
+    const int64_t last = blocks_.empty() ? kLeast : blocks_.back().bytes;
+    blocks_.emplace_back(std::max(n, last));
     used_ = 0;
   }
-  char* p = static_cast<char*>(blocks_[block_].data()) + used_;
+  char* p = static_cast<char*>(blocks_[block_].data.get()) + used_;
   used_ += n;
   return p;
 }
@@ -165,7 +177,7 @@ void Arena::Reset() {
   if (blocks_.size() > 1) {
     blocks_.clear();
     // A quarter more than the peak: blocks end with holes, and later rounds may be a little larger.
-    blocks_.emplace_back(std::vector<int64_t>{RoundUp(peak_ + peak_ / 4, kAlign)}, DType::kU8);
+    blocks_.emplace_back(RoundUp(peak_ + peak_ / 4, kAlign));
   }
   block_ = 0;
   used_ = total_ = 0;

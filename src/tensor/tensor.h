@@ -72,6 +72,10 @@ struct MatrixView {
 };
 void CopyMatrix(ConstMatrixView from, MatrixView to);  // same shape and dtype
 
+struct FreeMemory {
+  void operator()(void* p) const;
+};
+
 // Owns 64-byte aligned memory, zero at first. Row-major; a copy copies the elements.
 class Tensor {
  public:
@@ -114,13 +118,10 @@ class Tensor {
   void Zero();
 
  private:
-  struct Free {
-    void operator()(void* p) const;
-  };
   std::vector<int64_t> shape_;
   DType dtype_ = DType::kF32;
   int64_t size_ = 0;
-  std::unique_ptr<void, Free> data_;
+  std::unique_ptr<void, FreeMemory> data_;
 };
 std::string ShapeString(const std::vector<int64_t>& shape);  // "[2, 3]"
 
@@ -157,7 +158,12 @@ class Arena {
   };
 
  private:
-  std::vector<Tensor> blocks_;
+  struct Block {  // pages that nothing has touched yet take no memory
+    explicit Block(int64_t n);
+    int64_t bytes;
+    std::unique_ptr<void, FreeMemory> data;
+  };
+  std::vector<Block> blocks_;
   size_t block_ = 0;              // the block in use
   int64_t used_ = 0;              // bytes used of it
   int64_t total_ = 0, peak_ = 0;  // bytes handed out, now and at most
