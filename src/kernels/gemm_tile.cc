@@ -105,7 +105,8 @@ void ProductBF16(int64_t k, TileOperand a, TileOperand b, MatrixView c, bool add
                     {DNNL_ARG_SCRATCHPAD, bind(product.descriptor.scratchpad_desc(), mine.scratchpad.data())}});
 }
 
-// Where oneDNN has no bf16 (AVX2, ARM): in f32, exact products all the same.
+// Where the CPU has no bf16 instructions (AVX2, ARM; oneDNN emulates them on AVX-512, slower than this): in f32, exact
+// products all the same.
 float* Widened(TileOperand x, int64_t rows, int64_t cols, std::vector<float>& to) {
   if (x.transposed) std::swap(rows, cols);
   to.resize(static_cast<size_t>(rows * cols));
@@ -147,7 +148,7 @@ void TileProduct(int64_t k, DType dtype, TileOperand a, TileOperand b, MatrixVie
   }
   CHECK(dtype == DType::kBF16);
   CHECK(!add || c.dtype == DType::kF32);
-  if (!HasAvx512()) {
+  if (ActiveProductIsa() < ProductIsa::kAvx512BF16) {
     ProductInF32(k, a, b, c, add);
     return;
   }
@@ -180,7 +181,7 @@ ProductIsa ActiveProductIsa() {
 }
 
 RowRule RowRuleOf(DType dtype) {
-  if (dtype == DType::kBF16 && HasAvx512()) return {256, 16, 16};
+  if (dtype == DType::kBF16 && ActiveProductIsa() >= ProductIsa::kAvx512BF16) return {256, 16, 16};
   return HasAvx512() ? RowRule{256, 16, 1} : RowRule{96, 18, 6};
 }
 
