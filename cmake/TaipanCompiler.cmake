@@ -5,9 +5,15 @@ target_compile_options(taipan_flags INTERFACE -Wall -Wextra -Wshadow -Wno-unused
 if(TAIPAN_WERROR)
   target_compile_options(taipan_flags INTERFACE -Werror)
 endif()
-# Highway: a baseline, AVX2 and AVX-512; the steps between bring nothing here and cost build time.
+# Highway: a baseline, AVX2 and AVX-512; the steps between bring nothing here and cost build time. On ARM NEON alone:
+# SVE's types cannot be members of a struct.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+  set(TAIPAN_HWY_DISABLED "HWY_SVE|HWY_SVE2|HWY_SVE_256|HWY_SVE2_128")
+else()
+  set(TAIPAN_HWY_DISABLED "HWY_SSSE3|HWY_SSE4|HWY_AVX3_DL")
+endif()
 target_compile_definitions(taipan_flags INTERFACE
-  "HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4|HWY_AVX3_DL)" TAIPAN_VERSION="${PROJECT_VERSION}")
+  "HWY_DISABLED_TARGETS=(${TAIPAN_HWY_DISABLED})" TAIPAN_VERSION="${PROJECT_VERSION}")
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)

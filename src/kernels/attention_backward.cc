@@ -269,6 +269,12 @@ namespace taipan {
 namespace attention {
 HWY_EXPORT(BackwardRange);
 
+// The dispatch needs this namespace where there is one target only.
+template <class... Args>
+void RunBackwardRange(const Args&... args) {
+  HWY_DYNAMIC_DISPATCH(BackwardRange)(args...);
+}
+
 namespace {
 
 // Ranges that a segment's queries are cut into: enough tasks with few key heads, at least a chunk in each.
@@ -364,7 +370,7 @@ void AttentionBackward(const AttentionShape& shape, ConstMatrixView q, const int
       const int64_t floats = 2 * (task.keys.end - task.keys.first) * shape.head_dim;
       std::memset(task.partial, 0, static_cast<size_t>(floats) * sizeof(float));
     }
-    HWY_DYNAMIC_DISPATCH(BackwardRange)(args, task, chunk, buffers + thread * size.used());
+    RunBackwardRange(args, task, chunk, buffers + thread * size.used());
   });
   AddPartials(shape, segments, {tasks, static_cast<size_t>(count)});
 }

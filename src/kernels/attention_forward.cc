@@ -200,6 +200,12 @@ namespace taipan {
 namespace attention {
 HWY_EXPORT(ForwardBlock);
 
+// The dispatch needs this namespace where there is one target only.
+template <class... Args>
+void RunForwardBlock(const Args&... args) {
+  HWY_DYNAMIC_DISPATCH(ForwardBlock)(args...);
+}
+
 namespace {
 
 int64_t CountBlocks(std::span<const AttentionSegment> segments, int64_t kv_heads, int64_t queries) {
@@ -267,7 +273,7 @@ void AttentionForward(const AttentionShape& shape, ConstMatrixView q, const int6
   char* buffers = static_cast<char*>(scratch.Bytes(NumThreads() * size.used()));
   const ForwardArgs args{shape, q, positions, out, lse};
   ParallelFor(count, [&](int64_t task, int thread) {
-    HWY_DYNAMIC_DISPATCH(ForwardBlock)(args, blocks[task], rows, buffers + thread * size.used());
+    RunForwardBlock(args, blocks[task], rows, buffers + thread * size.used());
   });
 }
 

@@ -344,6 +344,18 @@ namespace taipan {
 namespace ssd {
 HWY_EXPORT(Walk);
 HWY_EXPORT(Group);
+
+namespace {
+
+// The dispatch needs this namespace where there is one target only.
+void RunWalk(const BackwardArgs& a, int64_t segment, int64_t block, const BackwardScratch& s) {
+  HWY_DYNAMIC_DISPATCH(Walk)(a, segment, block, s);
+}
+void RunGroup(const BackwardArgs& a, const Chunk& c, int64_t group, void* scratch) {
+  HWY_DYNAMIC_DISPATCH(Group)(a, c, group, scratch);
+}
+
+}  // namespace
 }  // namespace ssd
 
 void SsdBackward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments,
@@ -372,12 +384,11 @@ void SsdBackward(const SsdShape& shape, const SsdInputs& in, std::span<const Ssd
   char* buffers = static_cast<char*>(scratch.Bytes(NumThreads() * per_thread));
   ParallelFor(static_cast<int64_t>(segments.size()) * blocks.count, [&](int64_t task, int thread) {
     const ssd::BackwardScratch s(shape, blocks, buffers + thread * per_thread, nullptr);
-    HWY_DYNAMIC_DISPATCH(ssd::Walk)(args, task / blocks.count, task % blocks.count, s);
+    ssd::RunWalk(args, task / blocks.count, task % blocks.count, s);
   });
   float* squares = scratch.Floats(NumThreads() * 2 * q * q);
   ParallelFor(list.count * shape.groups, [&](int64_t task, int thread) {
-    HWY_DYNAMIC_DISPATCH(ssd::Group)
-    (args, list.chunks[task / shape.groups], task % shape.groups, squares + thread * 2 * q * q);
+    ssd::RunGroup(args, list.chunks[task / shape.groups], task % shape.groups, squares + thread * 2 * q * q);
   });
   for (int64_t head = 0; head < shape.heads; ++head) {
     double d_a = 0, d_d = 0;

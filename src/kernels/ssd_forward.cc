@@ -346,6 +346,11 @@ GroupOperands PrepareGroups(const SsdShape& shape, const SsdInputs& in, ChunkLis
 
 namespace {
 
+// The dispatch needs this namespace where there is one target only.
+void RunWalk(const ForwardArgs& a, int64_t segment, int64_t block, const ForwardScratch& s) {
+  HWY_DYNAMIC_DISPATCH(Walk)(a, segment, block, s);
+}
+
 void Steps(const ForwardArgs& a, Arena& scratch) {
   const int64_t heads = a.shape.heads, n = a.shape.d_state;
   // Some ten microseconds a task: one decoded token of a small model wakes no other thread.
@@ -404,7 +409,7 @@ void SsdForward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdS
   char* buffers = static_cast<char*>(scratch.Bytes(NumThreads() * per_thread));
   ParallelFor(static_cast<int64_t>(segments.size()) * blocks.count, [&](int64_t task, int thread) {
     const ssd::ForwardScratch s(shape, blocks, buffers + thread * per_thread, nullptr);
-    HWY_DYNAMIC_DISPATCH(ssd::Walk)(args, task / blocks.count, task % blocks.count, s);
+    ssd::RunWalk(args, task / blocks.count, task % blocks.count, s);
   });
 }
 

@@ -101,12 +101,12 @@ def bf16_share_target(samples):
 
 
 def train_options(context, batch=1, dtype="bf16", **more):
-    return {"context": context, "batch-size": batch, "dtype": dtype, "warmup": 1, "runs": 1, **more}
+    return {"context": context, "batch-size": batch, "dtype": dtype, "warmup": 2, "runs": 1, **more}
 
 
 def prefill_options(prompt, **more):
     short = prompt <= 512  # a pass takes a fraction of a second: the median of several is a sample
-    return {"prompt": prompt, "dtype": "bf16", "warmup": 2 if short else 1, "runs": 5 if short else 1, **more}
+    return {"prompt": prompt, "dtype": "bf16", "warmup": 2, "runs": 5 if short else 1, **more}
 
 
 def ours(setup, command, model, options, label="taipan"):
