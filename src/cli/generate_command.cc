@@ -21,7 +21,7 @@ namespace taipan {
 namespace {
 
 struct GenerateFlags {
-  std::string model, prompt, prompt_file;
+  std::string model, dtype = "f32", prompt, prompt_file;
   int64_t max_tokens = 256;
   SamplingOptions sampling;
   bool show_seed = false;
@@ -131,7 +131,8 @@ void Report(const GenerationStats& stats, const GenerateFlags& flags, const Text
 }
 
 void RunGenerate(const GenerateFlags& flags) {
-  const Model model = LoadModelDirectory(flags.model);
+  Model model = LoadModelDirectory(flags.model);
+  if (flags.dtype == "bf16") model.SetDType(DType::kBF16);
   const auto tokenizer = RequireTokenizer(flags.model, model.config());
   Generator generator(model);
   ReadPrompt(flags, model, *tokenizer, generator);
@@ -157,6 +158,9 @@ void AddGenerateCommand(CLI::App& app) {
   auto flags = std::make_shared<GenerateFlags>();
   SamplingOptions& sampling = flags->sampling;
   command->add_option("--model", flags->model, "Model directory")->type_name("DIR")->required();
+  command->add_option("--dtype", flags->dtype, "Of activations and matrix products; sums and states are f32")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   CLI::Option* prompt = command->add_option("--prompt", flags->prompt,
                                             "Text to continue; empty: start from bos_token_id, else from a line feed");
   command->add_option("--prompt-file", flags->prompt_file, "The same from a file of any length, - for standard input")

@@ -17,7 +17,7 @@ namespace taipan {
 namespace {
 
 struct ScoreFlags {
-  std::string model, text, tokens, logits;
+  std::string model, dtype = "f32", text, tokens, logits;
   bool json = false;
 };
 
@@ -139,7 +139,8 @@ void ScoreText(const Model& model, const ScoreFlags& flags) {
 }
 
 void RunScore(const ScoreFlags& flags) {
-  const Model model = LoadModelDirectory(flags.model);
+  Model model = LoadModelDirectory(flags.model);
+  if (flags.dtype == "bf16") model.SetDType(DType::kBF16);
   if (flags.tokens.empty()) {
     ScoreText(model, flags);
   } else {
@@ -153,6 +154,9 @@ void AddScoreCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("score", "Log-probabilities of a text or of token sequences");
   auto flags = std::make_shared<ScoreFlags>();
   command->add_option("--model", flags->model, "Model directory")->type_name("DIR")->required();
+  command->add_option("--dtype", flags->dtype, "Of activations and matrix products; sums and states are f32")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   CLI::Option* text =
       command->add_option("--text", flags->text, "A text file, - for standard input")->type_name("FILE");
   command->add_option("--tokens", flags->tokens, "One JSON array of token ids a line, - for standard input")

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "base/parallel.h"
@@ -10,15 +11,16 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/causal_conv1d.cc"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
 #include "kernels/simd-inl.h"
 
-// Work is cut into tiles of kRowTile rows of x by kChannels channels, whatever the segments are; a tile visits the
-// segments that it meets. So decoding many sequences transposes the weights once a tile, not once a sequence, and a
-// row's sums have the same order wherever segments begin. Within a tile one vector of channels at a time goes down the
-// rows: its window of inputs, its weights and the sums of their gradients stay in registers.
+// Work is cut into tiles of kRowTile rows of x by a block of channels, whatever the segments are; a tile visits the
+// runs of segments that it meets. Rows fix the order of all sums; channels do not meet, so their blocks are as wide as
+// the number of threads allows, which saves looking up every page more than once. Within a tile one vector of channels
+// at a time goes down the rows: its window of inputs, its weights and the sums of their gradients stay in registers.
 
 #ifndef TAIPAN_KERNELS_CAUSAL_CONV1D_TARGET_INDEPENDENT
 #define TAIPAN_KERNELS_CAUSAL_CONV1D_TARGET_INDEPENDENT
@@ -26,7 +28,7 @@ namespace taipan {
 namespace {
 
 constexpr int64_t kMaxWidth = 8;
-constexpr int64_t kChannels = 256;  // weights of a block: 9 KiB on the stack; a multiple of every vector's lanes
+constexpr int64_t kAhead = 12;  // rows that are fetched ahead: a page apart, where no hardware guesses them
 constexpr int64_t kRowTile = TilePartials::kRows;
 
 struct ConvCall {
@@ -37,30 +39,46 @@ struct ConvCall {
   std::span<const ConvSegment> segments;
 };
 
-struct ChannelBlock {
-  int64_t begin, count;
+// The rows [begin, end) of a segment, counted from its start, that lie in a tile.
+struct Run {
+  const ConvSegment* segment;
+  int64_t begin, end;
 };
 
-// f(segment, begin, end): the rows of each run that lie in rows [first, last) of x, counted from the run's start.
-template <class F>
-void ForRunsInRows(std::span<const ConvSegment> segments, int64_t first, int64_t last, F&& f) {
+struct Tile {
+  int64_t row, channel, channels;  // first row; first channel and how many
+  std::span<const Run> runs;
+};
+
+inline std::vector<Run> RunsInRows(std::span<const ConvSegment> segments, int64_t first, int64_t last) {
+  std::vector<Run> runs;
   for (const ConvSegment& segment : segments) {
     const int64_t begin = std::max(segment.begin, first), end = std::min(segment.begin + segment.length, last);
-    if (begin < end) f(segment, begin - segment.begin, end - segment.begin);
+    if (begin < end) runs.push_back({&segment, begin - segment.begin, end - segment.begin});
   }
+  return runs;
 }
 
-// f(first_row, last_row, channels) for every tile, in parallel where that pays. Consecutive tiles lie below each other:
-// threads that write neighbouring channels of the same rows would fetch each other's lines ahead.
+// Channels of a tile: all of them where the rows alone give every thread a few tiles.
+inline int64_t TileChannels(int64_t row_tiles, int64_t cols) {
+  constexpr int64_t kLine = 64;  // of bf16 values two cache lines, so that threads do not share one
+  const int64_t blocks = (4 * NumThreads() + row_tiles - 1) / row_tiles;
+  return std::max<int64_t>(256, (cols / blocks + kLine - 1) / kLine * kLine);
+}
+
+// f(tile) for every tile, in parallel where that pays.
 template <class F>
 void ForTiles(const ConvCall& call, F&& f) {
-  const int64_t row_tiles = (call.x.rows + kRowTile - 1) / kRowTile;
-  const int64_t tiles = (call.x.cols + kChannels - 1) / kChannels * row_tiles;
+  const int64_t rows = call.x.rows, cols = call.x.cols, row_tiles = (rows + kRowTile - 1) / kRowTile;
+  if (row_tiles == 0 || cols == 0) return;
+  const int64_t width = TileChannels(row_tiles, cols), tiles = (cols + width - 1) / width * row_tiles;
   const auto run = [&](int64_t tile) {
-    const int64_t row = tile % row_tiles * kRowTile, channel = tile / row_tiles * kChannels;
-    f(row, std::min(row + kRowTile, call.x.rows), ChannelBlock{channel, std::min(kChannels, call.x.cols - channel)});
+    const int64_t row = tile % row_tiles * kRowTile, channel = tile / row_tiles * width;
+    const std::vector<Run> runs = RunsInRows(call.segments, row, std::min(row + kRowTile, rows));
+    f(Tile{row, channel, std::min(width, cols - channel), runs});
   };
-  if (call.x.rows * call.x.cols <= kRowTile * kChannels) {
+  constexpr int64_t kSerial = 16384;  // elements that one thread does in less time than it takes to wake another
+  if (rows * cols <= kSerial) {
     for (int64_t tile = 0; tile < tiles; ++tile) run(tile);
   } else {
     ParallelFor(tiles, run);
@@ -76,45 +94,6 @@ namespace taipan {
 namespace HWY_NAMESPACE {
 namespace {
 
-// The weights of a block of channels, transposed so that channels are adjacent, with zeros after the last one.
-struct Taps {
-  HWY_ALIGN float weight[kMaxWidth][kChannels];
-  HWY_ALIGN float bias[kChannels];
-
-  Taps(const ConvCall& call, ChannelBlock block) {
-    const float* from = call.weight + block.begin * call.width;
-    int64_t c = 0;
-#if HWY_TARGET != HWY_SCALAR
-    if (call.width == 4) {
-      const FloatTag d;
-      const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-      for (; c + lanes <= block.count; c += lanes) {
-        FloatVec w0, w1, w2, w3;
-        hn::LoadInterleaved4(d, from + c * 4, w0, w1, w2, w3);
-        hn::Store(w0, d, weight[0] + c);
-        hn::Store(w1, d, weight[1] + c);
-        hn::Store(w2, d, weight[2] + c);
-        hn::Store(w3, d, weight[3] + c);
-      }
-    }
-#endif
-    for (; c < block.count; ++c) {
-      for (int64_t k = 0; k < call.width; ++k) weight[k][c] = from[c * call.width + k];
-    }
-    for (c = 0; c < block.count; ++c) bias[c] = call.bias[block.begin + c];
-    for (c = block.count; c < kChannels; ++c) {
-      for (int64_t k = 0; k < call.width; ++k) weight[k][c] = 0.0f;
-      bias[c] = 0.0f;
-    }
-  }
-};
-
-// One run's rows [begin, end), counted from the run's start, that lie in a tile.
-struct RunPart {
-  const ConvSegment& segment;
-  int64_t begin, end;
-};
-
 // f(k) for every tap k. kWidth 0: a width that is known at run time only; else the indices are constants, so that
 // arrays of vectors become registers.
 template <int kWidth, class F>
@@ -127,28 +106,53 @@ HWY_INLINE void ForTaps(int64_t width, const F& f) {
 }
 #define TAIPAN_TAP HWY_ATTR __attribute__((always_inline))
 
+// The weights of one vector of channels, by tap.
+template <int kWidth>
+struct Taps {
+  int64_t width;
+  FloatVec weight[kMaxWidth], bias;
+
+  template <class P>
+  HWY_INLINE Taps(const ConvCall& call, int64_t channel, P part) : width(kWidth > 0 ? kWidth : call.width) {
+    const FloatTag d;
+    bias = Load(d, call.bias + channel, part);
+    const float* from = call.weight + channel * width;
+#if HWY_TARGET != HWY_SCALAR
+    if constexpr (kWidth == 4 && std::is_same_v<P, Whole>) {
+      hn::LoadInterleaved4(d, from, weight[0], weight[1], weight[2], weight[3]);
+      return;
+    }
+#endif
+    HWY_ALIGN float lanes[kMaxWidth][hn::MaxLanes(d)] = {};
+    for (int64_t c = 0; c < LanesOf(part); ++c) {
+      for (int64_t k = 0; k < width; ++k) lanes[k][c] = from[c * width + k];
+    }
+    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { weight[k] = hn::Load(d, lanes[k]); });
+  }
+
+  static HWY_INLINE int64_t LanesOf(Whole) { return static_cast<int64_t>(hn::Lanes(FloatTag())); }
+  static HWY_INLINE int64_t LanesOf(Part part) { return part.n; }
+};
+
 // The window of inputs of one vector of channels as it goes down the rows of a run.
 template <int kWidth, class T, class P>
 struct Strip {
-  const T* x;  // row 0 of the run, from the first of the channels on
+  const Taps<kWidth>& taps;
+  const T* x;  // row 0 of the segment, from the first of the channels on
   int64_t stride;
   const float* state;  // the same of state_in, or null
   int64_t state_stride, width;
   P part;
-  FloatVec weight[kMaxWidth], bias;
   FloatVec window[kMaxWidth];  // the last `width` inputs, oldest first
 
-  HWY_INLINE Strip(const ConvCall& call, const Taps& taps, const ConvSegment& segment, int64_t channel, int64_t i, P p)
-      : x(call.x.As<T>(segment.begin) + channel + i),
+  HWY_INLINE Strip(const ConvCall& call, const Taps<kWidth>& t, const ConvSegment& segment, int64_t channel, P p)
+      : taps(t),
+        x(call.x.As<T>(segment.begin) + channel),
         stride(call.x.stride),
-        state(segment.state_in != nullptr ? segment.state_in + channel + i : nullptr),
+        state(segment.state_in != nullptr ? segment.state_in + channel : nullptr),
         state_stride(call.x.cols),
         width(kWidth > 0 ? kWidth : call.width),
-        part(p) {
-    const FloatTag d;
-    bias = hn::Load(d, taps.bias + i);
-    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { weight[k] = hn::Load(d, taps.weight[k] + i); });
-  }
+        part(p) {}
 
   // Row v of the run's input; v in [-(W-1), 0) are the state's rows.
   HWY_INLINE FloatVec Input(int64_t v) const {
@@ -167,33 +171,33 @@ struct Strip {
 
   // Takes in row t; returns its pre-activation.
   HWY_INLINE FloatVec Push(int64_t t) {
+    hwy::Prefetch(x + (t + kAhead) * stride);
     const FloatVec next = Load(FloatTag(), x + t * stride, part);
     ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { window[k] = k + 1 < width ? window[k + 1] : next; });
-    FloatVec sum = bias;
-    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { sum = hn::MulAdd(weight[k], window[k], sum); });
+    FloatVec sum = taps.bias;
+    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { sum = hn::MulAdd(taps.weight[k], window[k], sum); });
     return sum;
   }
 };
 
 template <int kWidth, class T, class P>
-HWY_INLINE void ForwardStrip(const ConvCall& call, const Taps& taps, const RunPart& run, int64_t channel, int64_t i,
-                             P part, MatrixView y) {
+HWY_INLINE void ForwardStrip(const ConvCall& call, const Taps<kWidth>& taps, const Run& run, int64_t channel, P part,
+                             MatrixView y) {
   const FloatTag d;
-  Strip<kWidth, T, P> strip(call, taps, run.segment, channel, i, part);
+  Strip<kWidth, T, P> strip(call, taps, *run.segment, channel, part);
   strip.Fill(run.begin);
-  T* out = y.As<T>(run.segment.begin + run.begin) + channel + i;
-  for (int64_t t = run.begin; t < run.end; ++t, out += y.stride) Store(Silu(d, strip.Push(t)), d, out, part);
+  T* out = y.As<T>(run.segment->begin + run.begin) + channel;
+  for (int64_t t = run.begin; t < run.end; ++t, out += y.stride) {
+    hwy::Prefetch(out + kAhead * y.stride);
+    Store(Silu(d, strip.Push(t)), d, out, part);
+  }
 }
 
 template <int kWidth, class T>
-void ForwardTile(const ConvCall& call, int64_t first, int64_t last, ChannelBlock block, MatrixView y) {
-  const FloatTag d;
-  const Taps taps(call, block);
-  ForRunsInRows(call.segments, first, last, [&](const ConvSegment& segment, int64_t begin, int64_t end) HWY_ATTR {
-    const RunPart run = {segment, begin, end};
-    ForVectors(d, block.count, [&](int64_t i, auto part) HWY_ATTR {
-      ForwardStrip<kWidth, T>(call, taps, run, block.begin, i, part, y);
-    });
+void ForwardTile(const ConvCall& call, const Tile& tile, MatrixView y) {
+  ForVectors(FloatTag(), tile.channels, [&](int64_t i, auto part) HWY_ATTR {
+    const Taps<kWidth> taps(call, tile.channel + i, part);
+    for (const Run& run : tile.runs) ForwardStrip<kWidth, T>(call, taps, run, tile.channel + i, part, y);
   });
 }
 
@@ -207,26 +211,28 @@ struct ConvGradients {
 //   dx_v = what the next run's window gives (dstate_out) + sum_k w_k dp_{v+W-1-k}, latest first: a run cut in two adds
 // the same terms in the same order. dp = dy silu'(p) is dL/d pre-activation, 0 outside of the run.
 template <int kWidth, class T, class P>
-HWY_INLINE void BackwardStrip(const ConvCall& call, const Taps& taps, const RunPart& run, int64_t channel, int64_t i,
-                              P part, const ConvGradients& g) {
+HWY_INLINE void BackwardStrip(const ConvCall& call, const Taps<kWidth>& taps, const Run& run, int64_t channel, P part,
+                              const ConvGradients& g) {
   const FloatTag d;
-  const ConvSegment& segment = run.segment;
+  const ConvSegment& segment = *run.segment;
   const int64_t length = segment.length, cols = call.x.cols, end = run.end;
-  Strip<kWidth, T, P> strip(call, taps, segment, channel, i, part);
+  Strip<kWidth, T, P> strip(call, taps, segment, channel, part);
   const int64_t width = strip.width, reach = width - 1;
   FloatVec sums[kMaxWidth], recent[kMaxWidth];  // recent[k]: dp of row t - k
   FloatVec bias_sum = hn::Zero(d);
   ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { sums[k] = recent[k] = hn::Zero(d); });
   strip.Fill(run.begin);
-  const T* dy = g.dy.As<T>(segment.begin) + channel + i;
-  T* dx = g.dx.As<T>(segment.begin) + channel + i;
-  const float* after = segment.dstate_out != nullptr ? segment.dstate_out + channel + i : nullptr;
-  float* before = segment.dstate_in != nullptr ? segment.dstate_in + channel + i : nullptr;
+  const T* dy = g.dy.As<T>(segment.begin) + channel;
+  T* dx = g.dx.As<T>(segment.begin) + channel;
+  const float* after = segment.dstate_out != nullptr ? segment.dstate_out + channel : nullptr;
+  float* before = segment.dstate_in != nullptr ? segment.dstate_in + channel : nullptr;
   const int64_t first = run.begin == 0 && before != nullptr ? -reach : run.begin;
   for (int64_t t = run.begin; t < end + reach; ++t) {
     FloatVec dp = hn::Zero(d);
     if (t < length) {
       const FloatVec p = strip.Push(t);
+      hwy::Prefetch(dy + (t + kAhead) * g.dy.stride);
+      hwy::Prefetch(dx + (t + kAhead) * g.dx.stride);
       dp = hn::Mul(Load(d, dy + t * g.dy.stride, part), SiluDerivative(p, Sigmoid(d, p)));
     }
     if (t < end) {
@@ -238,14 +244,14 @@ HWY_INLINE void BackwardStrip(const ConvCall& call, const Taps& taps, const RunP
     if (v < first) continue;
     const int64_t kept = v - (length - reach);  // row of state_out that this input is, if any
     FloatVec sum = kept >= 0 && after != nullptr ? Load(d, after + kept * cols, part) : hn::Zero(d);
-    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { sum = hn::MulAdd(strip.weight[k], recent[k], sum); });
+    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { sum = hn::MulAdd(taps.weight[k], recent[k], sum); });
     if (v >= 0) {
       Store(sum, d, dx + v * g.dx.stride, part);
     } else {
       Store(sum, d, before + (v + reach) * cols, part);
     }
   }
-  float* out = g.sums + channel + i;
+  float* out = g.sums + channel;
   ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP {
     Store(hn::Add(Load(d, out + k * cols, part), sums[k]), d, out + k * cols, part);
   });
@@ -254,31 +260,25 @@ HWY_INLINE void BackwardStrip(const ConvCall& call, const Taps& taps, const RunP
 }
 
 template <int kWidth, class T>
-void BackwardTile(const ConvCall& call, int64_t first, int64_t last, ChannelBlock block, const ConvGradients& g) {
-  const FloatTag d;
-  const Taps taps(call, block);
-  for (int64_t k = 0; k <= call.width; ++k) std::fill_n(g.sums + k * call.x.cols + block.begin, block.count, 0.0f);
-  ForRunsInRows(call.segments, first, last, [&](const ConvSegment& segment, int64_t begin, int64_t end) HWY_ATTR {
-    const RunPart run = {segment, begin, end};
-    ForVectors(d, block.count, [&](int64_t i, auto part) HWY_ATTR {
-      BackwardStrip<kWidth, T>(call, taps, run, block.begin, i, part, g);
-    });
+void BackwardTile(const ConvCall& call, const Tile& tile, const ConvGradients& g) {
+  for (int64_t k = 0; k <= call.width; ++k) std::fill_n(g.sums + k * call.x.cols + tile.channel, tile.channels, 0.0f);
+  ForVectors(FloatTag(), tile.channels, [&](int64_t i, auto part) HWY_ATTR {
+    const Taps<kWidth> taps(call, tile.channel + i, part);
+    for (const Run& run : tile.runs) BackwardStrip<kWidth, T>(call, taps, run, tile.channel + i, part, g);
   });
 }
 
 void ConvForwardSimd(const ConvCall& call, MatrixView y) {
   WithElementType(call.x.dtype, [&](auto t) {
     const auto forward = call.width == 4 ? ForwardTile<4, decltype(t)> : ForwardTile<0, decltype(t)>;
-    ForTiles(call, [&](int64_t first, int64_t last, ChannelBlock block) { forward(call, first, last, block, y); });
+    ForTiles(call, [&](const Tile& tile) { forward(call, tile, y); });
   });
 }
 
 void ConvBackwardSimd(const ConvCall& call, ConstMatrixView dy, MatrixView dx, TilePartials& partials) {
   WithElementType(call.x.dtype, [&](auto t) {
     const auto backward = call.width == 4 ? BackwardTile<4, decltype(t)> : BackwardTile<0, decltype(t)>;
-    ForTiles(call, [&](int64_t first, int64_t last, ChannelBlock block) {
-      backward(call, first, last, block, {dy, dx, partials.Tile(first)});
-    });
+    ForTiles(call, [&](const Tile& tile) { backward(call, tile, {dy, dx, partials.Tile(tile.row)}); });
   });
 }
 

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "kernels/test_util.h"
+#include "kernels/tile_bf16.h"
 
 namespace taipan {
 namespace {
@@ -19,12 +20,25 @@ float NearestBF16(float x) {
   return below < above ? low : high;
 }
 
+// Every SIMD target, with bf16 instructions and without.
+template <class F>
+void ForEachRounding(F&& f) {
+  test::ForEachSimdTarget([&] {
+    for (const bool allowed : {true, false}) {
+      AllowBF16Instructions(allowed);
+      SCOPED_TRACE(UsesBF16Instructions() ? "bf16 instructions" : "arithmetic on bits");
+      f();
+    }
+    AllowBF16Instructions(true);
+  });
+}
+
 TEST(Convert, RoundsToTheNearestAndTiesToEven) {
-  std::vector<float> x = {0.0f, -0.0f, 1.0f, -1.0f, 1e-40f, -3e-39f, 1.0f + 0x1p-8f, 1.0f + 3 * 0x1p-8f, 3.3e38f};
+  std::vector<float> x = {0.0f, -0.0f, 1.0f, -1.0f, 0x1p-126f, 1.0f + 0x1p-8f, 1.0f + 3 * 0x1p-8f, 3.3e38f};
   x.push_back(std::nextafter(1.0f + 0x1p-8f, 2.0f));
   for (const float v : test::RandomVector<float>(1000, 1, 100.0)) x.push_back(v);
   const int64_t n = static_cast<int64_t>(x.size());
-  test::ForEachSimdTarget([&] {
+  ForEachRounding([&] {
     PaddedMatrix half(1, n, 0, 1, DType::kBF16);
     Convert({x.data(), 1, n}, half.View());
     const std::vector<float> got = half.Dense();
@@ -33,12 +47,24 @@ TEST(Convert, RoundsToTheNearestAndTiesToEven) {
   });
 }
 
+// Numbers below 2^-126 round as the others do, or become zero.
+TEST(Convert, SubnormalNumbers) {
+  const std::vector<float> x(40, 1e-40f), y(40, -3e-39f);
+  ForEachRounding([&] {
+    PaddedMatrix half(1, 40, 0, 0, DType::kBF16);
+    for (const auto& values : {x, y}) {
+      Convert({values.data(), 1, 40}, half.View());
+      for (const float got : half.Dense()) EXPECT_TRUE(got == 0 || got == NearestBF16(values[0])) << got;
+    }
+  });
+}
+
 TEST(Convert, OverflowInfinityAndNan) {
   const float inf = std::numeric_limits<float>::infinity();
   // The largest float is nearer to 2^128 than to the largest bf16 number. A NaN whose upper half would be infinity.
   const std::vector<float> x = {inf, -inf, std::numeric_limits<float>::max(), std::bit_cast<float>(0x7f800001u),
                                 std::bit_cast<float>(0xffffffffu)};
-  test::ForEachSimdTarget([&] {
+  ForEachRounding([&] {
     for (int64_t n = 5; n <= 40; ++n) {  // in whole vectors and in the rest of a row
       std::vector<float> row(static_cast<size_t>(n), 1.0f);
       std::copy(x.begin(), x.end(), row.end() - 5);
@@ -60,7 +86,7 @@ TEST(Convert, EveryShapeAndBothWays) {
     PaddedMatrix from(rows, cols, 3, 1);
     from.FillRandom(1);
     const std::vector<float> rounded = test::Stored(from.Dense(), DType::kBF16);
-    test::ForEachSimdTarget([&, rows = rows, cols = cols] {
+    ForEachRounding([&, rows = rows, cols = cols] {
       SCOPED_TRACE(testing::Message() << rows << " x " << cols);
       for (const int64_t gap : {0, 5}) {
         PaddedMatrix half(rows, cols, gap, 2, DType::kBF16), copy(rows, cols, gap, 0, DType::kBF16);

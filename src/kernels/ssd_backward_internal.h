@@ -59,7 +59,7 @@ struct BackwardScratch {
     scaled = carver.Take<float>(std::max(n, q) * b.width);
     packed = carver.Take<float>(std::max({n * b.width, q * b.width, q * p, p * n}));
     packed2 = carver.Take<float>(q * p);
-    if (bytes != nullptr) *bytes = carver.used(at);
+    if (bytes != nullptr) *bytes = carver.used();
   }
 };
 

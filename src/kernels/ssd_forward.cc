@@ -49,7 +49,7 @@ struct ForwardScratch {
     weight = carver.Take<float>(q);
     packed = carver.Take<float>(std::max(n, q) * b.width);
     m = carver.Take<float>(kTriangleBlock * q);
-    if (bytes != nullptr) *bytes = carver.used(at);
+    if (bytes != nullptr) *bytes = carver.used();
   }
 };
 

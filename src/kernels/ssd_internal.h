@@ -73,20 +73,21 @@ constexpr int64_t kDecayArrays = 4;
 // Bytes of the elements of x.
 inline int64_t ElementBytes(const SsdInputs& in) { return SizeOf(in.x.dtype); }
 
-// Cuts one thread's scratch into arrays.
+// Cuts one thread's scratch into arrays; from null it only counts.
 class Carver {
  public:
-  explicit Carver(void* at) : at_(static_cast<char*>(at)) {}
+  explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
   template <class T>
   T* Take(int64_t n) {
-    T* here = reinterpret_cast<T*>(at_);
-    at_ += (n * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+    T* here = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
+    used_ += (n * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
     return here;
   }
-  int64_t used(const void* from) const { return at_ - static_cast<const char*>(from); }
+  int64_t used() const { return used_; }  // bytes
 
  private:
-  char* at_;
+  char* base_;
+  int64_t used_ = 0;
 };
 
 }  // namespace taipan::ssd

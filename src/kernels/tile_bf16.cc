@@ -8,7 +8,6 @@
 #include "hwy/highway.h"
 
 #include <algorithm>
-#include <atomic>
 
 #include "base/error.h"
 #include "kernels/simd-inl.h"
@@ -18,8 +17,6 @@
 #ifndef TAIPAN_TILE_BF16_ONCE_
 #define TAIPAN_TILE_BF16_ONCE_
 namespace taipan {
-
-inline std::atomic<bool> bf16_instructions_allowed{true};
 
 struct PairProduct {
   int64_t m, n, k;
@@ -42,9 +39,7 @@ using IntTag = hn::ScalableTag<uint32_t>;
 
 constexpr bool kBF16Target = HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86;  // lower targets never run wider instructions
 
-bool UsesInstructions() {
-  return kBF16Target && HasAvx512BF16() && bf16_instructions_allowed.load(std::memory_order_relaxed);
-}
+bool UsesInstructions() { return kBF16Target && bf16_instructions.load(std::memory_order_relaxed); }
 
 // The two floats of each pair of n vectors' lanes: even[i], odd[i].
 HWY_INLINE void UnpackPairs(int64_t n, const uint32_t* pairs, float* even, float* odd) {
@@ -230,7 +225,7 @@ void PackPairsTransposed(int64_t k, int64_t n, const float* from, int64_t ld, ui
 }
 
 bool UsesBF16Instructions() { return HWY_DYNAMIC_DISPATCH(UsesInstructions)(); }
-void AllowBF16Instructions(bool allowed) { bf16_instructions_allowed.store(allowed); }
+void AllowBF16Instructions(bool allowed) { bf16_instructions.store(allowed && HasAvx512BF16()); }
 
 }  // namespace taipan
 #endif  // HWY_ONCE

@@ -65,6 +65,9 @@ std::string ToJson(const ModelConfig& config);  // the text of config.json, keys
 // UserError for another name or counts that the pattern cannot have.
 std::vector<LayerKind> MakePattern(const std::string& name, int64_t mamba_blocks, int64_t attention_blocks);
 
+// bf16 products pair up rows: UserError where d_state or a head's width is odd.
+void CheckAllowsBF16(const ModelConfig& config);
+
 // Presets: taipan-190m, -450m, -1.3b with their baselines (mamba2-190m, transformer-190m, jamba-190m, samba-190m, ...)
 // at equal parameter count within 3 %, and laptop sizes 1m, 8m, 30m in the same five patterns.
 struct Preset {

@@ -115,4 +115,10 @@ class Validator {
 
 void ValidateModelConfig(const ModelConfig& config, const std::string& where) { Validator(config, where).Check(); }
 
+void CheckAllowsBF16(const ModelConfig& c) {
+  if (c.state_size % 2 == 0 && c.head_dim % 2 == 0 && c.attention_head_dim % 2 == 0) return;
+  throw UserError({"--dtype", "bf16 pairs up the rows of its products", "even state_size, head_dim, attention_head_dim",
+                   fmt::format("{}, {}, {}", c.state_size, c.head_dim, c.attention_head_dim), "use --dtype f32"});
+}
+
 }  // namespace taipan

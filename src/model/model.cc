@@ -103,6 +103,7 @@ void Model::Initialise(uint64_t seed, double gate_bias) {
 
 void Model::SetDType(DType dtype) {
   CHECK(dtype == DType::kF32 || dtype == DType::kBF16);
+  if (dtype == DType::kBF16) CheckAllowsBF16(config_);
   dtype_ = dtype;
   params_.ForEach([&](const ParamInfo& info, Tensor& t) {
     if (info.bf16 != nullptr) *info.bf16 = dtype == DType::kBF16 ? Tensor(t.shape(), DType::kBF16) : Tensor();

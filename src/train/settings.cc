@@ -166,21 +166,8 @@ BudgetRamp ParseRamp(const std::string& text) {
   return ramp;
 }
 
-namespace {
-
-void CheckDType(const std::string& dtype, const ModelConfig& config) {
-  if (dtype == "bf16" &&
-      (config.state_size % 2 != 0 || config.head_dim % 2 != 0 || config.attention_head_dim % 2 != 0)) {
-    throw UserError(
-        {"--dtype", "bf16 pairs up the rows of its products", "even state_size, head_dim, attention_head_dim",
-         fmt::format("{}, {}, {}", config.state_size, config.head_dim, config.attention_head_dim), "use --dtype f32"});
-  }
-}
-
-}  // namespace
-
 TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool new_weights) {
-  CheckDType(s.dtype, config);
+  if (s.dtype == "bf16") CheckAllowsBF16(config);
   if (!s.micro_batch_size) s.micro_batch_size = s.batch_size;
   if (*s.micro_batch_size > s.batch_size) {
     throw UserError({"--micro-batch-size", "larger than the batch", fmt::format("at most {}", s.batch_size),
