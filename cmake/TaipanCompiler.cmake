@@ -1,4 +1,3 @@
-set(TAIPAN_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
 # Flags shared by every target. No -march: kernels choose their instruction set at run time.
 add_library(taipan_flags INTERFACE)
 target_include_directories(taipan_flags INTERFACE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/include")
@@ -10,8 +9,6 @@ endif()
 # SVE's types cannot be members of a struct.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
   set(TAIPAN_HWY_DISABLED "HWY_SVE|HWY_SVE2|HWY_SVE_256|HWY_SVE2_128")
-elseif(TAIPAN_SANITIZE)  # the baseline and AVX-512: a third less to build
-  set(TAIPAN_HWY_DISABLED "HWY_SSSE3|HWY_SSE4|HWY_AVX2|HWY_AVX3_DL")
 else()
   set(TAIPAN_HWY_DISABLED "HWY_SSSE3|HWY_SSE4|HWY_AVX3_DL")
 endif()
@@ -23,6 +20,7 @@ if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER "${CCACHE_PROGRAM}")
 endif()
 
+set(TAIPAN_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
 if(TAIPAN_SANITIZE)
   # With sanitizers GCC 12 sees uninitialised values inside std::function and std::regex where there are none.
   add_compile_options(-Wno-maybe-uninitialized)
