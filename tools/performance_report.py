@@ -235,7 +235,7 @@ def comparison_section(name, record, remark):
                                                            [case_row(case) for case in record["cases"]], left=4), ""]
     if remark:
         lines += [remark, ""]
-    lines += [f"<details><summary>{record['date']}, {machine['cpu']}, {machine['threads']} threads, "
+    lines += [f"<details><summary>{machine['cpu']}, {machine['threads']} threads, "
               f"{rounds} alternating rounds: what ran</summary>", "", *commands_of(record), "", "</details>", ""]
     if name == "attention" and attention_report(record):
         lines += ["![Time of the attention core over the share of queries](performance-attention.svg)", ""]
