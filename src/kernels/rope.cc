@@ -50,8 +50,7 @@ void Rotate(const double* HWY_RESTRICT frequencies, int64_t n, int64_t position,
   for (int64_t j = 0; j < n; j += static_cast<int64_t>(hn::Lanes(d))) {
     const auto frequency = hn::Load(d, frequencies + j);
     const auto quarters = hn::Round(hn::Mul(turns, frequency));
-    auto rest = hn::NegMulAdd(quarters, hn::Set(d, std::numbers::pi / 2), hn::Mul(at, frequency));
-    rest = hn::NegMulAdd(quarters, hn::Set(d, 6.123233995736766e-17), rest);  // pi / 2 less its nearest double
+    const auto rest = hn::NegMulAdd(quarters, hn::Set(d, std::numbers::pi / 2), hn::Mul(at, frequency));
     const auto r = hn::DemoteTo(df, rest), r2 = hn::Mul(r, r);
     // Minimax on |r| <= pi / 4, off by 2^-26.8 of the sine and 2^-32 of the cosine; the first coefficients are fixed.
     auto s = hn::MulAdd(hn::Set(df, -0.00019515153f), r2, hn::Set(df, 0.008332159f));

@@ -194,6 +194,20 @@ double MaxAbsError(const std::vector<A>& actual, const std::vector<B>& expected)
   return worst;
 }
 
+// The largest error relative to its own value (0 where both are zero).
+template <class A, class B>
+double MaxRelativeError(const std::vector<A>& actual, const std::vector<B>& expected) {
+  CHECK_EQ(actual.size(), expected.size());
+  double worst = 0;
+  for (size_t i = 0; i < actual.size(); ++i) {
+    const double e = static_cast<double>(expected[i]), error = std::abs(static_cast<double>(actual[i]) - e);
+    const double relative = error == 0 ? 0 : error / std::abs(e);
+    if (!(relative <= worst)) worst = relative;  // NaN comes through
+    if (std::isnan(worst)) return worst;
+  }
+  return worst;
+}
+
 template <class A>
 double MaxAbs(const std::vector<A>& values) {
   double worst = 0;
