@@ -6,11 +6,12 @@
 #include "cli/output.h"
 #include "formats/safetensors.h"
 #include "model/memory_plan.h"
+#include "model/training_memory.h"
 
 namespace taipan {
 namespace {
 
-constexpr int64_t kTrainTokens = 4096;  // the default step of `taipan train`: 8 sequences of 512
+constexpr TrainingShape kTrainShape{.rows = 8, .context = 512};  // the default step of `taipan train`
 
 // A damaged or foreign weights file shows here without reading the weights.
 void CheckWeights(const std::string& directory, int64_t parameters) {
@@ -34,12 +35,11 @@ OrderedJson ReportJson(const NamedConfig& named, const MemoryPlan& plan) {
   for (const ParameterCount& p : plan.parameters) {
     json["parameter_groups"].push_back({{"group", p.group}, {"count", p.count}});
   }
-  json["train"] = {{"weight_bytes", plan.weight_bytes},
-                   {"gradient_bytes", plan.gradient_bytes},
-                   {"moment_bytes", plan.moment_bytes},
-                   {"activation_bytes_per_token", plan.activation_bytes_per_token},
-                   {"tokens", kTrainTokens},
-                   {"total_bytes", plan.TrainBytes(kTrainTokens)}};
+  const TrainingMemory train = PlanTraining(named.config, kTrainShape);
+  json["train"] = {{"weight_bytes", train.weights},  {"gradient_bytes", train.gradients},
+                   {"moment_bytes", train.moments},  {"activation_bytes", train.kept},
+                   {"scratch_bytes", train.scratch}, {"tokens", kTrainShape.tokens()},
+                   {"total_bytes", train.total()}};
   for (const RunCost& r : plan.run) {
     json["run"].push_back({{"context", r.context},
                            {"weight_bytes", r.weight_bytes},
@@ -85,11 +85,8 @@ void PrintReport(const NamedConfig& named, const MemoryPlan& plan) {
   }
   rows.push_back({"total", FormatExact(plan.parameter_count), "100.00 %"});
   Print(FormatTable({{"group", true}, {"parameters"}, {"share"}}, rows));
-  Print(
-      fmt::format("\nto train with AdamW in f32: weights {}, gradients {}, moments {}, activations {} a token (an "
-                  "estimate);\n  {} with {} tokens in a micro-batch\n\n",
-                  Size(plan.weight_bytes), Size(plan.gradient_bytes), Size(plan.moment_bytes),
-                  Size(plan.activation_bytes_per_token), Size(plan.TrainBytes(kTrainTokens)), kTrainTokens));
+  Print(fmt::format("\nto train with AdamW in f32, {} tokens in a micro-batch: {}\n\n", kTrainShape.tokens(),
+                    Describe(PlanTraining(named.config, kTrainShape))));
   rows.clear();
   for (const RunCost& r : plan.run) {
     rows.push_back({ContextName(r.context), Size(r.weight_bytes), Size(r.fixed_state_bytes), Size(r.window_bytes),

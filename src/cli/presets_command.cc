@@ -5,25 +5,26 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "model/memory_plan.h"
+#include "model/training_memory.h"
 
 namespace taipan {
 namespace {
 
-constexpr int64_t kTrainTokens = 4096;  // the default step of `taipan train`: 8 sequences of 512
+constexpr TrainingShape kTrainShape{.rows = 8, .context = 512};  // the default step of `taipan train`
 constexpr int64_t kRunContext = 4096;
 
 void RunPresets(bool json) {
   std::vector<std::vector<std::string>> rows;
   for (const Preset& preset : Presets()) {
     const MemoryPlan plan = PlanMemory(preset.config, {kRunContext});
-    const int64_t train = plan.TrainBytes(kTrainTokens), run = plan.run.front().total_bytes();
+    const int64_t train = PlanTraining(preset.config, kTrainShape).total(), run = plan.run.front().total_bytes();
     if (json) {
       OrderedJson line = {{"name", preset.name}, {"summary", preset.summary}, {"parameters", plan.parameter_count}};
       line["layers"] = preset.config.num_layers();
       for (const LayerKind kind : preset.config.layer_pattern) line["layer_pattern"].push_back(NameOf(kind));
       line["hidden_size"] = preset.config.hidden_size;
       line["vocab_size"] = preset.config.vocab_size;
-      line["train_tokens"] = kTrainTokens;
+      line["train_tokens"] = kTrainShape.tokens();
       line["train_bytes"] = train;
       line["run_context"] = kRunContext;
       line["run_bytes"] = run;
@@ -42,7 +43,7 @@ void RunPresets(bool json) {
   Print(FormatTable({{"preset", true}, {"parameters"}, {"layers"}, {"to train"}, {"to run"}, {"", true}}, rows));
   Print(
       fmt::format("\nMemory with AdamW in f32 for {} tokens in a micro-batch, and to run one sequence of {} tokens.\n",
-                  kTrainTokens, kRunContext));
+                  kTrainShape.tokens(), kRunContext));
 }
 
 }  // namespace

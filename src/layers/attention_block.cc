@@ -27,7 +27,6 @@ class AttentionBlock : public Block {
     return s;
   }
   int residual_branches() const override { return 2; }
-  BlockCost Cost(int64_t context) const override { return dims_.Cost(context, 1.0); }
 
   void Forward(const BlockParams& params, const ForwardCall& call, MatrixView h, BlockSaved* saved) const override {
     const auto& p = static_cast<const AttentionBlockParams&>(params);

@@ -107,21 +107,6 @@ void AppendToStates(std::span<const LayerSegment> segments, const AttentionSaved
 
 }  // namespace
 
-BlockCost AttentionDims::Cost(int64_t context, double query_share) const {
-  const double seen =
-      shape.window > 0 ? static_cast<double>(std::min(shape.window, context)) : static_cast<double>(context) / 2;
-  const double d = static_cast<double>(d_model), qw = static_cast<double>(q_width()),
-               kvw = static_cast<double>(kv_width());
-  const double mlp = 6.0 * d * static_cast<double>(ff);
-  BlockCost cost;
-  cost.flops_per_token = static_cast<int64_t>(4 * d * kvw + query_share * (4 * d * qw + 4 * qw * seen) + mlp);
-  cost.saved_floats_per_token =
-      static_cast<int64_t>(4 * d + 2 * kvw + query_share * (2 * d + 2 * qw) + 2.0 * static_cast<double>(ff));
-  const int64_t kept = shape.window > 0 ? std::min(shape.window, context) : context;
-  cost.state_bytes = 2 * kept * kv_width() * static_cast<int64_t>(sizeof(float));
-  return cost;
-}
-
 AttentionProjections::AttentionProjections(const AttentionDims& dims) {
   q_proj.master = Tensor({dims.q_width(), dims.d_model});
   k_proj.master = Tensor({dims.kv_width(), dims.d_model});

@@ -16,8 +16,6 @@ struct AttentionDims {
 
   int64_t q_width() const { return shape.heads * shape.head_dim; }
   int64_t kv_width() const { return shape.kv_heads * shape.head_dim; }
-  // Floats kept for backward and multiplications a token when every query attends.
-  BlockCost Cost(int64_t context, double query_share) const;
 };
 
 struct AttentionProjections {

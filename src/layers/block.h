@@ -99,13 +99,6 @@ struct BackwardCall {
   const GateOptions* gate = nullptr;
 };
 
-// What `inspect` counts: floats a token and a sequence.
-struct BlockCost {
-  int64_t flops_per_token = 0;         // forward, multiplications and additions, at the given context
-  int64_t saved_floats_per_token = 0;  // activations kept for backward
-  int64_t state_bytes = 0;             // of one sequence at the given context
-};
-
 class Block {
  public:
   virtual ~Block() = default;
@@ -114,7 +107,6 @@ class Block {
   virtual LayerState NewState() const = 0;  // of an empty sequence
   virtual bool selective() const { return false; }
   virtual int residual_branches() const = 0;
-  virtual BlockCost Cost(int64_t context) const = 0;
 
   // saved: what NewSaved gave, filled where call.keep is set.
   virtual void Forward(const BlockParams& params, const ForwardCall& call, MatrixView h, BlockSaved* saved) const = 0;

@@ -69,17 +69,6 @@ class Mamba2Block : public Block {
   }
   int residual_branches() const override { return 1; }
 
-  BlockCost Cost(int64_t) const override {
-    const int64_t di = dims_.d_inner(), n = dims_.ssd.d_state, d = dims_.d_model;
-    BlockCost cost;
-    cost.flops_per_token =
-        2 * d * dims_.in_proj_outputs() + 2 * d * di + 4 * di * n + 2 * dims_.conv_width * dims_.conv_channels();
-    cost.saved_floats_per_token = 2 * d + 1 + dims_.in_proj_outputs() + dims_.conv_channels() + dims_.ssd.heads +
-                                  2 * di + dims_.ssd.groups + di * n / dims_.ssd.chunk;
-    cost.state_bytes = 4 * (di * n + (dims_.conv_width - 1) * dims_.conv_channels());
-    return cost;
-  }
-
   void Forward(const BlockParams& params, const ForwardCall& call, MatrixView h, BlockSaved* saved) const override;
   void Backward(const BlockParams& params, const BackwardCall& call, const BlockSaved& saved, MatrixView dh,
                 BlockParams& grads) const override;
@@ -181,9 +170,8 @@ std::span<SsdSegment> Mamba2Block::SsdSegments(std::span<const LayerSegment> seg
 void Mamba2Block::KeepStates(const ForwardCall& call, Mamba2Saved& s) const {
   const int64_t n = static_cast<int64_t>(call.segments.size()), window = (dims_.conv_width - 1) * dims_.conv_channels();
   const int64_t state = dims_.ssd.state_size();
-  s.fresh.assign(static_cast<size_t>(n), 1);
-  for (const LayerSegment& seg : call.segments)
-    s.fresh[static_cast<size_t>(&seg - call.segments.data())] = !seg.state_in;
+  s.fresh.clear();
+  for (const LayerSegment& seg : call.segments) s.fresh.push_back(seg.state_in == nullptr);
   const bool all_fresh = std::all_of(s.fresh.begin(), s.fresh.end(), [](uint8_t f) { return f != 0; });
   s.conv_states = all_fresh ? nullptr : call.results->Floats(n * window);
   s.ssm_states = all_fresh || call.keep_mixer ? nullptr : call.results->Floats(n * state);

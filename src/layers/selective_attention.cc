@@ -36,11 +36,6 @@ class SelectiveAttention : public Block {
   }
   bool selective() const override { return true; }
   int residual_branches() const override { return 2; }
-  BlockCost Cost(int64_t context) const override {
-    BlockCost cost = dims_.Cost(context, budget_);
-    cost.flops_per_token += 4 * dims_.d_model;
-    return cost;
-  }
 
   void Forward(const BlockParams& params, const ForwardCall& call, MatrixView h, BlockSaved* saved) const override;
   void Backward(const BlockParams& params, const BackwardCall& call, const BlockSaved& saved, MatrixView dh,

@@ -33,32 +33,6 @@ struct Sizes {
   double d, d_inner, heads, state, groups, chunk, q, kv, ff;  // d, E*d, H, N, G, Q, Ha*dh, Hkv*dh, ff
 };
 
-// Floats that one block keeps for backward, a token.
-double SavedFloats(const ModelConfig& c, const Sizes& s, LayerKind kind) {
-  if (kind == LayerKind::kMamba2) {
-    return 2 * s.d                          // h before the block, u = RMSNorm(h)
-           + s.in_proj_rows()               // z | x | B | C | dt before convolution and softplus
-           + s.conv_channels()              // x | B | C after convolution and SiLU
-           + s.heads                        // dt
-           + 2 * s.d_inner                  // y, and y * silu(z) after its norm
-           + s.d_inner * s.state / s.chunk  // the state [H, P, N] that enters a chunk
-           + 1 + s.groups;                  // 1 / rms of the two norms
-  }
-  const double share = kind == LayerKind::kSelectiveAttention ? c.attention_budget : 1.0;
-  return 2 * s.d                    // h before the block, u = RMSNorm(h)
-         + 2 * s.kv                 // k, v
-         + share * (2 * s.q + s.d)  // q, attention's output, o
-         + 2 * s.d                  // the stream after attention, and its norm
-         + 3 * s.ff                 // gate, up, silu(gate) * up
-         + 2;                       // 1 / rms of the two norms
-}
-
-int64_t ActivationBytes(const ModelConfig& c, const Sizes& s) {
-  double floats = s.d;  // the stream that enters the final norm; the head is recomputed in chunks of rows
-  for (LayerKind kind : c.layer_pattern) floats += SavedFloats(c, s, kind);
-  return Bytes(std::ceil(floats));
-}
-
 // Keys that a query sees, mean over the positions of a sequence; window 0: all before it and itself.
 double MeanKeys(int64_t context, int64_t window) {
   const auto n = static_cast<double>(context);
@@ -118,12 +92,10 @@ MemoryPlan PlanMemory(const ModelConfig& config, const std::vector<int64_t>& con
     plan.parameters.push_back({group.name, static_cast<int64_t>(group.count)});
   }
   plan.parameter_count = CountParameters(config);
-  plan.weight_bytes = plan.gradient_bytes = plan.parameter_count * kFloatBytes;
-  plan.moment_bytes = 2 * plan.weight_bytes;
-  plan.activation_bytes_per_token = ActivationBytes(config, sizes);
+  const int64_t weight_bytes = plan.parameter_count * kFloatBytes;
   for (int64_t context : contexts) {
     CHECK(context >= 1 && context <= int64_t{1} << 30);
-    plan.run.push_back(CostToRun(config, sizes, context, plan.weight_bytes));
+    plan.run.push_back(CostToRun(config, sizes, context, weight_bytes));
   }
   return plan;
 }

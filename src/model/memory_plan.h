@@ -1,6 +1,6 @@
 #pragma once
-// What a model costs, from its config alone: parameters by group, bytes to train and to run, FLOPs. All weights,
-// activations and states are f32.
+// What a model costs to run, from its config alone: parameters by group, bytes, FLOPs, all in f32. training_memory.h
+// has what training takes.
 
 #include <cstdint>
 #include <string>
@@ -31,15 +31,7 @@ struct RunCost {
 struct MemoryPlan {
   std::vector<ParameterCount> parameters;  // by group, in the order of the network
   int64_t parameter_count = 0;
-  // Training with AdamW.
-  int64_t weight_bytes = 0, gradient_bytes = 0;
-  int64_t moment_bytes = 0;                // both moments
-  int64_t activation_bytes_per_token = 0;  // kept for backward, for each token of the micro-batch; an estimate
-  std::vector<RunCost> run;                // at the asked contexts
-
-  int64_t TrainBytes(int64_t tokens) const {  // with `tokens` in the micro-batch
-    return weight_bytes + gradient_bytes + moment_bytes + tokens * activation_bytes_per_token;
-  }
+  std::vector<RunCost> run;  // at the asked contexts
 };
 
 // The contexts of the table in `inspect`: 4K, 128K and 1M tokens.

@@ -1,5 +1,7 @@
 #include "model/memory_plan.h"
 
+#include "model/training_memory.h"
+
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -59,9 +61,10 @@ TEST(MemoryPlan, CountsParametersByGroup) {
   // 88 + 960 + 320 + 24 + 48 + 256 + 128 + 64 + 64 + 128 + 18 + 32 + 576 + 8 + 88
   EXPECT_EQ(plan.parameter_count, 2802);
   EXPECT_EQ(CountParameters(c), 2802);
-  EXPECT_EQ(plan.weight_bytes, 4 * 2802);
-  EXPECT_EQ(plan.gradient_bytes, 4 * 2802);
-  EXPECT_EQ(plan.moment_bytes, 8 * 2802);
+  const TrainingMemory train = PlanTraining(c, {});
+  EXPECT_EQ(train.weights, 4 * 2802);
+  EXPECT_EQ(train.gradients, 4 * 2802);
+  EXPECT_EQ(train.moments, 8 * 2802);
 }
 
 TEST(MemoryPlan, LeavesOutGroupsThatThePatternLacks) {
@@ -72,26 +75,6 @@ TEST(MemoryPlan, LeavesOutGroupsThatThePatternLacks) {
   const MemoryPlan transformer = PlanMemory(Small({LayerKind::kAttention}));
   EXPECT_EQ(transformer.parameters.size(), 8u);
   EXPECT_EQ(CountOf(transformer, "gate"), 0);
-}
-
-TEST(MemoryPlan, ActivationsOfAMambaBlock) {
-  // h 8, u 8, zxbcdt 60, conv out 40, dt 4, y 16, gated 16, entering states 16*6/4 = 24, norms 1 + 2; final stream 8.
-  EXPECT_EQ(PlanMemory(Small({LayerKind::kMamba2})).activation_bytes_per_token,
-            4 * (8 + 8 + 60 + 40 + 4 + 32 + 24 + 3 + 8));
-}
-
-TEST(MemoryPlan, ActivationsOfAttention) {
-  // h 8, u 8, k and v 2*4, q 8, attention's output 8, o 8, stream 8, its norm 8, gate, up and act 36, norms 2; final 8.
-  EXPECT_EQ(PlanMemory(Small({LayerKind::kAttention})).activation_bytes_per_token,
-            4 * (8 + 8 + 8 + 24 + 8 + 8 + 36 + 2 + 8));
-  // A quarter of q, output and o.
-  EXPECT_EQ(PlanMemory(Small({LayerKind::kSelectiveAttention})).activation_bytes_per_token,
-            4 * (8 + 8 + 8 + 6 + 8 + 8 + 36 + 2 + 8));
-}
-
-TEST(MemoryPlan, TrainBytes) {
-  const MemoryPlan plan = PlanMemory(Small({LayerKind::kAttention}));
-  EXPECT_EQ(plan.TrainBytes(10), 16 * plan.parameter_count + 10 * plan.activation_bytes_per_token);
 }
 
 TEST(MemoryPlan, StateOfEveryKind) {

@@ -11,6 +11,9 @@
 namespace taipan {
 namespace {
 
+// Absurd sizes stop at 2^60, so that their sum does not wrap round.
+int64_t Bytes(double bytes) { return static_cast<int64_t>(std::min(bytes, 0x1p60)); }
+
 // Sizes as doubles: unchecked products of a large config must not wrap round.
 struct Sizes {
   Sizes(const ModelConfig& c, const TrainingShape& s)
@@ -79,11 +82,11 @@ TrainingMemory PlanTraining(const ModelConfig& c, const TrainingShape& shape) {
   const double head = tokens * (3 * 4 + s.e) * s.d + chunk_rows * vocab * 4;
   const double parameters = SumParameterGroups(ParameterGroups(c));
   TrainingMemory memory;
-  memory.weights = memory.gradients = static_cast<int64_t>(4 * parameters);
-  memory.moments = 2 * memory.weights;
-  memory.copies = shape.dtype == DType::kBF16 ? static_cast<int64_t>(2 * parameters) : 0;
-  memory.kept = static_cast<int64_t>(tokens * (kept + 4 * s.d));
-  memory.scratch = static_cast<int64_t>(tokens * 4 * s.d + std::max(tokens * most_scratch, head));
+  memory.weights = memory.gradients = Bytes(4 * parameters);
+  memory.moments = Bytes(8 * parameters);
+  memory.copies = shape.dtype == DType::kBF16 ? Bytes(2 * parameters) : 0;
+  memory.kept = Bytes(tokens * (kept + 4 * s.d));
+  memory.scratch = Bytes(tokens * 4 * s.d + std::max(tokens * most_scratch, head));
   return memory;
 }
 
