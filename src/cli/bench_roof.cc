@@ -27,11 +27,21 @@ Tensor RandomMatrix(int64_t rows, int64_t cols, DType dtype, uint32_t stream) {
     const float value = static_cast<float>(RandomUniform({1, kTestStream + stream}, static_cast<uint64_t>(i))) - 0.5f;
     if (dtype == DType::kBF16) {
       m.As<BF16>()[i] = ToBF16(value);
+    } else if (SizeOf(dtype) == 1) {
+      static_cast<uint8_t*>(m.data())[i] = static_cast<uint8_t>(static_cast<int>(127 * value));
     } else {
       m.F32()[i] = value;
     }
   }
   return m;
+}
+
+struct ProductTypes {
+  DType x, weight, y;
+};
+ProductTypes TypesOf(DType dtype) {
+  if (dtype == DType::kI8) return {DType::kU8, DType::kI8, DType::kI32};
+  return {dtype, dtype, dtype};
 }
 
 // Runs a measurement at another number of threads.
@@ -125,15 +135,17 @@ std::vector<MatrixProduct> ProductsOf(const ModelConfig& c, const Workload& work
 }
 
 DType DTypeNamed(const std::string& name) {
-  CHECK(name == "f32" || name == "bf16");
+  CHECK(name == "f32" || name == "bf16" || name == "int8");
+  if (name == "int8") return DType::kI8;
   return name == "bf16" ? DType::kBF16 : DType::kF32;
 }
 
 ProductRate MeasureProduct(const MatrixProduct& product, int64_t rows, DType dtype, int threads, const Effort& effort) {
   const ThreadScope scope(threads);
   rows = std::max<int64_t>(1, std::min(rows, kMostResult / product.n));
-  const Tensor x = RandomMatrix(rows, product.k, dtype, 1), w = RandomMatrix(product.n, product.k, dtype, 2);
-  Tensor y({rows, product.n}, dtype);
+  const ProductTypes types = TypesOf(dtype);
+  const Tensor x = RandomMatrix(rows, product.k, types.x, 1), w = RandomMatrix(product.n, product.k, types.weight, 2);
+  Tensor y({rows, product.n}, types.y);
   auto once = [&] { MatMul(x.Matrix(), false, w.Matrix(), true, y.Matrix(), Accumulate::kWrite); };
   once();  // oneDNN generates the kernel for a shape at its first use
   const int64_t repetitions = Repetitions(effort.run_seconds, once);

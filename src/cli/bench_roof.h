@@ -22,7 +22,7 @@ struct MatrixProduct {
 // share.
 std::vector<MatrixProduct> ProductsOf(const ModelConfig& config, const Workload& work);
 
-// "f32" or "bf16", the types that matrices are measured in. CHECKs.
+// "f32", "bf16" or "int8" (weights; u8 activations, sums in i32), the types that matrices are measured in. CHECKs.
 DType DTypeNamed(const std::string& name);
 
 struct ProductRate {

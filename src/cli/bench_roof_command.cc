@@ -7,6 +7,7 @@
 #include "cli/bench_roof_cache.h"
 #include "cli/commands.h"
 #include "cli/model_argument.h"
+#include "kernels/gemm_tile.h"
 #include "kernels/isa.h"
 
 namespace taipan {
@@ -19,8 +20,12 @@ struct RoofOptions {
   bool json = false, refresh = false;
 };
 
-// The types that this program multiplies matrices in.
-const std::vector<std::string> kDTypes = {"f32", "bf16"};
+// The types that this CPU multiplies matrices in.
+std::vector<std::string> DTypes() {
+  std::vector<std::string> types = {"f32", "bf16"};
+  if (HasInt8Products()) types.push_back("int8");
+  return types;
+}
 
 std::vector<int> ThreadCounts() {
   std::vector<int> counts = {1};
@@ -72,7 +77,7 @@ OrderedJson MeasureRoof(const RoofOptions& o) {
       {"dtype", o.dtype}, {"cpu", CpuModelName()}, {"isa", ActiveIsa()},          {"threads", NumThreads()},
       {"runs", o.runs},   {"rows", o.rows},        {"best_gflops", OrderedJson()}};
   if (!o.model.empty()) report["model"] = ResolveConfig(o.model).source;
-  for (const std::string& dtype : kDTypes) {
+  for (const std::string& dtype : DTypes()) {
     if (o.dtype == "all" || o.dtype == dtype) MeasureProducts(o, dtype, report);
   }
   for (const int threads : ThreadCounts()) {
@@ -110,7 +115,7 @@ void PrintTables(const OrderedJson& report, const RoofOptions& o, bool cached) {
     rows.push_back({"all, by FLOPs", Text(r.at("dtype")), "", "", "", "", Text(r.at("threads")), Cell(s, "median"),
                     Cell(s, "min"), Cell(s, "max")});
   }
-  Print("Matrix products [m, k] x [n, k]^T, GFLOP/s\n");
+  Print("Matrix products [m, k] x [n, k]^T, GFLOP/s (int8: weights, with u8 activations and 32-bit sums)\n");
   Print(FormatTable(
       {{"shape", true}, {"dtype", true}, {"count"}, {"m"}, {"n"}, {"k"}, {"threads"}, {"median"}, {"min"}, {"max"}},
       rows));
@@ -131,8 +136,8 @@ bool Complete(const OrderedJson& report) {
 }
 
 void RunRoof(const RoofOptions& o) {
-  if (o.dtype == "int8" || o.dtype == "int4") {
-    throw UserError({"--dtype", "this version multiplies no such matrices", "f32 or bf16", o.dtype, ""});
+  if (o.dtype == "int8" && !HasInt8Products()) {
+    throw UserError({"--dtype", "this CPU has no instructions for products of bytes", "f32 or bf16", o.dtype, ""});
   }
   std::string key = MachineKey(o.dtype) + fmt::format(" | bench roof, rows {}, {} runs", o.rows, o.runs);
   for (const MatrixProduct& p : Products(o)) key += fmt::format(", {} {} x {} x {:.3g}", p.name, p.n, p.k, p.weight());
@@ -159,7 +164,7 @@ void AddBenchRoof(CLI::App& bench) {
   roof->add_option("--model", o->model,
                    "Measure this model's shapes (preset, directory or config file), weighted by FLOPs");
   roof->add_option("--dtype", o->dtype, "Number format")
-      ->check(CLI::IsMember({"all", "f32", "bf16", "int8", "int4"}))
+      ->check(CLI::IsMember({"all", "f32", "bf16", "int8"}))
       ->capture_default_str();
   roof->add_option("--rows", o->rows, "Tokens in one product")->check(WholeNumber(1, 1 << 20))->capture_default_str();
   roof->add_option("--runs", o->runs, "Repetitions, 0.1 s each")->check(WholeNumber(1, 1000))->capture_default_str();

@@ -120,7 +120,7 @@ void MatMul(ConstMatrixView a, bool transpose_a, ConstMatrixView b, bool transpo
   CHECK_EQ(transpose_a ? a.cols : a.rows, c.rows);
   CHECK_EQ(transpose_b ? b.rows : b.cols, c.cols);
   CHECK_EQ(transpose_b ? b.cols : b.rows, k);
-  CHECK(a.dtype == b.dtype);
+  CHECK(a.dtype == b.dtype || (a.dtype == DType::kU8 && b.dtype == DType::kI8));
   const int64_t m = c.rows, n = c.cols;
   if (m == 0 || n == 0) return;
   const int64_t height = std::min<int64_t>(256, RoundUp((m + 1) / 2, 16)), row_tiles = (m + height - 1) / height;

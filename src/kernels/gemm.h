@@ -37,7 +37,8 @@ void LinearBackwardInput(ConstMatrixView dy, const LinearWeight& w, MatrixView d
 // dW[N, K] += dy[T, N]^T x[T, K], dW in f32.
 void LinearBackwardWeight(ConstMatrixView dy, ConstMatrixView x, MatrixView dw);
 
-// C[M, N] = A B, A B^T or A^T B for `taipan bench roof` and tests: f32 or bf16 (C f32 or bf16), no padding.
+// C[M, N] = A B, A B^T or A^T B for `taipan bench roof` and tests: f32 or bf16 (C f32 or bf16), or u8 by i8 with C i32
+// (for CPUs with HasInt8Products of gemm_tile.h); no padding.
 void MatMul(ConstMatrixView a, bool transpose_a, ConstMatrixView b, bool transpose_b, MatrixView c, Accumulate acc);
 
 }  // namespace taipan

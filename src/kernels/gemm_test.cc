@@ -210,5 +210,24 @@ TEST(GemmBF16, SameBitsForAnyThreads) {
   });
 }
 
+// Weights of 7 bits: sums of two products fit into 16 bits, which CPUs without the instruction saturate at.
+TEST(GemmInt8, IsExact) {
+  const int64_t m = 70, n = 45, k = 130;
+  Tensor x({m, k}, DType::kU8), w({n, k}, DType::kI8), y({m, n}, DType::kI32);
+  auto* xs = static_cast<uint8_t*>(x.data());
+  auto* ws = static_cast<int8_t*>(w.data());
+  for (int64_t i = 0; i < x.size(); ++i) xs[i] = static_cast<uint8_t>(37 * i + i / 11);
+  for (int64_t i = 0; i < w.size(); ++i) ws[i] = static_cast<int8_t>((53 * i + i / 7) % 128 - 64);
+  MatMul(x.Matrix(), false, w.Matrix(), true, y.Matrix(), Accumulate::kWrite);
+  const auto* ys = static_cast<const int32_t*>(y.data());
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      int32_t sum = 0;
+      for (int64_t l = 0; l < k; ++l) sum += xs[i * k + l] * ws[j * k + l];
+      ASSERT_EQ(ys[i * n + j], sum) << "row " << i << ", column " << j;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace taipan

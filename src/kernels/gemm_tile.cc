@@ -26,8 +26,19 @@ void Sgemm(int64_t k, TileOperand a, TileOperand b, MatrixView c, bool add) {
 }
 
 memory::data_type TypeOf(DType dtype) {
-  CHECK(dtype == DType::kBF16 || dtype == DType::kF32);
-  return dtype == DType::kBF16 ? memory::data_type::bf16 : memory::data_type::f32;
+  switch (dtype) {
+    case DType::kBF16:
+      return memory::data_type::bf16;
+    case DType::kU8:
+      return memory::data_type::u8;
+    case DType::kI8:
+      return memory::data_type::s8;
+    case DType::kI32:
+      return memory::data_type::s32;
+    default:
+      CHECK(dtype == DType::kF32);
+      return memory::data_type::f32;
+  }
 }
 
 memory::desc Descriptor(int64_t rows, int64_t cols, DType dtype, int64_t stride, bool transposed) {
@@ -37,9 +48,11 @@ memory::desc Descriptor(int64_t rows, int64_t cols, DType dtype, int64_t stride,
 
 struct Shape {
   int64_t m, n, k, a_stride, b_stride, c_stride;
-  DType c_dtype;
+  DType a_dtype, c_dtype;
   bool a_transposed, b_transposed, add;
-  auto Key() const { return std::tie(m, n, k, a_stride, b_stride, c_stride, c_dtype, a_transposed, b_transposed, add); }
+  auto Key() const {
+    return std::tie(m, n, k, a_stride, b_stride, c_stride, a_dtype, c_dtype, a_transposed, b_transposed, add);
+  }
   bool operator<(const Shape& other) const { return Key() < other.Key(); }
 };
 
@@ -48,7 +61,7 @@ const dnnl::engine& Cpu() {
   return engine;
 }
 
-// A primitive for products of bf16 operands of one shape.
+// A primitive for products of operands of one type and shape.
 struct Product {
   dnnl::matmul::primitive_desc descriptor;
   dnnl::matmul primitive;
@@ -61,8 +74,9 @@ struct Product {
       sum.append_sum(1.0f);
       attributes.set_post_ops(sum);
     }
-    const memory::desc a = Descriptor(s.m, s.k, DType::kBF16, s.a_stride, s.a_transposed);
-    const memory::desc b = Descriptor(s.k, s.n, DType::kBF16, s.b_stride, s.b_transposed);
+    const DType b_dtype = s.a_dtype == DType::kU8 ? DType::kI8 : s.a_dtype;
+    const memory::desc a = Descriptor(s.m, s.k, s.a_dtype, s.a_stride, s.a_transposed);
+    const memory::desc b = Descriptor(s.k, s.n, b_dtype, s.b_stride, s.b_transposed);
     const memory::desc c = Descriptor(s.m, s.n, s.c_dtype, s.c_stride, false);
 #if DNNL_VERSION_MAJOR >= 3
     descriptor = dnnl::matmul::primitive_desc(Cpu(), a, b, c, attributes);
@@ -89,9 +103,9 @@ struct ThreadProducts {
   }
 };
 
-void ProductBF16(int64_t k, TileOperand a, TileOperand b, MatrixView c, bool add) {
+void CachedProduct(int64_t k, DType dtype, TileOperand a, TileOperand b, MatrixView c, bool add) {
   thread_local ThreadProducts mine;
-  const Shape shape{c.rows, c.cols, k, a.stride, b.stride, c.stride, c.dtype, a.transposed, b.transposed, add};
+  const Shape shape{c.rows, c.cols, k, a.stride, b.stride, c.stride, dtype, c.dtype, a.transposed, b.transposed, add};
   Product& product = mine.Find(shape);
   const auto bind = [](const memory::desc& desc, const void* data) {
     return memory(desc, Cpu(), const_cast<void*>(data));  // oneDNN's API knows no const; inputs are only read
@@ -146,14 +160,14 @@ void TileProduct(int64_t k, DType dtype, TileOperand a, TileOperand b, MatrixVie
     Sgemm(k, a, b, c, add);
     return;
   }
-  CHECK(dtype == DType::kBF16);
+  CHECK(dtype == DType::kBF16 || dtype == DType::kU8);
   CHECK(!add || c.dtype == DType::kF32);
-  if (ActiveProductIsa() < ProductIsa::kAvx512BF16) {
+  if (dtype == DType::kBF16 && ActiveProductIsa() < ProductIsa::kAvx512BF16) {
     ProductInF32(k, a, b, c, add);
     return;
   }
   try {
-    ProductBF16(k, a, b, c, add);
+    CachedProduct(k, dtype, a, b, c, add);
   } catch (const dnnl::error& e) {
     CheckFailed(__FILE__, __LINE__, fmt::format("oneDNN: {} (m {}, n {}, k {})", e.what(), c.rows, c.cols, k));
   }
@@ -178,6 +192,11 @@ ProductIsa ActiveProductIsa() {
   if (isa >= dnnl_cpu_isa_avx512_core) return ProductIsa::kAvx512;
   if (isa >= dnnl_cpu_isa_avx2) return ProductIsa::kAvx2;
   return ProductIsa::kSse;
+}
+
+bool HasInt8Products() {
+  const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+  return isa >= dnnl_cpu_isa_avx512_core_vnni || isa == dnnl_cpu_isa_avx2_vnni;
 }
 
 RowRule RowRuleOf(DType dtype) {

@@ -14,14 +14,17 @@ struct TileOperand {
 // The operand from column `from` on.
 TileOperand TileColumns(TileOperand b, DType dtype, int64_t from);
 
-// Row-major C[m, n] = op(A) op(B), + C with add; A and B of `dtype` (f32, bf16), C as its view says (f32; bf16 where A
-// and B are and nothing is added).
+// Row-major C[m, n] = op(A) op(B), + C with add; A and B of `dtype` (f32, bf16; u8: A u8 and B i8), C as its view says
+// (f32; bf16 where A and B are and nothing is added; i32 for u8).
 void TileProduct(int64_t k, DType dtype, TileOperand a, TileOperand b, MatrixView c, bool add);
 
 // What oneDNN uses. Limit: before the first product; false where the CPU does not have it or it is too late.
 enum class ProductIsa { kOther, kSse, kAvx2, kAvx512, kAvx512BF16, kAmx };
 bool LimitProductIsa(ProductIsa isa);
 ProductIsa ActiveProductIsa();
+
+// Whether the CPU multiplies u8 by i8 and sums in i32 in one instruction. Elsewhere sums of two saturate at 16 bits.
+bool HasInt8Products();
 
 // Which row counts of one call give a row the same bits as any other count (oneDNN 2.6.3, found by trying all of them;
 // gemm_test.cc repeats the trial). f32 with AVX-512: 16 and more; with AVX2: multiples of 6 up to 96.

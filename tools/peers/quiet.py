@@ -25,6 +25,7 @@ def locked(path):
     with open(path, "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+    time.sleep(0.1)  # whoever waits for the lock gets it before the next sample asks again
 
 
 def start(command, environment=None, **pipes):
