@@ -81,6 +81,50 @@ TEST(ScoreTokens, OneTokenHasNothingToScore) {
   EXPECT_EQ(scores.logits.size(), 1u);
 }
 
+TEST(ScoreTokens, TokensBeforeTheFirstAskedAreOnlyRead) {
+  const Model model = TinyModel(LayerKind::kSlidingAttention);
+  const std::vector<int32_t> tokens = RandomTokens(90);
+  const Scores whole = ScoreAll(model, tokens, 16);
+  for (const int64_t from : {1, 15, 16, 17, 40, 89, 90}) {
+    std::vector<float> got;
+    ScoreOptions options{.piece = 16, .from = from};
+    options.on_logprobs = [&](int64_t first, std::span<const float> part) {
+      EXPECT_EQ(first, from + static_cast<int64_t>(got.size()));
+      got.insert(got.end(), part.begin(), part.end());
+    };
+    const ScoreResult result = ScoreTokens(model, tokens, options);
+    EXPECT_EQ(result.scored, 90 - from);
+    EXPECT_EQ(got, std::vector<float>(whole.logprobs.begin() + from, whole.logprobs.end())) << "from " << from;
+  }
+}
+
+// The windows by hand, as Hugging Face's guide cuts them.
+TEST(ScoreWindows, EveryTokenInTheFirstWindowThatHasIt) {
+  const Model model = TinyModel(LayerKind::kAttention);
+  struct Case {
+    int64_t tokens, context, stride, scored;
+  };
+  for (const Case& c :
+       {Case{100, 40, 16, 99}, {100, 40, 40, 97}, {30, 40, 20, 29}, {80, 40, 40, 78}, {1, 8, 4, 0}, {41, 40, 1, 40}}) {
+    const std::vector<int32_t> tokens = RandomTokens(c.tokens);
+    double expected = 0;
+    int64_t previous = 0;
+    for (int64_t begin = 0; begin < c.tokens; begin += c.stride) {
+      const int64_t end = std::min(begin + c.context, c.tokens);
+      const Scores window = ScoreAll(model, {tokens.begin() + begin, tokens.begin() + end}, 0);
+      for (int64_t i = std::max<int64_t>(previous, begin + 1); i < end; ++i) {
+        if (i > 0) expected += window.logprobs[static_cast<size_t>(i - begin)];
+      }
+      previous = end;
+      if (end == c.tokens) break;
+    }
+    const ScoreResult result = ScoreWindows(model, tokens, {.context = c.context, .stride = c.stride});
+    EXPECT_EQ(result.tokens, c.tokens);
+    EXPECT_EQ(result.scored, c.scored);
+    EXPECT_NEAR(result.sum_logprob, expected, 1e-9) << c.tokens << " " << c.context << " " << c.stride;
+  }
+}
+
 TEST(ScoreTokens, RefusesBadTokensAndBrokenModels) {
   Model model = TinyModel(LayerKind::kMamba2);
   EXPECT_THROW(ScoreTokens(model, {}), UserError);

@@ -1,0 +1,28 @@
+#pragma once
+// How likely a model finds continuations of contexts: what multiple-choice evaluations ask for.
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "model/model.h"
+
+namespace taipan {
+
+struct Continuation {
+  std::vector<int32_t> context;       // at least one token
+  std::vector<int32_t> continuation;  // at least one token
+};
+
+struct ContinuationScore {
+  double sum_logprob = 0;  // nats: log p(continuation | context)
+  bool greedy = true;      // every token of it was the most likely one, the lowest id among equals
+};
+
+// Scores in the order of the questions. Equal contexts are read once, however far apart they stand; their state is
+// forked for each continuation. Short ones share forwards: in f32 that changes no bit. Memory does not grow with the
+// lengths. UserError for ids outside of the vocabulary and log p that is no finite number.
+std::vector<ContinuationScore> ScoreContinuations(const Model& model, std::span<const Continuation> questions,
+                                                  const std::function<void(int64_t done)>& progress = nullptr);
+
+}  // namespace taipan
