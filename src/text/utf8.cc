@@ -58,6 +58,34 @@ std::string ToValidUtf8(std::string_view bytes) {
   return out + stream.Flush();
 }
 
+size_t Utf8CharacterSize(std::string_view bytes) {
+  const auto at = [&](size_t i) { return i < bytes.size() ? static_cast<uint8_t>(bytes[i]) : uint8_t{0}; };
+  const auto tail = [&](size_t i) { return (at(i) & 0xC0) == 0x80; };
+  const uint8_t lead = at(0), second = at(1);
+  if (lead < 0x80) return bytes.empty() ? 0 : 1;
+  if (lead < 0xC2 || lead > 0xF4 || !tail(1)) return 0;
+  if (lead < 0xE0) return 2;
+  if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F)) return 0;  // overlong, surrogates
+  if (lead < 0xF0) return tail(2) ? 3 : 0;
+  if ((lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F)) return 0;  // overlong, beyond U+10FFFF
+  return tail(2) && tail(3) ? 4 : 0;
+}
+
+uint32_t DecodeUtf8(std::string_view character) {
+  const auto at = [&](size_t i) { return static_cast<uint32_t>(static_cast<uint8_t>(character[i])); };
+  switch (character.size()) {
+    case 1:
+      return at(0);
+    case 2:
+      return (at(0) & 0x1F) << 6 | (at(1) & 0x3F);
+    case 3:
+      return (at(0) & 0x0F) << 12 | (at(1) & 0x3F) << 6 | (at(2) & 0x3F);
+    default:
+      CHECK_EQ(character.size(), 4u);
+      return (at(0) & 0x07) << 18 | (at(1) & 0x3F) << 12 | (at(2) & 0x3F) << 6 | (at(3) & 0x3F);
+  }
+}
+
 std::string EncodeUtf8(uint32_t code_point) {
   CHECK_LE(code_point, 0x10FFFFu);
   CHECK(code_point < 0xD800 || code_point > 0xDFFF);

@@ -26,6 +26,12 @@ class Utf8Stream {
 // All of `bytes`, made valid.
 std::string ToValidUtf8(std::string_view bytes);
 
+// Bytes of the well-formed character that `bytes` opens with, 0 where it opens with none.
+size_t Utf8CharacterSize(std::string_view bytes);
+
+// The character's code point; `character` is one well-formed character.
+uint32_t DecodeUtf8(std::string_view character);
+
 // code_point <= 0x10FFFF and no surrogate.
 std::string EncodeUtf8(uint32_t code_point);
 
