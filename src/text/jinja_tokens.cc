@@ -1,5 +1,6 @@
 // Jinja's tokens and the white space that goes with its tags.
 
+#include <algorithm>
 #include <cctype>
 
 #include "base/error.h"
@@ -8,14 +9,6 @@
 
 namespace taipan::jinja {
 namespace {
-
-uint32_t CodePointAt(std::string_view text, size_t at, size_t length) {
-  const auto byte = [&](size_t i) { return static_cast<uint32_t>(static_cast<uint8_t>(text[at + i])); };
-  if (length == 1) return byte(0);
-  uint32_t code_point = byte(0) & (0xFFu >> (length + 1));
-  for (size_t i = 1; i < length; ++i) code_point = code_point << 6 | (byte(i) & 0x3F);
-  return code_point;
-}
 
 std::string UnixNewlines(std::string_view source) {
   std::string text;
@@ -228,21 +221,14 @@ bool IsPythonSpace(uint32_t c) {
 }
 
 size_t CharacterLength(std::string_view text, size_t at) {
-  const auto first = static_cast<uint8_t>(text[at]);
-  const size_t length = first < 0xC2 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 1;
-  for (size_t i = 1; i < length; ++i) {
-    if (at + i >= text.size() || (static_cast<uint8_t>(text[at + i]) & 0xC0) != 0x80) return 1;
-  }
-  return length;
+  return std::max<size_t>(1, Utf8CharacterSize(text.substr(at)));
 }
 
 std::string_view Strip(std::string_view text, bool left, bool right, const std::string_view* chars) {
   const auto goes = [&](size_t at, size_t length) {
-    if (chars == nullptr) {
-      const bool odd_byte = length == 1 && static_cast<uint8_t>(text[at]) >= 0x80;
-      return !odd_byte && IsPythonSpace(CodePointAt(text, at, length));
-    }
-    return chars->find(text.substr(at, length)) != chars->npos;
+    const std::string_view character = text.substr(at, length);
+    if (chars == nullptr) return Utf8CharacterSize(character) != 0 && IsPythonSpace(DecodeUtf8(character));
+    return chars->find(character) != chars->npos;
   };
   while (left && !text.empty()) {
     const size_t length = CharacterLength(text, 0);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "text/leading_space_decoder.h"
 #include "text/sentencepiece_model.h"
 #include "text/special_tokens.h"
 
@@ -40,6 +41,8 @@ class SentencePieceTokenizer : public Tokenizer {
       const Model::Piece& piece = model_.pieces[i];
       bytes_.push_back(BytesOf(piece, model_));
       const bool special = piece.type == Model::kControl || piece.type == Model::kUnknown;
+      const bool text = !special && piece.type != Model::kByte;
+      spells_space_.push_back(text && piece.text.starts_with(kSpace));
       if (special) specials.emplace_back(piece.text, static_cast<int32_t>(i));
     }
     specials_ = SpecialTokens(std::move(specials));
@@ -80,16 +83,12 @@ class SentencePieceTokenizer : public Tokenizer {
     return id >= 0 && id < vocab_size() && model_.pieces[static_cast<size_t>(id)].type == Model::kControl;
   }
 
-  std::unique_ptr<TokenDecoder> NewDecoder() const override;
-
-  // Whether decoding takes a space away that encoding put before the text.
-  bool drops_first_space() const {
-    return (model_.add_dummy_prefix || model_.remove_extra_whitespaces) && !model_.whitespace_as_suffix;
-  }
-  bool drops_first_spaces() const { return model_.remove_extra_whitespaces; }
-  bool IsOrdinary(int32_t id) const {
-    const int type = model_.pieces[static_cast<size_t>(id)].type;
-    return type == Model::kNormal || type == Model::kUserDefined || type == Model::kUnused;
+  std::unique_ptr<TokenDecoder> NewDecoder() const override {
+    const bool dropped = (model_.add_dummy_prefix || model_.remove_extra_whitespaces) && !model_.whitespace_as_suffix;
+    const auto drop = !dropped                          ? LeadingSpaceDecoder::kNothing
+                      : model_.remove_extra_whitespaces ? LeadingSpaceDecoder::kAllSpaces
+                                                        : LeadingSpaceDecoder::kFirstSpace;
+    return std::make_unique<LeadingSpaceDecoder>(*this, spells_space_, drop);
   }
 
  private:
@@ -113,32 +112,9 @@ class SentencePieceTokenizer : public Tokenizer {
   SentencePieceOptions options_;
   sentencepiece::SentencePieceProcessor processor_;
   std::vector<std::string> bytes_;
+  std::vector<bool> spells_space_;  // a text that begins with a space
   SpecialTokens specials_;
 };
-
-class SentencePieceDecoder : public TokenDecoder {
- public:
-  explicit SentencePieceDecoder(const SentencePieceTokenizer& tokenizer) : tokenizer_(tokenizer) {}
-
-  void Append(int32_t id, std::string& bytes) override {
-    std::string_view piece = tokenizer_.TokenBytes(id);
-    if (at_start_ && tokenizer_.drops_first_space() && tokenizer_.IsOrdinary(id) && piece.starts_with(' ')) {
-      piece.remove_prefix(1);
-      at_start_ = tokenizer_.drops_first_spaces() && piece.empty();
-    }
-    if (!piece.empty()) at_start_ = false;
-    bytes += piece;
-  }
-  void Flush(std::string& bytes) override { at_start_ = true; }
-
- private:
-  const SentencePieceTokenizer& tokenizer_;
-  bool at_start_ = true;
-};
-
-std::unique_ptr<TokenDecoder> SentencePieceTokenizer::NewDecoder() const {
-  return std::make_unique<SentencePieceDecoder>(*this);
-}
 
 }  // namespace
 
