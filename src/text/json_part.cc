@@ -18,10 +18,10 @@ JsonPart JsonPart::Member(const char* name) const {
   if (it == value_->end()) {
     throw UserError({where_, "a member is missing", fmt::format("\"{}\"", name), "", ""});
   }
-  return {*it, where_.ends_with(": ") ? where_ + name : fmt::format("{}.{}", where_, name)};
+  return {*it, fmt::format("{}{}{}", where_, root_ ? ": " : ".", name), false};
 }
 
-JsonPart JsonPart::Item(size_t i) const { return {(*value_)[i], fmt::format("{}[{}]", where_, i)}; }
+JsonPart JsonPart::Item(size_t i) const { return {(*value_)[i], fmt::format("{}[{}]", where_, i), false}; }
 
 size_t JsonPart::ListSize() const {
   if (!value_->is_array()) Refuse("wrong type", "a list");
@@ -43,12 +43,11 @@ bool JsonPart::Bool(const char* name) const {
   return member.value_->get<bool>();
 }
 
-int64_t JsonPart::Integer(const char* name, int64_t min, int64_t max) const {
-  const JsonPart member = Member(name);
-  const Json& v = *member.value_;
+int64_t JsonPart::Integer(int64_t min, int64_t max) const {
+  const Json& v = *value_;
   const bool fits = v.is_number_integer() && (!v.is_number_unsigned() || v.get<uint64_t>() <= uint64_t{INT64_MAX}) &&
                     v.get<int64_t>() >= min && v.get<int64_t>() <= max;
-  if (!fits) member.Refuse("wrong value", fmt::format("an integer from {} to {}", min, max));
+  if (!fits) Refuse("wrong value", fmt::format("an integer from {} to {}", min, max));
   return v.get<int64_t>();
 }
 
@@ -61,8 +60,7 @@ void JsonPart::RequireKeys(std::initializer_list<const char*> known) const {
 }
 
 void JsonPart::Refuse(const std::string& problem, const std::string& expected) const {
-  throw UserError({where_.ends_with(": ") ? where_.substr(0, where_.size() - 2) : where_, problem, expected,
-                   DescribeJson(*value_), ""});
+  throw UserError({where_, problem, expected, DescribeJson(*value_), ""});
 }
 
 }  // namespace taipan

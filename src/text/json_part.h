@@ -14,9 +14,11 @@ namespace taipan {
 
 class JsonPart {
  public:
-  JsonPart(const Json& value, std::string where) : value_(&value), where_(std::move(where)) {}
+  // The whole of a file.
+  JsonPart(const Json& value, std::string file) : value_(&value), where_(std::move(file)), root_(true) {}
 
   const Json& value() const { return *value_; }
+  // FILE: path.to[0].the_value
   const std::string& where() const { return where_; }
 
   // Null counts as absent.
@@ -30,15 +32,18 @@ class JsonPart {
   std::string String(const char* name) const { return Member(name).String(); }
   bool Bool(const char* name) const;
   bool Bool(const char* name, bool otherwise) const { return Has(name) ? Bool(name) : otherwise; }
-  int64_t Integer(const char* name, int64_t min = 0, int64_t max = std::numeric_limits<int32_t>::max()) const;
+  int64_t Integer(int64_t min = 0, int64_t max = std::numeric_limits<int32_t>::max()) const;
 
   // Refuses every other key: what we do not know might change the ids.
   void RequireKeys(std::initializer_list<const char*> known) const;
   [[noreturn]] void Refuse(const std::string& problem, const std::string& expected) const;
 
  private:
+  JsonPart(const Json& value, std::string where, bool root) : value_(&value), where_(std::move(where)), root_(root) {}
+
   const Json* value_;
   std::string where_;
+  bool root_;
 };
 
 }  // namespace taipan

@@ -40,7 +40,7 @@ class Tokenizer {
   // The id of a token by its spelling in the tokenizer's file, such as "<|im_end|>"; added tokens come first.
   virtual std::optional<int32_t> TokenId(std::string_view spelling) const = 0;
   // Whether the token stands for no text: BOS, the ends of messages and the like.
-  virtual bool IsSpecial(int32_t id) const { return false; }
+  virtual bool IsSpecial(int32_t) const { return false; }
   // Gives TokenBytes of every id unless a tokenizer says otherwise. The tokenizer must outlive it.
   virtual std::unique_ptr<TokenDecoder> NewDecoder() const;
 
