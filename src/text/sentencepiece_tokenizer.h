@@ -1,0 +1,24 @@
+#pragma once
+// SentencePiece's tokenizer.model, through libsentencepiece.
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "text/tokenizer.h"
+
+namespace taipan {
+
+// Whether the file's content may be a SentencePiece model (a protobuf message whose first field is a vocabulary
+// piece) and not the lines of a tiktoken file.
+bool LooksLikeSentencePiece(std::string_view content);
+
+// BOS and EOS are the model's. add_special_tokens puts BOS in front where add_bos is set, EOS behind with add_eos.
+// UserError naming `where` for a damaged model.
+struct SentencePieceOptions {
+  bool add_bos = false, add_eos = false;
+};
+std::unique_ptr<Tokenizer> MakeSentencePieceTokenizer(const std::string& content, const std::string& where,
+                                                      const SentencePieceOptions& options);
+
+}  // namespace taipan

@@ -1,0 +1,25 @@
+#pragma once
+// Tokenizers in the older files: vocab.json with merges.txt (GPT-2), and a tiktoken file (LLaMA-3).
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "text/tokenizer.h"
+#include "text/tokenizer_config.h"
+
+namespace taipan {
+
+// GPT-2's: byte-level BPE, its word pattern. Special tokens are those of `config`, else "<|endoftext|>" where the
+// vocabulary has it. UserErrors name the paths.
+std::unique_ptr<Tokenizer> LoadVocabularyAndMerges(const std::string& vocab_path, const std::string& merges_path,
+                                                   const TokenizerConfig& config);
+
+// Whether these are lines of a base64 token and its rank.
+bool LooksLikeTiktoken(std::string_view content);
+// LLaMA-3's: 128000 ranks and 256 special tokens behind them, named as `config` has them, else as LLaMA 3.1 does. The
+// file says neither pattern nor special tokens, so others are refused.
+std::unique_ptr<Tokenizer> MakeTiktokenTokenizer(std::string_view content, const std::string& where,
+                                                 const TokenizerConfig& config);
+
+}  // namespace taipan
