@@ -91,6 +91,8 @@ class Reader {
     }
   }
 
+  void Read(const Json& value, Json* field) const { *field = value; }
+
   template <class T>
   void Read(const Json& value, std::vector<T>* field) const {
     if (!value.is_array()) WrongType(std::is_same_v<T, double> ? "a list of numbers" : "a list of strings", value);
@@ -129,9 +131,8 @@ struct Writer {
     CHECK(std::isfinite(value));
     return ShortestDouble(value);
   }
-  static std::string Text(const std::string& value) {
-    return Json(value).dump(-1, ' ', false, Json::error_handler_t::replace);
-  }
+  static std::string Text(const std::string& value) { return Text(Json(value)); }
+  static std::string Text(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
   template <class T>
   static std::string Text(const std::optional<T>& value) {
     return value ? Text(*value) : "null";

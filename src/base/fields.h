@@ -50,10 +50,11 @@ struct FieldInfo {
 };
 
 // The member types that a field may have. In JSON an optional without value is null. The pair is a closed interval
-// whose ends may be infinite: null or {"__float__": "Infinity"} when reading, null when writing.
+// whose ends may be infinite: null or {"__float__": "Infinity"} when reading, null when writing. Json is any value, for
+// the struct to look into; written on one line.
 using FieldPointer =
     std::variant<bool*, int64_t*, double*, std::string*, std::optional<int64_t>*, std::optional<double>*,
-                 std::array<double, 2>*, std::vector<double>*, std::vector<std::string>*>;
+                 std::array<double, 2>*, std::vector<double>*, std::vector<std::string>*, Json*>;
 using FieldVisitor = std::function<void(const FieldInfo&, FieldPointer)>;
 
 // Strict JSON. Syntax errors, numbers that do not fit, duplicate keys and nesting deeper than 64 are UserErrors that

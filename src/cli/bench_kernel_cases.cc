@@ -46,15 +46,13 @@ class Cases {
 
   void All() {
     AddProducts();
-    if (CountBlocks(c_, LayerKind::kMamba2) > 0) {
+    if (CountMamba2Blocks(c_) > 0) {
       AddSsd();
       AddConv();
       AddGatedNorm();
     }
-    if (CountAttentionBlocks(c_) > 0) {
-      AddAttentionCases();
-      AddSwiglu();
-    }
+    if (CountAttentionBlocks(c_) > 0) AddAttentionCases();
+    if (CountMlps(c_) > 0) AddSwiglu();
     AddNorm();
     AddHead();
     AddAdamW();

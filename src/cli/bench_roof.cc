@@ -117,15 +117,17 @@ std::vector<MatrixProduct> ProductsOf(const ModelConfig& c, const Workload& work
   std::vector<MatrixProduct> products;
   const int64_t d = c.hidden_size;
   for (const LayerKind kind : c.layer_pattern) {
-    if (kind == LayerKind::kMamba2) {
+    if (IsMamba2(kind)) {
       AddProduct(products, "in_proj", 2 * c.d_inner() + 2 * c.n_groups * c.state_size + c.ssm_heads(), d);
       AddProduct(products, "out_proj", d, c.d_inner());
-      continue;
+    } else {
+      const double queries = kind == LayerKind::kSelectiveAttention ? work.selected_share : 1;
+      const int64_t kv = c.num_key_value_heads * c.attention_head_dim;
+      AddProduct(products, "q_proj", c.num_attention_heads * c.attention_head_dim, d, queries);
+      for (int i = 0; i < 2; ++i) AddProduct(products, "k_proj, v_proj", kv, d);
+      AddProduct(products, "o_proj", d, c.num_attention_heads * c.attention_head_dim, queries);
     }
-    const double queries = kind == LayerKind::kSelectiveAttention ? work.selected_share : 1;
-    AddProduct(products, "q_proj", c.num_attention_heads * c.attention_head_dim, d, queries);
-    for (int i = 0; i < 2; ++i) AddProduct(products, "k_proj, v_proj", c.num_key_value_heads * c.attention_head_dim, d);
-    AddProduct(products, "o_proj", d, c.num_attention_heads * c.attention_head_dim, queries);
+    if (!HasMlp(kind)) continue;
     for (int i = 0; i < 2; ++i) AddProduct(products, "gate_proj, up_proj", c.intermediate_size, d);
     AddProduct(products, "down_proj", d, c.intermediate_size);
   }

@@ -10,6 +10,8 @@
 #include "base/files.h"
 #include "base/parallel.h"
 #include "formats/safetensors_header.h"
+#include "formats/write_values.h"
+#include "tensor/f16.h"
 
 namespace taipan {
 namespace {
@@ -20,33 +22,20 @@ constexpr int64_t kLengthBytes = 8;                // before the header
 constexpr int64_t kMostHeaderBytes = 100'000'000;  // the limit of the reference implementation
 constexpr int64_t kAlign = 64;                     // of the first tensor in a file that we write
 
-float FromBF16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+double ToFloat(double x) { return x; }
 
-float FromF16(uint16_t bits) {
-  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
-  const uint32_t exponent = (bits >> 10) & 31, fraction = bits & 1023;
-  if (exponent == 0) {  // zero and subnormals: fraction * 2^-24, exact in f32
-    const float value = static_cast<float>(fraction) * 0x1p-24f;
-    return sign != 0 ? -value : value;
-  }
-  const uint32_t widened = exponent == 31 ? 255 : exponent + (127 - 15);
-  return std::bit_cast<float>(sign | (widened << 23) | (fraction << 13));
-}
-
-// Calls convert(element) for n elements of type Stored, which may stand at any address.
-template <class Stored, class Convert>
-void ConvertAll(const void* from, float* to, int64_t n, Convert convert) {
+// Widens n elements of type Stored, which may stand at any address.
+template <class Stored>
+void WidenAll(const void* from, float* to, int64_t n) {
   constexpr int64_t kGrain = int64_t{1} << 18;
   ParallelForRanges(n, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       Stored element;
       std::memcpy(&element, static_cast<const char*>(from) + i * static_cast<int64_t>(sizeof element), sizeof element);
-      to[i] = convert(element);
+      to[i] = static_cast<float>(ToFloat(element));
     }
   });
 }
-
-std::string WhereIs(const std::string& name) { return "tensor " + QuoteName(name); }
 
 }  // namespace
 
@@ -95,36 +84,41 @@ void SafetensorsFile::Parse(const void* bytes, int64_t size) {
 
 const SafetensorsEntry& SafetensorsFile::At(const std::string& name) const {
   const auto it = entries_.find(name);
-  if (it != entries_.end()) return it->second;
+  if (it == entries_.end()) RefuseMissingTensor(path_, name, Names());
+  return it->second;
+}
+
+std::vector<std::string> SafetensorsFile::Names() const {
   std::vector<std::string> names;
-  for (const auto& [other, entry] : entries_) names.push_back(other);
-  const std::string nearest = NearestName(name, names);
-  throw UserError({path_, WhereIs(name) + " is missing", "", "",
-                   nearest.empty() ? fmt::format("the file has {} tensors", names.size())
-                                   : "the nearest name in the file is " + QuoteName(nearest)});
+  for (const auto& [name, entry] : entries_) names.push_back(name);
+  return names;
+}
+
+StoredTensor SafetensorsFile::Stored(const std::string& name) const {
+  const SafetensorsEntry& e = At(name);
+  return {path_, NameOf(e.dtype), e.shape, e.bytes};
 }
 
 Tensor SafetensorsFile::ReadF32(const std::string& name, const std::vector<int64_t>& shape) const {
   const SafetensorsEntry& e = At(name);
-  if (e.shape != shape) {
-    throw UserError({path_, WhereIs(name) + " has the wrong shape", ShortShape(shape), ShortShape(e.shape), ""});
-  }
+  CheckTensorShape(path_, name, shape, e.shape);
   const bool fits =
       e.dtype == DType::kF32 || e.dtype == DType::kF64 || e.dtype == DType::kBF16 || e.dtype == DType::kF16;
   if (!fits) {
-    throw UserError({path_, WhereIs(name) + " has the wrong dtype", "F32, F64, BF16 or F16", NameOf(e.dtype), ""});
+    throw UserError(
+        {path_, "tensor " + QuoteName(name) + " has the wrong dtype", "F32, F64, BF16 or F16", NameOf(e.dtype), ""});
   }
   Tensor t(shape);
   float* to = t.F32();
   switch (e.dtype) {
     case DType::kF64:
-      ConvertAll<double>(e.data, to, t.size(), [](double v) { return static_cast<float>(v); });
+      WidenAll<double>(e.data, to, t.size());
       break;
     case DType::kBF16:
-      ConvertAll<uint16_t>(e.data, to, t.size(), FromBF16);
+      WidenAll<BF16>(e.data, to, t.size());
       break;
     case DType::kF16:
-      ConvertAll<uint16_t>(e.data, to, t.size(), FromF16);
+      WidenAll<F16>(e.data, to, t.size());
       break;
     default:
       std::memcpy(to, e.data, static_cast<size_t>(e.bytes));
@@ -140,22 +134,40 @@ Tensor SafetensorsFile::Read(const std::string& name) const {
   return t;
 }
 
+int64_t BytesOf(const SafetensorsItem& item) {
+  int64_t bytes = SizeOf(item.dtype);
+  for (int64_t n : item.shape) {
+    CHECK_GE(n, 0);
+    bytes *= n;
+  }
+  CHECK(bytes == 0 || item.data != nullptr || item.values);
+  return bytes;
+}
+
+namespace {
+
+void WriteItem(AtomicFile& file, const std::string& path, const SafetensorsItem& item) {
+  if (item.data != nullptr || !item.values) return file.Write(item.data, BytesOf(item));
+  CHECK(item.dtype == DType::kF32 || item.dtype == DType::kF16 || item.dtype == DType::kBF16);
+  const Tensor values = item.values();
+  CHECK(values.shape() == item.shape);
+  WriteValues(file, path, item.name, values,
+              item.dtype == DType::kF32   ? GgmlType::kF32
+              : item.dtype == DType::kF16 ? GgmlType::kF16
+                                          : GgmlType::kBF16);
+}
+
+}  // namespace
+
 void WriteSafetensors(const std::string& path, const std::vector<SafetensorsItem>& items,
                       const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
   if (!metadata.empty()) json["__metadata__"] = metadata;
-  std::vector<int64_t> sizes;
   std::set<std::string> names{"__metadata__"};
   int64_t offset = 0;
   for (const SafetensorsItem& item : items) {
     CHECK(names.insert(item.name).second);
-    int64_t bytes = SizeOf(item.dtype);
-    for (int64_t n : item.shape) {
-      CHECK_GE(n, 0);
-      bytes *= n;
-    }
-    CHECK(bytes == 0 || item.data != nullptr);
-    sizes.push_back(bytes);
+    const int64_t bytes = BytesOf(item);
     json[item.name] = {
         {"dtype", NameOf(item.dtype)}, {"shape", item.shape}, {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
@@ -168,7 +180,7 @@ void WriteSafetensors(const std::string& path, const std::vector<SafetensorsItem
   const uint64_t length = header.size();
   file.Write(&length, sizeof length);
   file.Write(header);
-  for (size_t i = 0; i < items.size(); ++i) file.Write(items[i].data, sizes[i]);
+  for (const SafetensorsItem& item : items) WriteItem(file, path, item);
   file.Commit();
 }
 

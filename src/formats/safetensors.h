@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/tensor.h"
+#include "formats/tensor_source.h"
 
 namespace taipan {
 
@@ -18,24 +18,26 @@ struct SafetensorsEntry {
   int64_t bytes = 0;
 };
 
-class SafetensorsFile {
+class SafetensorsFile : public TensorSource {
  public:
   // UserError for a missing, truncated or garbage file: header longer than the file, bad JSON, unknown dtype, duplicate
   // names, offsets out of range or overlapping, gaps or bytes after the last tensor, sizes that do not match shapes.
   explicit SafetensorsFile(const std::string& path);
   // Parses bytes in memory (tests, fuzzing); they must outlive the object.
   SafetensorsFile(const void* bytes, int64_t size, const std::string& name);
-  ~SafetensorsFile();
+  ~SafetensorsFile() override;
   SafetensorsFile(SafetensorsFile&&) noexcept;
 
-  const std::string& path() const { return path_; }
   const std::map<std::string, SafetensorsEntry>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  bool Has(const std::string& name) const { return entries_.count(name) != 0; }
   const SafetensorsEntry& At(const std::string& name) const;  // UserError naming the file
-  // As f32 (from F32, F64, BF16, F16) with the shape asked for; UserError where dtype or shape do not fit.
-  Tensor ReadF32(const std::string& name, const std::vector<int64_t>& shape) const;
-  Tensor Read(const std::string& name) const;  // as stored
+  Tensor Read(const std::string& name) const;                 // as stored
+
+  const std::string& path() const override { return path_; }
+  std::vector<std::string> Names() const override;
+  bool Has(const std::string& name) const override { return entries_.count(name) != 0; }
+  StoredTensor Stored(const std::string& name) const override;
+  Tensor ReadF32(const std::string& name, const std::vector<int64_t>& shape) const override;  // F32, F64, BF16, F16
 
  private:
   struct Mapping;
@@ -50,10 +52,13 @@ struct SafetensorsItem {
   std::string name;
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
-  const void* data = nullptr;
+  const void* data = nullptr;  // of that dtype; or, where null:
+  // f32 values of an item of dtype F32, F16 or BF16, called when its turn comes, so that one is in memory at a time.
+  std::function<Tensor()> values = nullptr;
 };
+int64_t BytesOf(const SafetensorsItem& item);  // of its elements in the file
 // Writes atomically (temporary file, fsync, rename). Tensors are aligned to 64 bytes by padding the header; in the
-// order given. No timestamps: equal items give equal bytes.
+// order given. No timestamps: equal items give equal bytes. UserError where a finite value is out of F16's range.
 void WriteSafetensors(const std::string& path, const std::vector<SafetensorsItem>& items,
                       const std::map<std::string, std::string>& metadata = {});
 

@@ -27,7 +27,8 @@ inline ModelConfig TinyConfig(LayerKind kind) {
 }
 
 inline std::vector<LayerKind> AllKinds() {
-  return {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention, LayerKind::kSlidingAttention};
+  return {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention, LayerKind::kSlidingAttention,
+          LayerKind::kMamba2Mlp};
 }
 
 // A gate bias of 0 selects about half of the tokens. Larger embeddings than the usual initialisation's make the tokens

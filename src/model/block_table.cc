@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "kernels/rope.h"
 #include "layers/attention_block.h"
 #include "layers/mamba2_block.h"
+#include "layers/mamba2_mlp_block.h"
 #include "layers/selective_attention.h"
 
 namespace taipan {
@@ -26,7 +26,7 @@ AttentionDims AttentionDimsOf(const ModelConfig& c, int64_t window) {
   dims.d_model = c.hidden_size;
   dims.ff = c.intermediate_size;
   dims.shape = {c.num_attention_heads, c.num_key_value_heads, c.attention_head_dim, window};
-  if (c.rope_theta) dims.rope = RopeInverseFrequencies(*c.rope_theta, c.attention_head_dim);
+  dims.rope = RopeFrequencies(c);
   dims.eps = static_cast<float>(c.rms_norm_eps);
   return dims;
 }
@@ -43,6 +43,8 @@ std::unique_ptr<Block> MakeBlock(LayerKind kind, const ModelConfig& c) {
   switch (kind) {
     case LayerKind::kMamba2:
       return MakeMamba2Block(Mamba2DimsOf(c));
+    case LayerKind::kMamba2Mlp:
+      return MakeMamba2MlpBlock(Mamba2DimsOf(c), c.intermediate_size);
     case LayerKind::kAttention:
       return MakeAttentionBlock(AttentionDimsOf(c, 0));
     case LayerKind::kSlidingAttention:

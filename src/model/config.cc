@@ -5,14 +5,14 @@
 
 #include "base/error.h"
 #include "base/fields.h"
-#include "base/files.h"
+#include "model/rope_scaling.h"
 
 namespace taipan {
 namespace {
 
 constexpr const char* kModelType = "taipan";
 constexpr LayerKind kAllKinds[] = {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention,
-                                   LayerKind::kSlidingAttention};
+                                   LayerKind::kSlidingAttention, LayerKind::kMamba2Mlp};
 
 std::vector<std::string> KindNames() {
   std::vector<std::string> names;
@@ -26,6 +26,7 @@ struct ConfigFile {
   std::string model_type = kModelType;
   std::vector<std::string> architectures = {"TaipanForCausalLM"};
   std::optional<int64_t> num_hidden_layers;
+  Json rope_scaling;
   std::string dtype, transformers_version;  // what other programs note; tensors carry their own dtype
 };
 
@@ -85,6 +86,18 @@ void VisitFields(ConfigFile& file, const FieldVisitor& visit) {
          .write = !c.selection_threshold.empty()},
         &c.selection_threshold);
   visit({.name = "rope_theta", .help = "base of rotary embeddings; null: no positions"}, &c.rope_theta);
+  visit({.name = "rope_scaling",
+         .help = "for long contexts: an object with rope_type linear or llama3",
+         .write = c.rope_scaling.has_value()},
+        &file.rope_scaling);
+  visit({.name = "partial_rotary_factor",
+         .help = "share of a head's channels that rotate",
+         .write = c.partial_rotary_factor != 1},
+        &c.partial_rotary_factor);
+  visit({.name = "max_position_embeddings",
+         .help = "tokens of context in training, for other programs",
+         .write = c.max_position_embeddings.has_value()},
+        &c.max_position_embeddings);
   visit({.name = "rms_norm_eps", .help = "of every norm"}, &c.rms_norm_eps);
   visit(
       {.name = "initializer_range", .help = "standard deviation of new weights", .write = c.initializer_range != 0.02},
@@ -97,18 +110,10 @@ void VisitFields(ConfigFile& file, const FieldVisitor& visit) {
   visit({.name = "transformers_version", .help = "accepted, not used", .write = false}, &file.transformers_version);
 }
 
-// Before the keys are looked at: the config of another architecture has other keys, and that would be the wrong
-// complaint.
-void CheckModelType(const Json& json, const std::string& where) {
-  if (!json.is_object() || !json.contains("model_type")) return;
-  const Json& type = json["model_type"];
-  if (type.is_string() && type.get<std::string>() == kModelType) return;
-  throw UserError({where, "model_type is not supported",
-                   "\"taipan\", whose layer_pattern has mamba2, selective_attention, attention and sliding_attention",
-                   DescribeJson(type), ""});
-}
-
 }  // namespace
+
+bool IsMamba2(LayerKind kind) { return kind == LayerKind::kMamba2 || kind == LayerKind::kMamba2Mlp; }
+bool HasMlp(LayerKind kind) { return kind != LayerKind::kMamba2; }
 
 const char* NameOf(LayerKind kind) {
   switch (kind) {
@@ -120,6 +125,8 @@ const char* NameOf(LayerKind kind) {
       return "attention";
     case LayerKind::kSlidingAttention:
       return "sliding_attention";
+    case LayerKind::kMamba2Mlp:
+      return "mamba2_mlp";
   }
   CheckFailed(__FILE__, __LINE__, "unknown LayerKind");
 }
@@ -128,15 +135,23 @@ int64_t CountBlocks(const ModelConfig& config, LayerKind kind) {
   return std::count(config.layer_pattern.begin(), config.layer_pattern.end(), kind);
 }
 
-int64_t CountAttentionBlocks(const ModelConfig& config) {
-  return config.num_layers() - CountBlocks(config, LayerKind::kMamba2);
+int64_t CountMamba2Blocks(const ModelConfig& config) {
+  return std::count_if(config.layer_pattern.begin(), config.layer_pattern.end(), IsMamba2);
+}
+
+int64_t CountAttentionBlocks(const ModelConfig& config) { return config.num_layers() - CountMamba2Blocks(config); }
+
+int64_t CountMlps(const ModelConfig& config) {
+  return std::count_if(config.layer_pattern.begin(), config.layer_pattern.end(), HasMlp);
 }
 
 int64_t ModelConfig::num_sals() const { return CountBlocks(*this, LayerKind::kSelectiveAttention); }
 
-ModelConfig ParseModelConfig(const std::string& json_text, const std::string& where) {
-  const Json json = ParseJson(json_text, where);
-  CheckModelType(json, where);
+int64_t ModelConfig::rotary_dim() const {
+  return static_cast<int64_t>(static_cast<double>(attention_head_dim) * partial_rotary_factor);
+}
+
+ModelConfig ReadTaipanConfig(const Json& json, const std::string& where) {
   ConfigFile file;
   ReadFields(json, where, file);
   const int64_t layers = file.config.num_layers();
@@ -144,16 +159,15 @@ ModelConfig ParseModelConfig(const std::string& json_text, const std::string& wh
     throw UserError({where, "num_hidden_layers disagrees with layer_pattern", std::to_string(layers),
                      std::to_string(*file.num_hidden_layers), ""});
   }
-  ValidateModelConfig(file.config, where);
+  file.config.rope_scaling = ParseRopeScaling(file.rope_scaling, where);
   return file.config;
 }
-
-ModelConfig LoadModelConfig(const std::string& path) { return ParseModelConfig(ReadFile(path), path); }
 
 std::string ToJson(const ModelConfig& config) {
   ConfigFile file;
   file.config = config;
   file.num_hidden_layers = config.num_layers();
+  if (config.rope_scaling) file.rope_scaling = RopeScalingJson(*config.rope_scaling);
   return WriteFields(file);
 }
 

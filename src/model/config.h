@@ -7,9 +7,25 @@
 #include <string>
 #include <vector>
 
+#include "base/fields.h"
+
 namespace taipan {
 
-enum class LayerKind { kMamba2, kSelectiveAttention, kAttention, kSlidingAttention };
+enum class LayerKind { kMamba2, kSelectiveAttention, kAttention, kSlidingAttention, kMamba2Mlp };
+bool IsMamba2(LayerKind kind);  // its mixer; the others are attention
+bool HasMlp(LayerKind kind);    // all but plain Mamba-2 blocks
+
+// How rotary frequencies f of wavelength 2 pi / f are stretched to contexts longer than those of pretraining.
+struct RopeScaling {
+  enum class Type { kLinear, kLlama3 };
+  Type type = Type::kLinear;
+  double factor = 1;  // kLinear: f / factor
+  // kLlama3: f / factor for long waves, f for short ones, a mixture where original / wavelength is between the two.
+  double low_freq_factor = 1, high_freq_factor = 4;
+  int64_t original_max_position_embeddings = 8192;  // tokens
+
+  bool operator==(const RopeScaling&) const = default;
+};
 
 struct ModelConfig {
   int64_t vocab_size = 256;
@@ -30,6 +46,9 @@ struct ModelConfig {
   int64_t attention_head_dim = 64;
   int64_t sliding_window = 2048;
   std::optional<double> rope_theta;  // none: no positional embedding
+  std::optional<RopeScaling> rope_scaling;
+  double partial_rotary_factor = 1;                // share of a head's channels that rotate, the first ones
+  std::optional<int64_t> max_position_embeddings;  // tokens of context in training; for other programs
   // selective attention
   double attention_budget = 0.15;
   double budget_loss_weight = 0.1;
@@ -45,19 +64,27 @@ struct ModelConfig {
   int64_t num_sals() const;
   int64_t d_inner() const { return expand * hidden_size; }
   int64_t ssm_heads() const { return d_inner() / head_dim; }
+  int64_t rotary_dim() const;  // channels of a head that rotate
 
   bool operator==(const ModelConfig&) const = default;
 };
 
 const char* NameOf(LayerKind kind);  // "mamba2", ...
 int64_t CountBlocks(const ModelConfig& config, LayerKind kind);
+int64_t CountMamba2Blocks(const ModelConfig& config);     // of both kinds
 int64_t CountAttentionBlocks(const ModelConfig& config);  // of all three kinds
+int64_t CountMlps(const ModelConfig& config);
+
+// Inverse frequencies [rotary_dim / 2] with the scaling; empty without rope_theta.
+std::vector<double> RopeFrequencies(const ModelConfig& config);
 
 // Throw UserError naming `where` (a file or preset) for JSON that is not an object, unknown keys (with the nearest
-// name), missing keys, wrong types and impossible values. Config text is our own format ("model_type": "taipan").
+// name), missing keys, wrong types and impossible values. The text is our own format ("model_type": "taipan") or another
+// program's (hf_config.h), of which LoadModelConfig also reads generation_config.json beside it.
 ModelConfig ParseModelConfig(const std::string& json_text, const std::string& where);
 ModelConfig LoadModelConfig(const std::string& path);
 void ValidateModelConfig(const ModelConfig& config, const std::string& where);
+ModelConfig ReadTaipanConfig(const Json& json, const std::string& where);  // our own format, ranges not yet checked
 std::string ToJson(const ModelConfig& config);  // the text of config.json, keys in a fixed order
 
 // The layer pattern of taipan, mamba2, transformer, jamba or samba. In the three hybrids one attention block follows

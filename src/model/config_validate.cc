@@ -21,11 +21,13 @@ class Validator {
     CheckRange(where_, "rms_norm_eps", c_.rms_norm_eps, Above(0));
     CheckRange(where_, "initializer_range", c_.initializer_range, Above(0));
     CheckFinite();
+    if (c_.max_position_embeddings) CheckRange(where_, "max_position_embeddings", *c_.max_position_embeddings, AtLeast(1));
     TokenId("bos_token_id", c_.bos_token_id);
     TokenId("eos_token_id", c_.eos_token_id);
-    if (CountBlocks(c_, LayerKind::kMamba2) > 0) CheckMamba2();
+    if (CountMamba2Blocks(c_) > 0) CheckMamba2();
     if (CountAttentionBlocks(c_) > 0) CheckAttention();
     if (c_.num_sals() > 0) CheckSelection();
+    if (CountMlps(c_) > 0) Size("intermediate_size", c_.intermediate_size);
     Limit("the model has too many parameters", SumParameterGroups(ParameterGroups(c_)), kMaxElements);
   }
 
@@ -47,7 +49,7 @@ class Validator {
       throw UserError({where_, "time_step_limit is not ascending", "an upper limit of at least " + ShortestDouble(low),
                        ShortestDouble(high), ""});
     }
-    const double blocks = static_cast<double>(CountBlocks(c_, LayerKind::kMamba2));
+    const double blocks = static_cast<double>(CountMamba2Blocks(c_));
     Limit("the SSM states are too large",
           blocks * static_cast<double>(c_.d_inner()) * static_cast<double>(c_.state_size), kMaxElements);
   }
@@ -56,17 +58,29 @@ class Validator {
     Size("num_attention_heads", c_.num_attention_heads);
     Size("num_key_value_heads", c_.num_key_value_heads);
     Size("attention_head_dim", c_.attention_head_dim);
-    Size("intermediate_size", c_.intermediate_size);
     Product("num_attention_heads * attention_head_dim", c_.num_attention_heads, c_.attention_head_dim);
     Divides("num_attention_heads", c_.num_attention_heads, "num_key_value_heads", c_.num_key_value_heads);
-    if (c_.rope_theta) {
-      CheckRange(where_, "rope_theta", *c_.rope_theta, Above(0));
-      if (c_.attention_head_dim % 2 != 0) {
-        throw UserError({where_, "attention_head_dim must be even where rope_theta is a number", "an even number",
-                         std::to_string(c_.attention_head_dim), ""});
-      }
-    }
+    if (c_.rope_theta) CheckRope();
     if (CountAttentionBlocks(c_) > CountBlocks(c_, LayerKind::kAttention)) Size("sliding_window", c_.sliding_window);
+  }
+
+  void CheckRope() const {
+    CheckRange(where_, "rope_theta", *c_.rope_theta, Above(0));
+    CheckRange(where_, "partial_rotary_factor", c_.partial_rotary_factor, AboveUpTo(0, 1));
+    if (c_.rotary_dim() % 2 != 0 || c_.rotary_dim() < 2) {
+      const bool whole = c_.partial_rotary_factor == 1;
+      throw UserError({where_,
+                       whole ? "attention_head_dim must be even where rope_theta is a number"
+                             : "attention_head_dim * partial_rotary_factor must be even where rope_theta is a number",
+                       "an even number", std::to_string(c_.rotary_dim()), ""});
+    }
+    if (!c_.rope_scaling) return;
+    const RopeScaling& s = *c_.rope_scaling;
+    CheckRange(where_, "rope_scaling.factor", s.factor, AtLeast(1));
+    if (s.type != RopeScaling::Type::kLlama3) return;
+    CheckRange(where_, "rope_scaling.low_freq_factor", s.low_freq_factor, Above(0));
+    CheckRange(where_, "rope_scaling.high_freq_factor", s.high_freq_factor, Above(s.low_freq_factor));
+    Size("rope_scaling.original_max_position_embeddings", s.original_max_position_embeddings);
   }
 
   void CheckSelection() const {
@@ -85,6 +99,7 @@ class Validator {
     CheckRange(where_, "budget_loss_weight", c_.budget_loss_weight, NumberRange{});
     CheckRange(where_, "gumbel_temperature", c_.gumbel_temperature, NumberRange{});
     if (c_.rope_theta) CheckRange(where_, "rope_theta", *c_.rope_theta, NumberRange{});
+    CheckRange(where_, "partial_rotary_factor", c_.partial_rotary_factor, NumberRange{});
     for (double threshold : c_.selection_threshold) CheckRange(where_, "selection_threshold", threshold, NumberRange{});
   }
 

@@ -30,12 +30,12 @@ class Counter {
     // A row is copied; backward adds the stream's gradient to it.
     Add("embedding", 0, tokens_ * kF32 * d * (w_.phase == Phase::kTrain ? 5 : 2));
     for (const LayerKind kind : c_.layer_pattern) {
-      if (kind == LayerKind::kMamba2) {
+      if (IsMamba2(kind)) {
         AddMamba2();
       } else {
         AddAttention(kind);
-        AddMlp();
       }
+      if (HasMlp(kind)) AddMlp();
     }
     const double rows = w_.phase == Phase::kPrefill ? Real(w_.sequences) : tokens_;
     // The final norm, the head and the loss, which keeps logits in the cache, chunk by chunk, and goes back at once.

@@ -43,21 +43,22 @@ double MeanKeys(int64_t context, int64_t window) {
 // Two for each multiplication with addition in matrix products, convolution, SSD and attention; norms, activations and
 // softmax are left out (below 1 %).
 double ForwardFlops(const ModelConfig& c, const Sizes& s, LayerKind kind, int64_t context) {
-  if (kind == LayerKind::kMamba2) {
+  const double mlp = HasMlp(kind) ? 2 * 3 * s.d * s.ff : 0;
+  if (IsMamba2(kind)) {
     const double projections = s.in_proj_rows() * s.d + s.d_inner * s.d;
     const double convolution = s.conv_channels() * static_cast<double>(c.conv_kernel);
     const double earlier = (s.chunk + 1) / 2;  // tokens of its chunk that a token sees, mean, itself included
     const double within = earlier * (s.groups * s.state + s.d_inner);  // C B^T, then times x
     const double across = 2 * s.d_inner * s.state;  // into the chunk's state, and out of the last one
-    return 2 * (projections + convolution + within + across);
+    return mlp + 2 * (projections + convolution + within + across);
   }
   const bool selective = kind == LayerKind::kSelectiveAttention;
   const double share = selective ? c.attention_budget : 1.0;
   const double keys = MeanKeys(context, kind == LayerKind::kAttention ? 0 : c.sliding_window);
-  return 2 * (2 * s.kv * s.d            // k, v of every token
-              + share * 2 * s.q * s.d   // q, o of the selected
-              + share * 2 * s.q * keys  // q k^T and its product with v
-              + 3 * s.d * s.ff + (selective ? 2 * s.d : 0));
+  return mlp + 2 * (2 * s.kv * s.d            // k, v of every token
+                    + share * 2 * s.q * s.d   // q, o of the selected
+                    + share * 2 * s.q * keys  // q k^T and its product with v
+                    + (selective ? 2 * s.d : 0));
 }
 
 RunCost CostToRun(const ModelConfig& c, const Sizes& s, int64_t context, int64_t weight_bytes) {
@@ -65,7 +66,7 @@ RunCost CostToRun(const ModelConfig& c, const Sizes& s, int64_t context, int64_t
   double fixed = 0, window = 0, full = 0;                      // floats
   for (LayerKind kind : c.layer_pattern) {
     flops += ForwardFlops(c, s, kind, context);
-    if (kind == LayerKind::kMamba2) {
+    if (IsMamba2(kind)) {
       fixed += s.d_inner * s.state + static_cast<double>(c.conv_kernel - 1) * s.conv_channels();  // [H, P, N], [W-1, C]
     } else if (kind == LayerKind::kAttention) {
       full += 2 * s.kv * static_cast<double>(context);

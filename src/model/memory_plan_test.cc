@@ -53,7 +53,8 @@ TEST(MemoryPlan, CountsParametersByGroup) {
   EXPECT_EQ(CountOf(plan, "attention v"), 2 * 4 * 8);
   EXPECT_EQ(CountOf(plan, "attention o"), 2 * 8 * 8);
   EXPECT_EQ(CountOf(plan, "gate"), 2 * 8 + 2);
-  EXPECT_EQ(CountOf(plan, "attention norms"), 2 * 2 * 8);
+  EXPECT_EQ(CountOf(plan, "attention norms"), 2 * 8);
+  EXPECT_EQ(CountOf(plan, "mlp norms"), 2 * 8);
   EXPECT_EQ(CountOf(plan, "mlp"), 2 * 3 * 8 * 12);
   EXPECT_EQ(CountOf(plan, "final norm"), 8);
   EXPECT_EQ(CountOf(plan, "head"), 11 * 8);

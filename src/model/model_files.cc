@@ -1,57 +1,44 @@
 #include "model/model_files.h"
 
-#include <set>
-
 #include "base/files.h"
 #include "formats/safetensors.h"
+#include "model/checkpoint.h"
 
 namespace taipan {
 namespace {
 
-const std::vector<int64_t>& FileShape(const ParamInfo& info, const Tensor& t) {
-  return info.file_shape.empty() ? t.shape() : info.file_shape;
+void CopyWeights(const TensorSource& tensors, Naming naming, Model& model) {
+  const std::vector<ForeignTensor> names = ForeignTensors(model.config(), naming);
+  size_t next = 0;
+  model.params().ForEach([&](const ParamInfo& info, Tensor& t) {
+    const ForeignTensor& from = names.at(next++);
+    CHECK(from.parameter == info.name);
+    const Tensor read = ReadParameter(tensors, from);
+    CHECK_EQ(read.size(), t.size());
+    std::copy(read.F32(), read.F32() + read.size(), t.F32());
+  });
 }
 
 }  // namespace
 
 void LoadWeights(Model& model, const std::string& path) {
-  const SafetensorsFile file(path);
-  std::set<std::string> known;
-  model.params().ForEach([&](const ParamInfo& info, Tensor& t) {
-    known.insert(info.name);
-    if (!file.Has(info.name)) {
-      throw UserError(
-          {path, "a tensor is missing", info.name + " " + ShapeString(FileShape(info, t)), "none of that name", ""});
-    }
-  });
-  for (const auto& [name, entry] : file.entries()) {
-    if (known.count(name) != 0) continue;
-    const std::string near = NearestName(name, {known.begin(), known.end()});
-    throw UserError({path, "a tensor that the config does not have", "only the model's own tensors", name,
-                     near.empty() ? "" : "nearest: " + near});
-  }
-  model.params().ForEach([&](const ParamInfo& info, Tensor& t) {
-    const Tensor read = file.ReadF32(info.name, FileShape(info, t));
-    CHECK_EQ(read.size(), t.size());
-    const float* from = read.F32();
-    std::copy(from, from + read.size(), t.F32());
-  });
+  const CheckpointConfig stored = ReadCheckpointConfig(path);
+  const std::unique_ptr<TensorSource> tensors = OpenTensors(path);
+  CheckTensors(model.config(), stored.naming, *tensors);
+  CopyWeights(*tensors, stored.naming, model);
 }
 
-Model LoadModel(const std::string& directory) {
-  if (!IsDirectory(directory)) {
-    throw UserError({directory, "not a model directory", "a folder with config.json and model.safetensors",
-                     PathExists(directory) ? "a file" : "nothing of that name", ""});
-  }
-  Model model(LoadModelConfig(directory + "/config.json"));
-  LoadWeights(model, directory + "/model.safetensors");
+Model LoadModel(const std::string& path) {
+  const Checkpoint checkpoint = OpenCheckpoint(path);
+  Model model(checkpoint.config);
+  CopyWeights(*checkpoint.tensors, checkpoint.naming, model);
   return model;
 }
 
 void SaveModel(Model& model, const std::string& directory) {
   std::vector<SafetensorsItem> items;
   model.params().ForEach([&](const ParamInfo& info, Tensor& t) {
-    items.push_back({info.name, DType::kF32, FileShape(info, t), t.data()});
+    items.push_back({info.name, DType::kF32, info.file_shape.empty() ? t.shape() : info.file_shape, t.data()});
   });
   WriteSafetensors(directory + "/model.safetensors", items, {{"format", "pt"}});
   WriteFileAtomically(directory + "/config.json", ToJson(model.config()));

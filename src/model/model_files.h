@@ -1,5 +1,5 @@
 #pragma once
-// A model directory: config.json and model.safetensors.
+// Models in files: reading any format (checkpoint.h), writing our own.
 
 #include <string>
 
@@ -7,11 +7,12 @@
 
 namespace taipan {
 
-// Reads config.json and every tensor; missing, extra or wrongly shaped tensors are a UserError naming file and tensor.
-Model LoadModel(const std::string& directory);
+// A model's folder or .gguf file. Missing, extra or wrongly shaped tensors are a UserError naming file and tensor.
+Model LoadModel(const std::string& path);
 // Writes config.json and model.safetensors into an existing directory, each atomically; equal weights give equal bytes.
 void SaveModel(Model& model, const std::string& directory);
-// Replaces the weights of `model` by those of a safetensors file; the same checks.
-void LoadWeights(Model& model, const std::string& safetensors_path);
+// Replaces the weights of `model` by those of a folder or .gguf file with the same architecture and sizes; the config
+// there may differ in what does not change shapes.
+void LoadWeights(Model& model, const std::string& path);
 
 }  // namespace taipan

@@ -7,7 +7,7 @@ std::vector<ParameterGroup> ParameterGroups(const ModelConfig& config) {
   const auto d = static_cast<double>(config.hidden_size);
   std::vector<ParameterGroup> groups = {{"embedding", vocab * d}};
 
-  if (const auto blocks = static_cast<double>(CountBlocks(config, LayerKind::kMamba2)); blocks > 0) {
+  if (const auto blocks = static_cast<double>(CountMamba2Blocks(config)); blocks > 0) {
     const double d_inner = static_cast<double>(config.expand) * d;
     const double heads = d_inner / static_cast<double>(config.head_dim);                                  // H
     const double bc = 2 * static_cast<double>(config.n_groups) * static_cast<double>(config.state_size);  // 2GN
@@ -27,8 +27,11 @@ std::vector<ParameterGroup> ParameterGroups(const ModelConfig& config) {
     groups.push_back({"attention v", blocks * kv * d});
     groups.push_back({"attention o", blocks * d * q});
     if (config.num_sals() > 0) groups.push_back({"gate", static_cast<double>(config.num_sals()) * (2 * d + 2)});
-    groups.push_back({"attention norms", blocks * 2 * d});  // before the mixer and before SwiGLU
-    groups.push_back({"mlp", blocks * 3 * d * static_cast<double>(config.intermediate_size)});
+    groups.push_back({"attention norms", blocks * d});
+  }
+  if (const auto mlps = static_cast<double>(CountMlps(config)); mlps > 0) {
+    groups.push_back({"mlp norms", mlps * d});
+    groups.push_back({"mlp", mlps * 3 * d * static_cast<double>(config.intermediate_size)});
   }
   groups.push_back({"final norm", d});
   if (!config.tie_word_embeddings) groups.push_back({"head", vocab * d});

@@ -43,9 +43,9 @@ double Mamba2Kept(const Sizes& s, bool mixer) {
 double AttentionKept(const Sizes& s, const ModelConfig& c, double share, bool selective) {
   const double gathered = selective ? share * s.e * s.d + share * 4 * s.d + 21 : 0;  // u, o; scores, rows
   return 4 * s.d + 4 + s.e * (s.d + 2 * s.kv) + gathered +
-         share * (s.e * 2 * s.q + 8 + 4 * static_cast<double>(c.num_attention_heads)) +  // q, context, lse
-         s.e * s.d + 4 * s.d + 4 + s.e * 2 * s.ff;                                       // the MLP
+         share * (s.e * 2 * s.q + 8 + 4 * static_cast<double>(c.num_attention_heads));  // q, context, lse
 }
+double MlpKept(const Sizes& s) { return s.e * s.d + 4 * s.d + 4 + s.e * 2 * s.ff; }
 
 // Bytes a token of scratch in the backward pass, the larger of the two passes.
 double Mamba2Scratch(const Sizes& s, bool mixer) {
@@ -55,10 +55,9 @@ double Mamba2Scratch(const Sizes& s, bool mixer) {
   return again + s.e * (3 * s.inner + s.projected() + s.conv() + 2 * s.d) + ssd;
 }
 double AttentionScratch(const Sizes& s, double share) {
-  const double attend = s.e * s.d + 4 * s.d + share * (8 * s.q + 4 * s.d + s.e * s.q) + 8 * s.kv + s.e * 2 * s.kv;
-  const double mlp = s.e * 3 * s.ff + 4 * s.d + s.e * s.d;
-  return std::max(attend, mlp);
+  return s.e * s.d + 4 * s.d + share * (8 * s.q + 4 * s.d + s.e * s.q) + 8 * s.kv + s.e * 2 * s.kv;
 }
+double MlpScratch(const Sizes& s) { return s.e * 3 * s.ff + 4 * s.d + s.e * s.d; }
 
 }  // namespace
 
@@ -70,8 +69,12 @@ TrainingMemory PlanTraining(const ModelConfig& c, const TrainingShape& shape) {
   for (const LayerKind kind : c.layer_pattern) {
     const bool selective = kind == LayerKind::kSelectiveAttention;
     // A gate may begin wide open: every token counts.
-    const double block = kind == LayerKind::kMamba2 ? Mamba2Kept(s, mixer) : AttentionKept(s, c, 1, selective);
-    const double scratch = kind == LayerKind::kMamba2 ? Mamba2Scratch(s, mixer) : AttentionScratch(s, 1);
+    double block = IsMamba2(kind) ? Mamba2Kept(s, mixer) : AttentionKept(s, c, 1, selective);
+    double scratch = IsMamba2(kind) ? Mamba2Scratch(s, mixer) : AttentionScratch(s, 1);
+    if (HasMlp(kind)) {
+      block += MlpKept(s);
+      scratch = std::max(scratch, MlpScratch(s));
+    }
     kept += again ? 4 * s.d : block;
     most_kept = std::max(most_kept, block);
     most_scratch = std::max(most_scratch, scratch);

@@ -52,7 +52,7 @@ void CompareState(const StatesSet& set, const SequenceState& state, int64_t k) {
   for (int64_t layer = 0; layer < config.num_layers(); ++layer) {
     const LayerState& part = state.layers[static_cast<size_t>(layer)];
     const std::string name = fmt::format("{}.layer{}.", k, layer);
-    if (config.layer_pattern[static_cast<size_t>(layer)] == LayerKind::kMamba2) {
+    if (IsMamba2(config.layer_pattern[static_cast<size_t>(layer)])) {
       CompareTensor(set, name + "ssm_state", part.ssm);
       CompareTensor(set, name + "conv_state", part.conv);
     } else {

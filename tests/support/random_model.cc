@@ -9,7 +9,7 @@ namespace taipan::test {
 namespace {
 
 constexpr LayerKind kM = LayerKind::kMamba2, kS = LayerKind::kSelectiveAttention;
-constexpr LayerKind kA = LayerKind::kAttention, kW = LayerKind::kSlidingAttention;
+constexpr LayerKind kA = LayerKind::kAttention, kW = LayerKind::kSlidingAttention, kF = LayerKind::kMamba2Mlp;
 
 double InverseSoftplus(double y) { return y + std::log(-std::expm1(-y)); }
 
@@ -39,7 +39,7 @@ double DrawWeight(const ParamInfo& info, const Tensor& tensor, RandomSource& ran
 
 bool HasKind(const ModelConfig& config, bool mamba2) {
   return std::any_of(config.layer_pattern.begin(), config.layer_pattern.end(),
-                     [&](LayerKind kind) { return (kind == LayerKind::kMamba2) == mamba2; });
+                     [&](LayerKind kind) { return IsMamba2(kind) == mamba2; });
 }
 
 }  // namespace
@@ -54,7 +54,7 @@ std::vector<NamedPattern> TestPatterns(int64_t random) {
   std::vector<NamedPattern> patterns = {
       {"taipan", {kM, kM, kS, kM, kS}}, {"mamba2", {kM, kM, kM}},        {"transformer", {kA, kA}},
       {"jamba", {kM, kM, kA, kM, kA}},  {"samba", {kM, kM, kW, kM, kW}}, {"selective_only", {kS, kS}},
-      {"sliding_only", {kW, kW}},       {"mamba2_only", {kM}},
+      {"sliding_only", {kW, kW}},       {"mamba2_only", {kM}},            {"bamba", {kF, kA, kF}},
   };
   const LayerKind kinds[] = {kM, kS, kA, kW};
   for (int64_t i = 0; i < random; ++i) {
@@ -94,6 +94,10 @@ ModelConfig RandomConfig(const std::vector<LayerKind>& pattern, uint64_t seed) {
   config.attention_budget = 0.15 + 0.1 * random.Uniform();
   config.gumbel_temperature = random.Below(2) != 0 ? 1.0 : 0.7;
   config.tie_word_embeddings = random.Below(2) != 0;
+  if (config.attention_head_dim % 4 == 0 && random.Below(2) != 0) config.partial_rotary_factor = 0.5;
+  const uint64_t scaling = random.Below(3);
+  if (scaling == 1) config.rope_scaling = RopeScaling{.factor = 3};
+  if (scaling == 2) config.rope_scaling = RopeScaling{RopeScaling::Type::kLlama3, 8, 1, 4, 40};
   return config;
 }
 

@@ -46,7 +46,7 @@ ReferenceState ReferenceModel::NewState() const {
   ReferenceState state;
   for (LayerKind kind : config_.layer_pattern) {
     ReferenceLayerState layer;
-    if (kind == LayerKind::kMamba2) {
+    if (IsMamba2(kind)) {
       layer.ssm.assign(U(config_.d_inner() * config_.state_size), 0.0);
       const int64_t channels = config_.d_inner() + 2 * config_.n_groups * config_.state_size;
       layer.conv.assign(U(config_.conv_kernel - 1), Row(U(channels), 0.0));
@@ -116,12 +116,24 @@ Row ReferenceModel::Mamba2(int64_t layer, const Row& h, ReferenceLayerState& sta
   return Add(h, Times(W(layer, "mixer.out_proj.weight"), normed));
 }
 
+double ReferenceModel::Stretched(double frequency) const {
+  if (!config_.rope_scaling) return frequency;
+  const RopeScaling& s = *config_.rope_scaling;
+  if (s.type == RopeScaling::Type::kLinear) return frequency / s.factor;
+  const double wavelength = 2 * std::acos(-1.0) / frequency, original = static_cast<double>(s.original_max_position_embeddings);
+  if (wavelength < original / s.high_freq_factor) return frequency;
+  if (wavelength > original / s.low_freq_factor) return frequency / s.factor;
+  const double smooth = (original / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+  return (1 - smooth) * frequency / s.factor + smooth * frequency;
+}
+
 void ReferenceModel::Rope(Row& x, int64_t position) const {
-  const size_t dim = U(config_.attention_head_dim), half = dim / 2;
+  const size_t dim = U(config_.attention_head_dim);
+  const size_t half = static_cast<size_t>(static_cast<double>(dim) * config_.partial_rotary_factor) / 2;
   for (size_t head = 0; head < x.size() / dim; ++head) {
     for (size_t j = 0; j < half; ++j) {
-      const double angle = static_cast<double>(position) *
-                           std::pow(*config_.rope_theta, -2.0 * static_cast<double>(j) / static_cast<double>(dim));
+      const double exponent = -static_cast<double>(j) / static_cast<double>(half);
+      const double angle = static_cast<double>(position) * Stretched(std::pow(*config_.rope_theta, exponent));
       double &a = x[head * dim + j], &b = x[head * dim + half + j];
       const double first = a * std::cos(angle) - b * std::sin(angle);
       b = b * std::cos(angle) + a * std::sin(angle);
@@ -211,8 +223,9 @@ ReferenceOutput ReferenceModel::Run(const std::vector<int32_t>& tokens, Referenc
     for (int64_t layer = 0; layer < config_.num_layers(); ++layer) {
       const LayerKind kind = config_.layer_pattern[U(layer)];
       ReferenceLayerState& own = state.layers[U(layer)];
-      if (kind == LayerKind::kMamba2) {
+      if (IsMamba2(kind)) {
         h = Mamba2(layer, h, own);
+        if (kind == LayerKind::kMamba2Mlp) h = Mlp(layer, h);
       } else if (kind == LayerKind::kSelectiveAttention) {
         h = Selective(layer, h, token, own, output.gates[U(token.sal)]);
         ++token.sal;

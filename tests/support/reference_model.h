@@ -56,6 +56,7 @@ class ReferenceModel {
   Row Attend(int64_t layer, const Row& u, int64_t window, int64_t position, ReferenceLayerState& state) const;
   Row Mlp(int64_t layer, const Row& h) const;
   Row Selective(int64_t layer, const Row& h, const Token& token, ReferenceLayerState& state, ReferenceGate& gate) const;
+  double Stretched(double frequency) const;  // by rope_scaling
   void Rope(Row& x, int64_t position) const;
 
   ModelConfig config_;

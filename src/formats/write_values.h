@@ -1,0 +1,16 @@
+#pragma once
+// f32 values into a file as another type, in pieces.
+
+#include <string>
+
+#include "base/files.h"
+#include "formats/ggml_blocks.h"
+#include "tensor/tensor.h"
+
+namespace taipan {
+
+// UserError naming `path` and the tensor where a value does not fit the type. Whole blocks only.
+void WriteValues(AtomicFile& file, const std::string& path, const std::string& name, const Tensor& values,
+                 GgmlType type);
+
+}  // namespace taipan

@@ -1,0 +1,136 @@
+#include "model/export.h"
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/parallel.h"
+#include "formats/safetensors_set.h"
+#include "model/gguf_config.h"
+#include "model/hf_config.h"
+#include "model/rope_scaling.h"
+
+namespace taipan {
+namespace {
+
+constexpr int64_t kShardBytes = 5'000'000'000;  // transformers' default
+
+struct TypeRow {
+  const char* name;
+  GgmlType type;
+  DType dtype;             // in safetensors
+  const char* torch_name;  // in config.json
+  uint32_t file_type;      // general.file_type of GGUF
+};
+constexpr TypeRow kTypes[] = {{"f32", GgmlType::kF32, DType::kF32, "float32", 0},
+                              {"f16", GgmlType::kF16, DType::kF16, "float16", 1},
+                              {"bf16", GgmlType::kBF16, DType::kBF16, "bfloat16", 32},
+                              {"q8_0", GgmlType::kQ8_0, DType::kU8, "", 7}};
+
+const TypeRow& RowOf(GgmlType type) {
+  for (const TypeRow& row : kTypes) {
+    if (row.type == type) return row;
+  }
+  CheckFailed(__FILE__, __LINE__, "a type that is not exported: " + NameOf(type));
+}
+
+// A copy in the file's layout and shape.
+Tensor InLayout(const ForeignTensor& t, const Tensor& values) {
+  Tensor out(t.shape);
+  CHECK_EQ(out.size(), values.size());
+  std::copy(values.F32(), values.F32() + values.size(), out.F32());
+  ToLayout(t, out);
+  return out;
+}
+
+Tensor Rounded(const Tensor& values, const std::vector<int64_t>& shape, const TypeRow& row, const std::string& where,
+               const std::string& name) {
+  Tensor out(shape, row.dtype);
+  if (Quantize(row.type, values.F32(), values.size(), out.data())) return out;
+  throw UserError({where, fmt::format("tensor \"{}\" has values beyond {}", name, row.name), "", "",
+                   "--dtype bf16 or f32 has their range"});
+}
+
+// Each parameter with what the format calls it.
+void ForEachForeign(Model& model, Naming naming, const std::function<void(const ForeignTensor&, Tensor&)>& visit) {
+  const std::vector<ForeignTensor> names = ForeignTensors(model.config(), naming);
+  size_t next = 0;
+  model.params().ForEach([&](const ParamInfo& info, Tensor& t) {
+    CHECK(names.at(next).parameter == info.name);
+    visit(names[next++], t);
+  });
+}
+
+}  // namespace
+
+GgmlType ParseExportType(const std::string& name) {
+  for (const TypeRow& row : kTypes) {
+    if (name == row.name) return row.type;
+  }
+  throw UserError({"--dtype", "unknown type", "f32, f16, bf16 or q8_0", name, ""});
+}
+
+void ExportFolder(Model& model, Naming naming, GgmlType type, const std::string& folder, const std::string& where) {
+  const TypeRow& row = RowOf(type);
+  if (type == GgmlType::kQ8_0) {
+    throw UserError({"--dtype", "safetensors holds no quantised blocks", "f32, f16 or bf16", row.name,
+                     "--to gguf has q8_0"});
+  }
+  const ModelConfig& config = model.config();
+  const std::string json = naming == Naming::kTaipan ? ToJson(config)
+                                                     : ForeignConfigJson(config, naming, row.torch_name, where);
+  std::vector<Tensor> rounded;
+  std::vector<SafetensorsItem> items;
+  ForEachForeign(model, naming, [&](const ForeignTensor& t, Tensor& values) {
+    const void* data = values.data();
+    if (type != GgmlType::kF32) {
+      rounded.push_back(Rounded(values, t.shape, row, where, t.name));
+      data = rounded.back().data();
+    }
+    items.push_back({t.name, row.dtype, t.shape, data});
+  });
+  if (naming == Naming::kMambaSsm && config.tie_word_embeddings) {  // its state dict names both
+    items.push_back(items.front());
+    items.back().name = "lm_head.weight";
+  }
+  WriteSafetensorsSet(folder, items, kShardBytes, {{"format", "pt"}});
+  WriteFileAtomically(folder + "/config.json", json);
+}
+
+void ExportGguf(Model& model, GgmlType type, const GgufMetadata& tokenizer, const std::string& path,
+                const std::string& where) {
+  const ModelConfig& config = model.config();
+  GgufMetadata metadata = ModelMetadata(config, where);
+  metadata["general.file_type"] = RowOf(type).file_type;
+  if (type == GgmlType::kQ8_0) metadata["general.quantization_version"] = uint32_t{2};
+  if (tokenizer.empty()) metadata["tokenizer.ggml.model"] = std::string("no_vocab");
+  metadata.insert(tokenizer.begin(), tokenizer.end());
+  const auto id = [&](const char* key, const std::optional<int64_t>& value) {
+    if (value) metadata.emplace(key, static_cast<uint32_t>(*value));
+  };
+  id("tokenizer.ggml.bos_token_id", config.bos_token_id);
+  id("tokenizer.ggml.eos_token_id", config.eos_token_id);
+
+  std::vector<GgufItem> items;
+  ForEachForeign(model, Naming::kGguf, [&](const ForeignTensor& t, Tensor& values) {
+    // Of blocks, only what the two large products of each read is matrices to llama.cpp.
+    const bool matrix = t.shape.size() == 2 && t.shape[1] > 1 && t.parameter.find("mixer.conv1d") == std::string::npos &&
+                        t.parameter.find("mixer.norm") == std::string::npos;
+    items.push_back({t.name, matrix ? type : GgmlType::kF32, t.shape, [t, &values] { return InLayout(t, values); }});
+    if (matrix && type == GgmlType::kQ8_0 && t.shape[1] % BlockElements(type) != 0) {
+      throw UserError({where, fmt::format("tensor \"{}\" cannot be q8_0", t.name), "rows of a multiple of 32 values",
+                       std::to_string(t.shape[1]), "--dtype f16 has no such limit"});
+    }
+  });
+  if (config.rope_scaling && config.rope_scaling->type == RopeScaling::Type::kLlama3) {
+    const std::vector<double> divisors = RopeFrequencyDivisors(config);
+    const int64_t n = static_cast<int64_t>(divisors.size());
+    items.push_back({kRopeDivisorsName, GgmlType::kF32, {n}, [divisors, n] {
+                       Tensor t({n});
+                       std::transform(divisors.begin(), divisors.end(), t.F32(),
+                                      [](double d) { return static_cast<float>(d); });
+                       return t;
+                     }});
+  }
+  WriteGguf(path, metadata, items);
+}
+
+}  // namespace taipan

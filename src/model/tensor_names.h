@@ -1,0 +1,35 @@
+#pragma once
+// What other programs call the tensors of a model, and how they store them.
+
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "tensor/tensor.h"
+
+namespace taipan {
+
+enum class Naming { kTaipan, kMamba2, kMambaSsm, kLlama, kBamba, kGguf };
+
+enum class Layout {
+  kSame,
+  kRopePairs,  // rows of each head: pairs that rotate together stand side by side (j, j + 1), ours are (j, j + dh / 2)
+  kDecayRate,  // A = -exp(A_log)
+};
+
+struct ForeignTensor {
+  std::string name;            // in the file
+  std::vector<int64_t> shape;  // in the file
+  std::string parameter;       // our name
+  Layout layout = Layout::kSame;
+  int64_t heads = 0;  // kRopePairs: in the tensor's rows
+};
+
+// Every tensor of the model, in the order of ParameterShapes.
+std::vector<ForeignTensor> ForeignTensors(const ModelConfig& config, Naming naming);
+
+// Between our values and those of the layout, in place.
+void ToLayout(const ForeignTensor& tensor, Tensor& values);
+void FromLayout(const ForeignTensor& tensor, Tensor& values);
+
+}  // namespace taipan
