@@ -16,7 +16,7 @@ fi
 headers=$root/build/arm-headers
 mkdir -p "$headers"
 for name in hwy fmt spdlog nlohmann CLI oneapi; do ln -sfn "/usr/include/$name" "$headers/$name"; done
-for file in /usr/include/dnnl*; do ln -sfn "$file" "$headers/${file##*/}"; done
+for file in /usr/include/{dnnl*,pcre2.h,sentencepiece_*.h,utf8proc.h}; do ln -sfn "$file" "$headers/${file##*/}"; done
 
 if [ $# -eq 0 ]; then set -- base tensor kernels formats text layers model data train infer; fi
 files=()

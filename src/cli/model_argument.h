@@ -21,5 +21,7 @@ NamedConfig ResolveConfig(const std::string& model);
 Model LoadModelDirectory(const std::string& directory);
 // Its tokenizer. UserError where it has none or one that does not fit the vocabulary.
 std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& directory, const ModelConfig& config);
+// The ids of a text with what the tokenizer's file puts around it, such as BOS.
+std::vector<int32_t> EncodeText(const Tokenizer& tokenizer, std::string_view text);
 
 }  // namespace taipan
