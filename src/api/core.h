@@ -3,6 +3,7 @@
 // header instead of taipan/taipan.h, before any other header of the library would be read with both in sight.
 
 #include "infer/generator.h"
+#include "infer/model_text.h"
 #include "infer/scoring.h"
 #include "infer/state_io.h"
 #include "model/model.h"
@@ -22,11 +23,11 @@ inline namespace v1 {
 
 struct Model::Impl {
   core::Model model;
-  std::unique_ptr<Tokenizer> tokenizer;  // null: none, or none that this version can read
-  std::string tokenizer_json;            // the text of its file, for Save
-  std::string tokenizer_problem;         // why there is none
+  ModelText text;                                               // no tokenizer: none, or none that can be read
+  std::vector<std::pair<std::string, std::string>> text_files;  // name and content, for Save
+  std::string tokenizer_problem;                                // why there is none
 
-  Impl(core::Model m, const std::string& tokenizer_source);
+  Impl(core::Model m, const std::string& path);  // "": fresh weights
   static std::shared_ptr<Impl> New(const ModelConfig& config, uint64_t seed);
   const Tokenizer& RequireTokenizer() const;
 };

@@ -13,25 +13,27 @@ constexpr double kOpenGate = 3;  // s_1 - s_0 of new weights: where training sta
 
 }  // namespace
 
-// tokenizer_source: "byte", a model directory, or "". A tokenizer that cannot be read does not keep anybody from
-// working with token ids.
-Model::Impl::Impl(core::Model m, const std::string& tokenizer_source) : model(std::move(m)) {
+// A tokenizer that cannot be read does not keep anybody from working with token ids.
+Model::Impl::Impl(core::Model m, const std::string& path) : model(std::move(m)) {
+  if (path.empty()) {
+    if (model.config().vocab_size != 256) return;
+    text.tokenizer = LoadTokenizer("byte");
+    text_files = {{"tokenizer.json", ByteTokenizerJson()}};
+    return;
+  }
   try {
-    if (!tokenizer_source.empty()) tokenizer = LoadTokenizer(tokenizer_source);
-    if (tokenizer) {
-      const std::string file = tokenizer_source + "/tokenizer.json";
-      tokenizer_json = tokenizer_source == "byte" ? ByteTokenizerJson() : ReadFile(file);
-    }
+    text = LoadModelText(path, model.config());
   } catch (const UserError& error) {
     tokenizer_problem = error.what();
   }
+  if (IsDirectory(path)) text_files = ReadTokenizerFiles(path);
 }
 
 const Tokenizer& Model::Impl::RequireTokenizer() const {
   if (!tokenizer_problem.empty()) throw UserError({"", tokenizer_problem, "", "", "work with token ids"});
-  if (!tokenizer)
+  if (!text.tokenizer)
     throw UserError({"model", "it has no tokenizer", "a tokenizer file in its folder", "", "work with token ids"});
-  return *tokenizer;
+  return *text.tokenizer;
 }
 
 Model::Model(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -49,7 +51,7 @@ Model Model::FromConfig(const std::string& file, uint64_t seed) {
 }
 
 std::shared_ptr<Model::Impl> Model::Impl::New(const ModelConfig& config, uint64_t seed) {
-  auto impl = std::make_shared<Impl>(core::Model(config), config.vocab_size == 256 ? "byte" : "");
+  auto impl = std::make_shared<Impl>(core::Model(config), "");
   impl->model.Initialise(seed, kOpenGate);
   return impl;
 }
@@ -58,7 +60,7 @@ void Model::Save(const std::string& directory) const {
   Guarded([&] {
     MakeDirectories(directory);
     SaveModel(impl_->model, directory);
-    if (impl_->tokenizer) WriteFileAtomically(directory + "/tokenizer.json", impl_->tokenizer_json);
+    for (const auto& [name, content] : impl_->text_files) WriteFileAtomically(directory + "/" + name, content);
   });
 }
 

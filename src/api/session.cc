@@ -41,9 +41,8 @@ Tokens Session::Generate(const GenerateOptions& o, const TokenCallback& on_token
     GenerationOptions options;
     options.sampling = {o.temperature, o.top_k, o.top_p, o.min_p, o.seed};
     options.max_tokens = o.max_tokens;
-    options.stop_token = o.stop_token;
-    const std::optional<int64_t> eos = impl_->model->model.config().eos_token_id;
-    if (!options.stop_token && eos) options.stop_token = static_cast<int32_t>(*eos);
+    options.stop_tokens = impl_->model->text.stop_tokens;
+    if (o.stop_token) options.stop_tokens = {*o.stop_token};
     Tokens generated;
     impl_->generator.Generate(options, [&](int32_t token) {
       generated.push_back(token);

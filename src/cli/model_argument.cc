@@ -28,17 +28,17 @@ Model LoadModelDirectory(const std::string& directory) {
   return LoadModel(directory);
 }
 
-std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& directory, const ModelConfig& config) {
-  std::unique_ptr<Tokenizer> tokenizer = LoadTokenizer(directory);
-  if (tokenizer == nullptr) {
-    throw UserError({directory, "the model has no tokenizer", "tokenizer.json in its folder", "none",
+ModelText RequireText(const std::string& model, const ModelConfig& config) {
+  ModelText text = LoadModelText(model, config);
+  if (text.tokenizer == nullptr) {
+    throw UserError({model, "the model has no tokenizer", "a tokenizer among its files", "none",
                      "`taipan score --tokens` works with token ids"});
   }
-  if (tokenizer->vocab_size() > config.vocab_size) {
-    throw UserError({directory, "the tokenizer has more tokens than the model",
-                     fmt::format("at most {}", config.vocab_size), fmt::format("{}", tokenizer->vocab_size()), ""});
-  }
-  return tokenizer;
+  return text;
+}
+
+std::vector<int32_t> EncodeText(const Tokenizer& tokenizer, std::string_view text) {
+  return tokenizer.Encode(text, {.add_special_tokens = true, .parse_special = false});
 }
 
 }  // namespace taipan

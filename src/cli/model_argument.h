@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "infer/model_text.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 
@@ -19,8 +20,8 @@ NamedConfig ResolveConfig(const std::string& model);
 
 // The model of a directory. UserError with a hint where it is a preset's name or no folder.
 Model LoadModelDirectory(const std::string& directory);
-// Its tokenizer. UserError where it has none or one that does not fit the vocabulary.
-std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& directory, const ModelConfig& config);
+// Its tokenizer and what goes with it. UserError where it has none or one that does not fit the vocabulary.
+ModelText RequireText(const std::string& model, const ModelConfig& config);
 // The ids of a text with what the tokenizer's file puts around it, such as BOS.
 std::vector<int32_t> EncodeText(const Tokenizer& tokenizer, std::string_view text);
 

@@ -111,7 +111,7 @@ std::vector<Continuation> EncodePairs(const Tokenizer& tokenizer, const std::vec
 }  // namespace
 
 void ScorePairs(const Model& model, const ScoreFlags& flags) {
-  const auto tokenizer = RequireTokenizer(flags.model, model.config());
+  const auto tokenizer = RequireText(flags.model, model.config()).tokenizer;
   const std::vector<Pair> pairs = ParsePairs(ReadInput(flags.pairs), InputName(flags.pairs));
   const std::vector<Continuation> questions = EncodePairs(*tokenizer, pairs, flags);
   CountProgress progress("scoring:", static_cast<int64_t>(questions.size()));

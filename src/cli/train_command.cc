@@ -93,11 +93,11 @@ void ShowSample(const Model& model, const Tokenizer* tokenizer, int64_t step, co
   GenerationOptions options;
   options.max_tokens = args.sample_tokens;
   options.sampling.seed = seed;
-  options.stop_token = tokenizer->eos();
-  Utf8Stream stream;
+  if (const auto eos = tokenizer->eos()) options.stop_tokens = {*eos};
+  DecodeStream stream(*tokenizer);
   std::string text = args.sample_prompt;
   generator.Generate(options, [&](int32_t id) {
-    text += stream.Append(tokenizer->TokenBytes(id));
+    text += stream.Append(id);
     return true;
   });
   Note(fmt::format("sample after step {}:\n{}\n", step, text + stream.Flush()));

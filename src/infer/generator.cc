@@ -49,7 +49,7 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
   const auto start = std::chrono::steady_clock::now();
   while (stats.generated_tokens < options.max_tokens) {
     const int32_t token = sampler.Sample(logits().first(vocab), state_.position);
-    const bool stop = options.stop_token == token;
+    const bool stop = std::count(options.stop_tokens.begin(), options.stop_tokens.end(), token) > 0;
     const bool wanted = stop || !on_token || on_token(token);
     reader_.Step({&token, 1}, {&state, 1}, logits_.Matrix());
     ++stats.generated_tokens;

@@ -2,7 +2,6 @@
 // Text generation on one sequence: read a prompt in pieces, then draw and read token by token.
 
 #include <functional>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -14,7 +13,7 @@ namespace taipan {
 struct GenerationOptions {
   SamplingOptions sampling;
   int64_t max_tokens = 256;
-  std::optional<int32_t> stop_token = {};  // usually the end-of-text token of the config; it is read but not reported
+  std::vector<int32_t> stop_tokens = {};  // usually those that end an answer; the one met is read but not reported
   int64_t vocab_limit = 0;  // draw ids below this only: a padded vocabulary has rows without text; 0: all
 };
 

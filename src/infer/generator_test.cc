@@ -107,11 +107,11 @@ TEST(Generator, StopsWhereItShould) {
     EXPECT_NEAR(share * 70, std::round(share * 70), 1e-9);  // a whole number of the 70 tokens
   }
 
-  options.stop_token = free_run[12];
+  options.stop_tokens = {-1, free_run[12]};
   const auto first_stop = std::find(free_run.begin(), free_run.end(), free_run[12]);
   EXPECT_EQ(GeneratedAfter(model, prompt, 0, options), std::vector<int32_t>(free_run.begin(), first_stop));
 
-  options.stop_token.reset();
+  options.stop_tokens.clear();
   Generator cut(model);
   cut.Read(prompt);
   stats = cut.Generate(options, [](int32_t) { return false; });

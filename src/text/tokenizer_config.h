@@ -31,6 +31,9 @@ struct TokenizerConfig {
 // file or a value of another type.
 TokenizerConfig LoadTokenizerConfig(const std::string& directory);
 
+// The files of a folder that concern text, as (name, content): a copy of a model keeps them.
+std::vector<std::pair<std::string, std::string>> ReadTokenizerFiles(const std::string& directory);
+
 // Sets bos and eos from the texts of bos_token and eos_token, where the files name them and the vocabulary has them.
 // UserError naming `where` for a text that the vocabulary lacks.
 void ApplySpecialTokens(const TokenizerConfig& config, const std::string& where, Tokenizer& tokenizer);

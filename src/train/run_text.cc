@@ -5,14 +5,10 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "text/tokenizer_config.h"
 
 namespace taipan {
 namespace {
-
-// What a model folder may hold beside config and weights, and a trained copy of it must keep.
-constexpr const char* kTextFiles[] = {"tokenizer.json",    "tokenizer.model",       "vocab.json",
-                                      "merges.txt",        "tokenizer_config.json", "special_tokens_map.json",
-                                      "added_tokens.json", "generation_config.json"};
 
 RunTokenizer FromFile(const std::string& path) {
   RunTokenizer t;
@@ -36,10 +32,7 @@ RunTokenizer FromModel(const std::string& directory, bool needed) {
   } catch (const UserError&) {
     if (needed) throw;  // token files train without it
   }
-  for (const char* name : kTextFiles) {
-    const std::string path = directory + "/" + name;
-    if (PathExists(path)) t.files.emplace_back(name, ReadFile(path));
-  }
+  t.files = ReadTokenizerFiles(directory);
   return t;
 }
 

@@ -1,0 +1,26 @@
+#pragma once
+// What a model's files say about text: tokenizer, tokens that end an answer, chat template.
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "text/tokenizer.h"
+
+namespace taipan {
+
+struct ModelText {
+  std::unique_ptr<Tokenizer> tokenizer;  // null where the files have none
+  std::vector<int32_t> stop_tokens;      // each ends an answer
+  std::string chat_template;             // Jinja, "" where there is none (text/chat_template.h)
+  std::string chat_template_file;
+  std::map<std::string, std::string> special_tokens;  // "bos_token", ...: their texts, for the template
+};
+
+// Of a model's folder or .gguf file. UserError for files that are damaged or of a kind that is not supported, and for
+// a tokenizer with more tokens than the model.
+ModelText LoadModelText(const std::string& path, const ModelConfig& config);
+
+}  // namespace taipan
