@@ -23,7 +23,7 @@ struct BpeVocabulary {
   };
   struct Token {
     std::string spelling;  // in the file
-    std::string bytes;     // inside a text
+    std::string bytes;     // inside a text; special tokens keep their spelling
     Kind kind = kText;
   };
   std::vector<Token> tokens;

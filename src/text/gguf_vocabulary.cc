@@ -86,7 +86,7 @@ BpeVocabulary WithKinds(const GgufVocabulary& v, const std::string& where) {
     }
     const bool special = type == kControl || type == kUnknown;
     const Kind kind = special ? Kind::kSpecial : type == kUserDefined ? Kind::kAddedText : Kind::kText;
-    vocabulary.tokens.push_back({v.tokens[i], kind == Kind::kAddedText ? v.tokens[i] : "", kind});
+    vocabulary.tokens.push_back({v.tokens[i], kind == Kind::kText ? "" : v.tokens[i], kind});
   }
   vocabulary.bos = v.bos;
   vocabulary.eos = v.eos;

@@ -18,7 +18,7 @@ class LeadingSpaceDecoder : public TokenDecoder {
       text.remove_prefix(1);
       at_start_ = drop_ == kAllSpaces && text.empty();
     }
-    if (!text.empty()) at_start_ = false;
+    if (!text.empty() && !tokenizer_.IsSpecial(id)) at_start_ = false;
     bytes += text;
   }
   void Flush(std::string& bytes) override { at_start_ = true; }

@@ -17,7 +17,7 @@ constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, how pieces spell
 using Model = SentencePieceModel;
 
 std::string BytesOf(const Model::Piece& piece, const Model& model) {
-  if (piece.type == Model::kControl) return "";
+  if (piece.type == Model::kControl) return piece.text;
   if (piece.type == Model::kUnknown) return model.unknown_surface;
   if (piece.type == Model::kByte) return {static_cast<char>(std::stoi(piece.text.substr(3, 2), nullptr, 16))};
   std::string bytes;

@@ -13,8 +13,10 @@ namespace taipan {
 // piece) and not the lines of a tiktoken file.
 bool LooksLikeSentencePiece(std::string_view content);
 
-// BOS and EOS are the model's. add_special_tokens puts BOS in front where add_bos is set, EOS behind with add_eos.
-// UserError naming `where` for a damaged model.
+// Ids as libsentencepiece gives them; decoding too, but control tokens keep their spelling, as other tokenizers here
+// have it, and a broken character becomes one U+FFFD and not one for each byte. BOS and EOS are the model's.
+// add_special_tokens puts BOS in front where add_bos is set, EOS behind with add_eos. UserError naming `where` for a
+// damaged model.
 struct SentencePieceOptions {
   bool add_bos = false, add_eos = false;
 };

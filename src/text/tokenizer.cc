@@ -6,8 +6,11 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "text/byte_alphabet.h"
+#include "text/sentencepiece_tokenizer.h"
+#include "text/tokenizer_config.h"
 #include "text/tokenizer_json.h"
 #include "text/utf8.h"
+#include "text/vocabulary_files.h"
 
 namespace taipan {
 namespace {
@@ -41,16 +44,42 @@ bool IsByteTokenizer(const Json& json) {
 }
 
 // Whatever the file is called: JSON opens with a brace, the other kinds never do.
-std::unique_ptr<Tokenizer> LoadFile(const std::string& path) {
-  const std::string text = ReadFile(path);
-  const size_t start = text.find_first_not_of(" \t\r\n");
-  if (start == text.npos || text[start] != '{') {
-    throw UserError(
-        {path, "this kind of tokenizer is not supported", "a tokenizer.json", "a file that is no JSON object", ""});
-  }
+std::string FolderOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == path.npos ? "." : path.substr(0, slash);
+}
+
+std::unique_ptr<Tokenizer> FromJson(const std::string& text, const std::string& path, const TokenizerConfig& config) {
   const Json json = ParseJson(text, path);
+  const auto model = json.find("model");  // an id in a vocab.json that has such a token
+  if (json.is_object() && (model == json.end() || model->is_number())) {
+    const std::string merges = FolderOf(path) + "/merges.txt";
+    if (PathExists(merges)) return LoadVocabularyAndMerges(path, merges, config);
+  }
   std::unique_ptr<Tokenizer> tokenizer = ReadTokenizerJson(json, path);
   if (IsByteTokenizer(json)) return std::make_unique<ByteTokenizer>();
+  return tokenizer;
+}
+
+// The kind of file by its content: names vary.
+std::unique_ptr<Tokenizer> LoadFile(const std::string& path) {
+  const std::string text = ReadFile(path);
+  const TokenizerConfig config = LoadTokenizerConfig(FolderOf(path));
+  std::unique_ptr<Tokenizer> tokenizer;
+  const size_t start = text.find_first_not_of(" \t\r\n");
+  if (start != text.npos && text[start] == '{') {
+    tokenizer = FromJson(text, path, config);
+  } else if (LooksLikeSentencePiece(text)) {
+    const bool llama = config.tokenizer_class.find("Llama") != std::string::npos;  // adds BOS unless told otherwise
+    tokenizer = MakeSentencePieceTokenizer(
+        text, path, {.add_bos = config.add_bos_token.value_or(llama), .add_eos = config.add_eos_token.value_or(false)});
+  } else if (LooksLikeTiktoken(text)) {
+    tokenizer = MakeTiktokenTokenizer(text, path, config);
+  } else {
+    throw UserError({path, "this kind of tokenizer is not supported",
+                     "a tokenizer.json, vocab.json, SentencePiece or tiktoken file", "none of these", ""});
+  }
+  ApplySpecialTokens(config, path, *tokenizer);
   return tokenizer;
 }
 

@@ -148,7 +148,9 @@ std::unique_ptr<Tokenizer> LoadVocabularyAndMerges(const std::string& vocab_path
     if (token.kind != Kind::kText) continue;
     const bool special = std::any_of(config.special_tokens.begin(), config.special_tokens.end(),
                                      [&](const auto& entry) { return entry.second == token.spelling; });
-    if (special || (!named && token.spelling == "<|endoftext|>")) token.kind = Kind::kSpecial;
+    if (!special && (named || token.spelling != "<|endoftext|>")) continue;
+    token.kind = Kind::kSpecial;
+    token.bytes = token.spelling;
   }
   MergeList merges(vocabulary, vocab_path);
   const std::string text = ReadFile(merges_path);
@@ -197,13 +199,13 @@ std::unique_ptr<Tokenizer> MakeTiktokenTokenizer(std::string_view content, const
   for (size_t i = 0; i < kLlama3Specials; ++i) {
     const auto named = config.added_tokens.find(static_cast<int32_t>(kLlama3Ranks + i));
     const std::string text = named != config.added_tokens.end() ? named->second.text : Llama3Special(i);
-    vocabulary.tokens.push_back({text, "", Kind::kSpecial});
+    vocabulary.tokens.push_back({text, text, Kind::kSpecial});
     tokens.emplace_back();
     ranks.push_back(-1);
   }
   vocabulary.bos = kLlama3Ranks;
   vocabulary.eos = kLlama3Ranks + 1;
-  vocabulary.add_bos = config.add_bos_token.value_or(true);
+  vocabulary.add_bos = config.add_bos_token.value_or(config.special_tokens.count("bos_token") != 0);
   vocabulary.add_eos = config.add_eos_token.value_or(false);
   vocabulary.patterns.emplace_back(
       R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
