@@ -14,16 +14,18 @@
 #include "cli/commands.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
+#include "cli/token_lines.h"
 #include "infer/generator.h"
-#include "text/utf8.h"
+#include "text/chat_template.h"
 
 namespace taipan {
 namespace {
 
 struct GenerateFlags {
-  std::string model, dtype = "f32", prompt, prompt_file;
+  std::string model, dtype = "f32", prompt, prompt_file, system;
   int64_t max_tokens = 256;
   SamplingOptions sampling;
+  bool chat = false, parse_special = false;
   bool show_seed = false;
   bool json = false;
 };
@@ -38,7 +40,7 @@ void ReadPromptFile(const std::string& path, const Tokenizer& tokenizer, Generat
   }
   std::istream& in = path == "-" ? std::cin : file;
   if (dynamic_cast<const ByteTokenizer*>(&tokenizer) == nullptr) {
-    generator.Read(tokenizer.Encode(std::string(std::istreambuf_iterator<char>(in), {})));
+    generator.Read(EncodeText(tokenizer, std::string(std::istreambuf_iterator<char>(in), {})));
     return;
   }
   CountProgress progress("prompt:", 0);
@@ -54,33 +56,50 @@ void ReadPromptFile(const std::string& path, const Tokenizer& tokenizer, Generat
 }
 
 // A model needs a token to go on from.
-void ReadStartToken(const Model& model, const Tokenizer& tokenizer, Generator& generator) {
-  if (const auto bos = model.config().bos_token_id) {
-    const int32_t token = static_cast<int32_t>(*bos);
-    Note(fmt::format("empty prompt: starting from the token {} (bos_token_id)", token));
-    generator.Read({&token, 1});
+void ReadStartToken(const Tokenizer& tokenizer, Generator& generator) {
+  if (const auto bos = tokenizer.bos()) {
+    Note(fmt::format("empty prompt: starting from the token {} (BOS)", *bos));
+    generator.Read({&*bos, 1});
     return;
   }
   Note("empty prompt: starting from a line feed");
   generator.Read(tokenizer.Encode("\n"));
 }
 
-void ReadPrompt(const GenerateFlags& flags, const Model& model, const Tokenizer& tokenizer, Generator& generator) {
-  if (!flags.prompt_file.empty()) {
+// The prompt as a message of a user, in the words that the model was trained to answer.
+std::vector<int32_t> EncodeChat(const GenerateFlags& flags, const ModelText& text) {
+  if (text.chat_template.empty()) {
+    throw UserError({flags.model, "the model has no chat template", "one in tokenizer_config.json, or a GGUF key",
+                     "none", "leave --chat away to continue a text"});
+  }
+  const ChatTemplate chat(text.chat_template, text.chat_template_file, text.special_tokens);
+  std::vector<ChatMessage> messages;
+  if (!flags.system.empty()) messages.push_back({"system", flags.system});
+  const std::string prompt = flags.prompt_file.empty() ? flags.prompt : ReadInput(flags.prompt_file);
+  messages.push_back({"user", prompt});
+  return text.tokenizer->Encode(chat.Render(messages, /*add_generation_prompt=*/true),
+                                {.add_special_tokens = false, .parse_special = true});
+}
+
+void ReadPrompt(const GenerateFlags& flags, const ModelText& text, Generator& generator) {
+  const Tokenizer& tokenizer = *text.tokenizer;
+  if (flags.chat) {
+    generator.Read(EncodeChat(flags, text));
+  } else if (!flags.prompt_file.empty()) {
     ReadPromptFile(flags.prompt_file, tokenizer, generator);
   } else {
-    generator.Read(tokenizer.Encode(flags.prompt));
+    generator.Read(tokenizer.Encode(flags.prompt, {.add_special_tokens = true, .parse_special = flags.parse_special}));
   }
-  if (generator.state().position == 0) ReadStartToken(model, tokenizer, generator);
+  if (generator.state().position == 0) ReadStartToken(tokenizer, generator);
 }
 
 // Shows text as soon as whole characters are there, or keeps it for JSON.
 class TextOutput {
  public:
-  TextOutput(const Tokenizer& tokenizer, bool keep) : tokenizer_(tokenizer), keep_(keep) {}
+  TextOutput(const Tokenizer& tokenizer, bool keep) : keep_(keep), stream_(tokenizer) {}
 
   void Add(int32_t token) {
-    Show(stream_.Append(tokenizer_.TokenBytes(token)));
+    Show(stream_.Append(token));
     if (keep_) tokens_.push_back(token);
   }
   void Finish() {
@@ -100,9 +119,8 @@ class TextOutput {
     }
   }
 
-  const Tokenizer& tokenizer_;
   const bool keep_;
-  Utf8Stream stream_;
+  DecodeStream stream_;
   std::string text_;
   std::vector<int32_t> tokens_;
 };
@@ -133,16 +151,15 @@ void Report(const GenerationStats& stats, const GenerateFlags& flags, const Text
 void RunGenerate(const GenerateFlags& flags) {
   Model model = LoadModelDirectory(flags.model);
   if (flags.dtype == "bf16") model.SetDType(DType::kBF16);
-  const auto tokenizer = RequireTokenizer(flags.model, model.config());
+  const ModelText text = RequireText(flags.model, model.config());
   Generator generator(model);
-  ReadPrompt(flags, model, *tokenizer, generator);
+  ReadPrompt(flags, text, generator);
   if (flags.show_seed) Note(fmt::format("seed {}", flags.sampling.seed));
   GenerationOptions options{.sampling = flags.sampling,
                             .max_tokens = flags.max_tokens,
-                            .stop_token = {},
-                            .vocab_limit = tokenizer->vocab_size()};
-  if (const auto eos = model.config().eos_token_id) options.stop_token = static_cast<int32_t>(*eos);
-  TextOutput output(*tokenizer, flags.json);
+                            .stop_tokens = text.stop_tokens,
+                            .vocab_limit = text.tokenizer->vocab_size()};
+  TextOutput output(*text.tokenizer, flags.json);
   const GenerationStats stats = generator.Generate(options, [&](int32_t token) {
     output.Add(token);
     return true;
@@ -157,15 +174,24 @@ void AddGenerateCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Generate text, streamed to standard output");
   auto flags = std::make_shared<GenerateFlags>();
   SamplingOptions& sampling = flags->sampling;
-  command->add_option("--model", flags->model, "Model directory")->type_name("DIR")->required();
+  command->add_option("--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
   command->add_option("--dtype", flags->dtype, "Of activations and matrix products; sums and states are f32")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
-  CLI::Option* prompt = command->add_option("--prompt", flags->prompt,
-                                            "Text to continue; empty: start from bos_token_id, else from a line feed");
+  CLI::Option* prompt =
+      command->add_option("--prompt", flags->prompt, "Text to continue; empty: start from BOS, else from a line feed");
   command->add_option("--prompt-file", flags->prompt_file, "The same from a file of any length, - for standard input")
       ->type_name("FILE")
       ->excludes(prompt);
+  CLI::Option* chat =
+      command->add_flag("--chat", flags->chat,
+                        "The prompt is a message to the model: put it into the chat template of the model's files");
+  command->add_option("--system", flags->system, "With --chat: a system message before it")
+      ->type_name("TEXT")
+      ->needs(chat);
+  command
+      ->add_flag("--parse-special", flags->parse_special, "Read the text of special tokens in --prompt as these tokens")
+      ->excludes(chat);
   command->add_option("--max-tokens", flags->max_tokens, "Tokens to generate at most")
       ->check(WholeNumber(0))
       ->capture_default_str();

@@ -88,7 +88,7 @@ void AddScoreCommand(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("score", "Log-probabilities of a text, of token sequences or of continuations");
   auto flags = std::make_shared<ScoreFlags>();
-  command->add_option("--model", flags->model, "Model directory")->type_name("DIR")->required();
+  command->add_option("--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
   command->add_option("--dtype", flags->dtype, "Of activations and matrix products; sums and states are f32")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();

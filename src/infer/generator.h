@@ -14,7 +14,7 @@ struct GenerationOptions {
   SamplingOptions sampling;
   int64_t max_tokens = 256;
   std::vector<int32_t> stop_tokens = {};  // usually those that end an answer; the one met is read but not reported
-  int64_t vocab_limit = 0;  // draw ids below this only: a padded vocabulary has rows without text; 0: all
+  int64_t vocab_limit = 0;                // draw ids below this only: a padded vocabulary has rows without text; 0: all
 };
 
 enum class StopReason { kMaxTokens, kStopToken, kCallback };

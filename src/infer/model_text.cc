@@ -85,8 +85,10 @@ ModelText LoadModelText(const std::string& path, const ModelConfig& config) {
     throw UserError({path, "the tokenizer has more tokens than the model", fmt::format("at most {}", config.vocab_size),
                      fmt::format("{}", text.tokenizer->vocab_size()), ""});
   }
-  if (!text.tokenizer->bos() && config.bos_token_id) text.tokenizer->set_bos(static_cast<int32_t>(*config.bos_token_id));
-  if (!text.tokenizer->eos() && config.eos_token_id) text.tokenizer->set_eos(static_cast<int32_t>(*config.eos_token_id));
+  if (!text.tokenizer->bos() && config.bos_token_id)
+    text.tokenizer->set_bos(static_cast<int32_t>(*config.bos_token_id));
+  if (!text.tokenizer->eos() && config.eos_token_id)
+    text.tokenizer->set_eos(static_cast<int32_t>(*config.eos_token_id));
   return text;
 }
 

@@ -150,9 +150,9 @@ std::vector<int32_t> EndOfTextIds(const TokenizerConfig& config, const Tokenizer
 
 std::vector<std::pair<std::string, std::string>> ReadTokenizerFiles(const std::string& directory) {
   std::vector<std::pair<std::string, std::string>> files;
-  for (const char* name : {"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "tokenizer_config.json",
-                           "special_tokens_map.json", "added_tokens.json", "generation_config.json",
-                           "chat_template.jinja"}) {
+  for (const char* name :
+       {"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "tokenizer_config.json",
+        "special_tokens_map.json", "added_tokens.json", "generation_config.json", "chat_template.jinja"}) {
     const std::string path = directory + "/" + name;
     if (PathExists(path)) files.emplace_back(name, ReadFile(path));
   }
