@@ -208,8 +208,9 @@ std::string TokenizerJson(const TrainedBpe& bpe) {
                      {"special", true}});
   }
   for (const std::string& token : bpe.tokens) spellings.emplace_back(SpellBytes(token), spellings.size());
-  const auto spelling = [&](int32_t id) { return spellings[static_cast<size_t>(id)].first; };
-  for (const BpeMerge& merge : bpe.merges) merges.push_back(spelling(merge.left) + " " + spelling(merge.right));
+  const auto spelling = [&](int32_t id) -> const std::string& { return spellings[static_cast<size_t>(id)].first; };
+  for (const BpeMerge& merge : bpe.merges)
+    merges.push_back(fmt::format("{} {}", spelling(merge.left), spelling(merge.right)));
   // ordered_json looks for equal keys at every insertion by name; there are none here.
   auto& entries = vocab.get_ref<Json::object_t&>();
   entries.reserve(spellings.size());
