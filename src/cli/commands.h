@@ -12,6 +12,7 @@ void AddInspectCommand(CLI::App& app);
 void AddTrainCommand(CLI::App& app);
 void AddGenerateCommand(CLI::App& app);
 void AddScoreCommand(CLI::App& app);
+void AddTokenizerCommand(CLI::App& app);
 void AddBenchCommand(CLI::App& app);
 void AddBenchRoof(CLI::App& bench);
 void AddBenchTrain(CLI::App& bench);

@@ -16,7 +16,7 @@
 namespace taipan {
 namespace {
 
-constexpr int64_t kMaxIdGap = 1'000'000;  // ids that no entry has; bounds what a small file can allocate
+constexpr int64_t kMaxIdGap = 65536;  // ids that no entry has; bounds what a small file can allocate
 
 struct Vocabulary {
   std::vector<std::string> spellings;  // by id, "" where there is none

@@ -20,6 +20,8 @@ class WordPattern {
   // Always by PCRE2.
   explicit WordPattern(Regex regex) : regex_(std::move(regex)) {}
 
+  bool by_hand() const { return known_ != Known::kNone; }
+
   // Calls f(begin, end, is_match) for every match and every stretch between matches, from left to right. The text is
   // valid UTF-8.
   template <class F>

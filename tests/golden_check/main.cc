@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <exception>
 
+#include "base/files.h"
 #include "base/parallel.h"
 #include "golden_check/golden.h"
 
@@ -47,11 +48,43 @@ class GoldenSet : public testing::Test {
   std::string folder_;
 };
 
+class GoldenTokenizer : public testing::Test {
+ public:
+  explicit GoldenTokenizer(std::string name) : name_(std::move(name)) {}
+  void TestBody() override {
+    if (TokenizerFile(name_).empty()) {
+      Note("skipped tokenizer " + name_ + ": its file is not in the folder TAIPAN_TOKENIZERS");
+      GTEST_SKIP() << "no file";
+    }
+    try {
+      CheckTokenizer(name_);
+    } catch (const std::exception& error) {
+      FAIL() << name_ << ": " << error.what();
+    }
+  }
+
+ private:
+  std::string name_;
+};
+
 // A minus in a test's name would read as "without" in --gtest_filter.
 std::string TestName(std::string set) {
   std::replace_if(
       set.begin(), set.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
   return set;
+}
+
+int RegisterTokenizers() {
+  if (!PathExists(PathOf("tokenizers/samples.jsonl"))) return 0;
+  const auto samples = ReadJsonLines("tokenizers/samples.jsonl");
+  if (samples.empty()) return 0;
+  int count = 0;
+  for (const auto& item : samples[0].at("ids").items()) {
+    testing::RegisterTest("tokenizers", TestName(item.key()).c_str(), nullptr, item.key().c_str(), __FILE__, __LINE__,
+                          [name = item.key()]() -> testing::Test* { return new GoldenTokenizer(name); });
+    ++count;
+  }
+  return count;
 }
 
 int RegisterSets() {
@@ -64,14 +97,16 @@ int RegisterSets() {
       ++sets;
     }
   }
-  return sets;
+  return sets + RegisterTokenizers();
 }
 
 int Run() {
   const int sets = RegisterSets();
   std::printf("golden folder %s: %d sets\n", Root().c_str(), sets);
   if (sets == 0) {
-    std::fprintf(stderr, "error: %s: no golden sets: expected folders below logits, states, grads or trajectory\n",
+    std::fprintf(stderr,
+                 "error: %s: no golden sets: expected folders below logits, states, grads or trajectory, or "
+                 "tokenizers/samples.jsonl\n",
                  Root().c_str());
     return 1;
   }
