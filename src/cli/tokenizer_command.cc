@@ -172,6 +172,7 @@ void AddTokenizerCommand(CLI::App& app) {
   AddJsonFlag(*decode, decode_flags->json);
   AddThreadsFlag(*decode);
   decode->callback([decode_flags] { RunDecode(*decode_flags); });
+  AddTokenizerTrain(*tokenizer);
 }
 
 }  // namespace taipan

@@ -269,8 +269,8 @@ class Parser {
     std::vector<ExpressionPtr> parts;
     std::vector<std::string> operators;
     while (true) {
-      std::string op;
-      for (const char* one : {"==", "!=", "<", "<=", ">", ">="}) {
+      std::string_view op;
+      for (const std::string_view one : {"==", "!=", "<", "<=", ">", ">="}) {
         if (Is(one)) op = one;
       }
       if (IsWord("in")) op = "in";
@@ -280,7 +280,7 @@ class Parser {
       }
       if (op.empty()) break;
       Take();
-      operators.push_back(op);
+      operators.emplace_back(op);
       parts.push_back(Sum());
     }
     if (operators.empty()) return e;

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kMaxDepth = 500;                  // of expressions, statements and macros under way
 constexpr int kMaxNesting = 64;                 // of lists in lists
-constexpr int64_t kMaxWork = int64_t{1} << 30;  // so that no template runs or grows without end: bytes, and
+constexpr int64_t kMaxWork = int64_t{1} << 28;  // so that no template runs or grows without end: bytes, and
 constexpr int64_t kStep = 64;                   // so much for each expression, statement and element
 
 bool IsFunction(const std::string& name) {
@@ -254,6 +254,7 @@ class Renderer {
       case EK::kCall:
         return CallOf(e);
       case EK::kFilter:
+        if (const Value* known = Reference(*e.parts[0])) return ApplyFilter(*known, Evaluated(e, e.name));
         return ApplyFilter(Evaluate(*e.parts[0]), Evaluated(e, e.name));
       case EK::kTest:
         return Test(e);

@@ -1,6 +1,7 @@
 // Jinja's tokens and the white space that goes with its tags.
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 
 #include "base/error.h"
@@ -123,30 +124,25 @@ class Lexer {
         Add(Kind::kName, text_.substr(at_, end - at_));
         MoveTo(end);
       } else {
-        const std::string op = Operator();
-        open += op == "(" || op == "[" || op == "{";
-        open -= op == ")" || op == "]" || op == "}";
-        if (open < 0) Refuse(where_, line_, "a bracket closes that was not opened", "", op);
+        Operator();
+        open += c == '(' || c == '[' || c == '{';
+        open -= c == ')' || c == ']' || c == '}';
+        if (open < 0) Refuse(where_, line_, "a bracket closes that was not opened", "", {c});
       }
     }
   }
 
-  std::string Operator() {
-    const std::string two = text_.substr(at_, 2);
-    for (const char* op : {"//", "**", "==", "!=", ">=", "<="}) {
-      if (two != op) continue;
-      Add(Kind::kOperator, two);
-      MoveTo(at_ + 2);
-      return two;
-    }
-    const std::string one = text_.substr(at_, 1);
-    if (std::string_view("+-/*%~[](){}><=.:|,").find(one) == std::string_view::npos) {
+  void Operator() {
+    static constexpr std::array<std::string_view, 6> kLong = {"//", "**", "==", "!=", ">=", "<="};
+    const std::string_view two = std::string_view(text_).substr(at_, 2);
+    const bool is_long = std::find(kLong.begin(), kLong.end(), two) != kLong.end();
+    if (!is_long && std::string_view("+-/*%~[](){}><=.:|,").find(two[0]) == std::string_view::npos) {
       const std::string shown = text_.substr(at_, CharacterLength(text_, at_));
       Refuse(where_, line_, "a character that is no part of an expression", "", ToValidUtf8(shown));
     }
-    Add(Kind::kOperator, one);
-    MoveTo(at_ + 1);
-    return one;
+    const size_t size = is_long ? 2 : 1;
+    Add(Kind::kOperator, std::string(two.substr(0, size)));
+    MoveTo(at_ + size);
   }
 
   void Number() {

@@ -54,7 +54,7 @@ std::unique_ptr<Tokenizer> FromJson(const std::string& text, const std::string& 
   const auto model = json.find("model");  // an id in a vocab.json that has such a token
   if (json.is_object() && (model == json.end() || model->is_number())) {
     const std::string merges = FolderOf(path) + "/merges.txt";
-    if (PathExists(merges)) return LoadVocabularyAndMerges(path, merges, config);
+    if (PathExists(merges)) return MakeGpt2Tokenizer({text, path}, {ReadFile(merges), merges}, config);
   }
   std::unique_ptr<Tokenizer> tokenizer = ReadTokenizerJson(json, path);
   if (IsByteTokenizer(json)) return std::make_unique<ByteTokenizer>();

@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 #include "base/fields.h"
-#include "base/files.h"
 #include "text/bpe_tokenizer.h"
 #include "text/byte_alphabet.h"
 #include "text/merge_list.h"
@@ -16,6 +15,7 @@ namespace {
 
 using Kind = BpeVocabulary::Kind;
 
+constexpr const char* kGpt2EndOfText = "<|endoftext|>";
 constexpr size_t kLlama3Ranks = 128000, kLlama3Specials = 256;
 
 // The lines of a text, without their ends.
@@ -106,8 +106,8 @@ std::string Llama3Special(size_t i) {
 }
 
 // vocab.json: {"token": id}.
-std::vector<std::string> ReadVocabulary(const std::string& path) {
-  const Json json = ParseJson(ReadFile(path), path);
+std::vector<std::string> ReadVocabulary(const std::string& content, const std::string& path) {
+  const Json json = ParseJson(content, path);
   if (!json.is_object() || json.empty()) {
     throw UserError({path, "is not a vocabulary", "an object of ids by token", DescribeJson(json), ""});
   }
@@ -127,52 +127,51 @@ std::vector<std::string> ReadVocabulary(const std::string& path) {
   return tokens;
 }
 
-}  // namespace
+// The special tokens that a vocab.json alone has: GPT-2's only one.
+bool IsSpecial(const std::string& spelling, const TokenizerConfig& config) {
+  if (config.special_tokens.empty() && config.added_tokens.empty()) return spelling == kGpt2EndOfText;
+  return std::any_of(config.special_tokens.begin(), config.special_tokens.end(),
+                     [&](const auto& entry) { return entry.second == spelling; });
+}
 
-std::unique_ptr<Tokenizer> LoadVocabularyAndMerges(const std::string& vocab_path, const std::string& merges_path,
-                                                   const TokenizerConfig& config) {
+// The vocabulary with the tokens that the config adds or marks; the bytes of others are left to MergeList.
+BpeVocabulary WithAddedTokens(std::vector<std::string> spellings, const std::string& path,
+                              const TokenizerConfig& config) {
   BpeVocabulary vocabulary;
-  for (std::string& spelling : ReadVocabulary(vocab_path))
-    vocabulary.tokens.push_back({std::move(spelling), "", Kind::kText});
+  for (std::string& spelling : spellings) {
+    const bool special = IsSpecial(spelling, config);
+    const auto id = static_cast<int32_t>(vocabulary.tokens.size());
+    if (special && spelling == kGpt2EndOfText && config.special_tokens.empty()) vocabulary.bos = vocabulary.eos = id;
+    vocabulary.tokens.push_back({spelling, special ? spelling : "", special ? Kind::kSpecial : Kind::kText});
+  }
   for (const auto& [id, token] : config.added_tokens) {
     const auto at = static_cast<size_t>(id);
     if (at > vocabulary.tokens.size()) {
-      throw UserError({vocab_path, "added_tokens_decoder leaves ids out", std::to_string(vocabulary.tokens.size()),
+      throw UserError({path, "added_tokens_decoder leaves ids out", std::to_string(vocabulary.tokens.size()),
                        std::to_string(id), ""});
     }
     if (at == vocabulary.tokens.size()) vocabulary.tokens.emplace_back();
     vocabulary.tokens[at] = {token.text, token.text, token.special ? Kind::kSpecial : Kind::kAddedText};
   }
-  const bool named = !config.special_tokens.empty() || !config.added_tokens.empty();
-  for (BpeVocabulary::Token& token : vocabulary.tokens) {
-    if (token.kind != Kind::kText) continue;
-    const bool special = std::any_of(config.special_tokens.begin(), config.special_tokens.end(),
-                                     [&](const auto& entry) { return entry.second == token.spelling; });
-    if (!special && (named || token.spelling != "<|endoftext|>")) continue;
-    token.kind = Kind::kSpecial;
-    token.bytes = token.spelling;
-  }
-  MergeList merges(vocabulary, vocab_path);
-  const std::string text = ReadFile(merges_path);
-  Lines lines(text);
+  return vocabulary;
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> MakeGpt2Tokenizer(const NamedText& vocab, const NamedText& merges,
+                                             const TokenizerConfig& config) {
+  BpeVocabulary vocabulary = WithAddedTokens(ReadVocabulary(vocab.content, vocab.path), vocab.path, config);
+  MergeList list(vocabulary, vocab.path);
+  Lines lines(merges.content);
   std::string_view line;
   while (lines.Next(&line)) {
     const bool comment = lines.number() == 1 && line.starts_with("#version");
-    if (!comment && !line.empty()) merges.Add(line, fmt::format("{}, line {}", merges_path, lines.number()));
+    if (!comment && !line.empty()) list.Add(line, fmt::format("{}, line {}", merges.path, lines.number()));
   }
-  for (const auto& [key, place] : {std::pair("bos_token", &vocabulary.bos), std::pair("eos_token", &vocabulary.eos)}) {
-    const auto it = config.special_tokens.find(key);
-    const std::string& spelling = it != config.special_tokens.end() ? it->second : "<|endoftext|>";
-    if (it == config.special_tokens.end() && named) continue;
-    for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
-      if (vocabulary.tokens[i].kind == Kind::kSpecial && vocabulary.tokens[i].spelling == spelling)
-        *place = static_cast<int32_t>(i);
-    }
-  }
-  vocabulary.patterns.emplace_back(kGpt2Pattern, vocab_path);
+  vocabulary.patterns.emplace_back(kGpt2Pattern, vocab.path);
   vocabulary.add_bos = config.add_bos_token.value_or(false);
   vocabulary.add_eos = config.add_eos_token.value_or(false);
-  Bpe bpe = merges.Build(vocabulary, {});
+  Bpe bpe = list.Build(vocabulary, {});
   return MakeBpeTokenizer(std::move(vocabulary), std::move(bpe));
 }
 

@@ -10,10 +10,13 @@
 
 namespace taipan {
 
-// GPT-2's: byte-level BPE, its word pattern. Special tokens are those of `config`, else "<|endoftext|>" where the
-// vocabulary has it. UserErrors name the paths.
-std::unique_ptr<Tokenizer> LoadVocabularyAndMerges(const std::string& vocab_path, const std::string& merges_path,
-                                                   const TokenizerConfig& config);
+struct NamedText {
+  std::string content, path;  // the path is for errors
+};
+// GPT-2's vocab.json and merges.txt: byte-level BPE, its word pattern. Special tokens are those of `config`, else
+// "<|endoftext|>" where the vocabulary has it.
+std::unique_ptr<Tokenizer> MakeGpt2Tokenizer(const NamedText& vocab, const NamedText& merges,
+                                             const TokenizerConfig& config);
 
 // Whether these are lines of a base64 token and its rank.
 bool LooksLikeTiktoken(std::string_view content);
