@@ -4,11 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "base/fields.h"
 #include "base/files.h"
 #include "base/test_folder.h"
-#include "nlohmann/json.hpp"
 
 namespace taipan {
 namespace {

@@ -15,7 +15,8 @@ from gguf import GGUFValueType as Value
 
 QUANTIZED_BY_GGUF = [Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0, Type.F16, Type.BF16]
 # Super-blocks that gguf reads but does not make: (type, byte offsets of the f16 scales in a block).
-RANDOM_BLOCKS = [(Type.Q2_K, [80, 82]), (Type.Q3_K, [108]), (Type.Q4_K, [0, 2]), (Type.Q5_K, [0, 2]), (Type.Q6_K, [208])]
+RANDOM_BLOCKS = [
+    (Type.Q2_K, [80, 82]), (Type.Q3_K, [108]), (Type.Q4_K, [0, 2]), (Type.Q5_K, [0, 2]), (Type.Q6_K, [208])]
 
 
 def stored(values, kind):
@@ -49,7 +50,8 @@ def inputs(rng):
 def add_metadata(writer):
     numbers = {
         Value.UINT8: 250, Value.INT8: -100, Value.UINT16: 65000, Value.INT16: -30000, Value.UINT32: 4000000000,
-        Value.INT32: -2000000000, Value.FLOAT32: 0.25, Value.UINT64: 2**63 + 1, Value.INT64: -(2**62), Value.FLOAT64: 1e300,
+        Value.INT32: -2000000000, Value.FLOAT32: 0.25, Value.UINT64: 2**63 + 1, Value.INT64: -(2**62),
+        Value.FLOAT64: 1e300,
     }
     for kind, value in numbers.items():
         writer.add_key_value(f"test.{kind.name.lower()}", value, kind)
