@@ -1,41 +1,20 @@
 // Random mutations of valid safetensors files: each must parse, with every byte of every tensor readable, or be refused
-// by a UserError of one line. TAIPAN_FUZZ_INPUTS sets how many (default 5000), TAIPAN_FUZZ_SEED which ones. Input i is
-// a function of (seed, i) alone, so that a failure can be run again. Meant for a build with AddressSanitizer too.
+// by a UserError of one line.
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cctype>
-#include <cstdlib>
 #include <cstring>
 #include <set>
 
 #include "base/files.h"
-#include "base/rng.h"
 #include "base/test_folder.h"
 #include "formats/safetensors.h"
+#include "formats/test_fuzz.h"
 
 namespace taipan {
 namespace {
-
-int64_t FromEnvironment(const char* name, int64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::atoll(text) : otherwise;
-}
-
-class Draws {
- public:
-  Draws(uint64_t seed, uint32_t input) : key_{.seed = seed, .stream = kTestStream, .step = input} {}
-  size_t Below(size_t n) { return static_cast<size_t>(RandomBelow(key_, next_++, n)); }
-  template <class T>
-  const T& OneOf(const std::vector<T>& choices) {
-    return choices[Below(choices.size())];
-  }
-
- private:
-  RandomKey key_;
-  uint64_t next_ = 0;
-};
 
 struct Parts {
   std::string header, data;
@@ -202,30 +181,6 @@ void ChangeStructure(std::string& header, Draws& draw) {
   }
 }
 
-void ChangeBytes(std::string& text, Draws& draw) {
-  const size_t at = draw.Below(text.size() + 1);
-  const size_t run = std::min(draw.Below(16) + 1, text.size() - at);
-  switch (draw.Below(6)) {
-    case 0:
-      if (run > 0) text[at] = static_cast<char>(text[at] ^ (1 << draw.Below(8)));
-      break;
-    case 1:
-      for (size_t i = 0; i < run; ++i) text[at + i] = static_cast<char>(draw.Below(256));
-      break;
-    case 2:
-      text.erase(at, run);
-      break;
-    case 3:
-      text.insert(at, text.substr(draw.Below(text.size() + 1), draw.Below(64)));
-      break;
-    case 4:
-      text.resize(at);
-      break;
-    default:
-      text.insert(at, 1 + draw.Below(8), static_cast<char>(draw.Below(256)));
-  }
-}
-
 std::string MutatedInput(const std::vector<Parts>& seeds, Draws& draw) {
   Parts parts = draw.OneOf(seeds);
   if (draw.Below(16) == 0) parts.data = draw.OneOf(seeds).data;
@@ -269,37 +224,19 @@ uint64_t TouchEverything(const SafetensorsFile& file) {
 
 TEST(FuzzSafetensors, MutationsParseOrAreRefused) {
   const std::vector<Parts> seeds = ValidSeeds();
-  const int64_t inputs = FromEnvironment("TAIPAN_FUZZ_INPUTS", 5000);
-  const auto seed = static_cast<uint64_t>(FromEnvironment("TAIPAN_FUZZ_SEED", 1));
-  int64_t parsed = 0;
-  std::set<std::string> problems;
   volatile uint64_t sum = 0;
-  for (int64_t i = 0; i < inputs; ++i) {
-    Draws draw(seed, static_cast<uint32_t>(i));
+  const FuzzCounts counts = Fuzz("input", [&](Draws& draw) {
     const std::string text = MutatedInput(seeds, draw);
     const std::vector<char> exact(text.begin(), text.end());  // a heap block that ends where the file does
-    try {
-      const SafetensorsFile file(exact.data(), static_cast<int64_t>(exact.size()), "input");
-      sum = sum + TouchEverything(file);
-      ++parsed;
-    } catch (const UserError& error) {
-      const std::string line = error.what();
-      ASSERT_EQ(line.find('\n'), line.npos) << "input " << i;
-      ASSERT_LT(line.size(), 1000u) << "input " << i;
-      ASSERT_EQ(line.find("input: "), 0u) << "input " << i << ": " << line;
-      problems.insert(line.substr(0, line.find(',')));
-    } catch (const std::exception& error) {
-      FAIL() << "input " << i << " of seed " << seed << ": " << error.what();
-    }
-  }
+    const SafetensorsFile file(exact.data(), static_cast<int64_t>(exact.size()), "input");
+    sum = sum + TouchEverything(file);
+  });
   // The mutations are neither all harmless nor all fatal at the first byte.
-  if (inputs >= 1000) {
-    EXPECT_GT(parsed, inputs / 10);
-    EXPECT_LT(parsed, inputs * 9 / 10);
-    EXPECT_GT(problems.size(), 100u);
+  if (counts.inputs >= 1000) {
+    EXPECT_GT(counts.parsed, counts.inputs / 10);
+    EXPECT_LT(counts.parsed, counts.inputs * 9 / 10);
+    EXPECT_GT(counts.problems.size(), 100u);
   }
-  RecordProperty("parsed", static_cast<int>(parsed));
-  RecordProperty("problems", static_cast<int>(problems.size()));
 }
 
 }  // namespace

@@ -30,9 +30,10 @@ float HalfAt(const uint8_t* p) { return ToFloat(ReadAt<F16>(p)); }
 
 // Each function below turns one block at `b` into weights; its comment gives the fields in the order of the bytes.
 // Weights i and i + 16 share a byte of `qs` in the blocks of 32: low and high four bits.
+// __restrict: bytes may alias anything, which would keep the loops from vectorising.
 
 // d f16, qs 16: (q - 8) d
-void Q4_0(const uint8_t* b, float* to) {
+void Q4_0(const uint8_t* b, float* __restrict to) {
   const float d = HalfAt(b);
   const uint8_t* qs = b + 2;
   for (int i = 0; i < 16; ++i) {
@@ -42,7 +43,7 @@ void Q4_0(const uint8_t* b, float* to) {
 }
 
 // d f16, m f16, qs 16: q d + m
-void Q4_1(const uint8_t* b, float* to) {
+void Q4_1(const uint8_t* b, float* __restrict to) {
   const float d = HalfAt(b), m = HalfAt(b + 2);
   const uint8_t* qs = b + 4;
   for (int i = 0; i < 16; ++i) {
@@ -60,7 +61,7 @@ void JoinFifthBits(uint32_t high, const uint8_t* qs, int32_t* q) {
 }
 
 // d f16, high 4, qs 16: (q - 16) d
-void Q5_0(const uint8_t* b, float* to) {
+void Q5_0(const uint8_t* b, float* __restrict to) {
   const float d = HalfAt(b);
   int32_t q[32];
   JoinFifthBits(ReadAt<uint32_t>(b + 2), b + 6, q);
@@ -68,7 +69,7 @@ void Q5_0(const uint8_t* b, float* to) {
 }
 
 // d f16, m f16, high 4, qs 16: q d + m
-void Q5_1(const uint8_t* b, float* to) {
+void Q5_1(const uint8_t* b, float* __restrict to) {
   const float d = HalfAt(b), m = HalfAt(b + 2);
   int32_t q[32];
   JoinFifthBits(ReadAt<uint32_t>(b + 4), b + 8, q);
@@ -76,14 +77,14 @@ void Q5_1(const uint8_t* b, float* to) {
 }
 
 // d f16, q 32 signed bytes: q d
-void Q8_0(const uint8_t* b, float* to) {
+void Q8_0(const uint8_t* b, float* __restrict to) {
   const float d = HalfAt(b);
   for (int i = 0; i < 32; ++i) to[i] = static_cast<float>(static_cast<int8_t>(b[2 + i])) * d;
 }
 
 // scales 16 (low four bits: scale, high: minimum), qs 64, d f16, dmin f16. Bits 2 s and 2 s + 1 of qs[32 h + i] are
 // weight 128 h + 32 s + i; 16 weights share a scale.
-void Q2_K(const uint8_t* b, float* to) {
+void Q2_K(const uint8_t* b, float* __restrict to) {
   const float d = HalfAt(b + 80), dmin = HalfAt(b + 82);
   for (int run = 0; run < 16; ++run, to += 16) {
     const float scale = d * static_cast<float>(b[run] & 15), min = dmin * static_cast<float>(b[run] >> 4);
@@ -95,7 +96,7 @@ void Q2_K(const uint8_t* b, float* to) {
 
 // high 32, qs 64 as in Q2_K, scales 12, d f16. Bit s of high[i] clear: weight 32 s + i is 4 less. Scales have six bits,
 // minus 32: the low four in the halves of eight bytes, the high two in quarters of four bytes.
-void Q3_K(const uint8_t* b, float* to) {
+void Q3_K(const uint8_t* b, float* __restrict to) {
   const uint8_t *high = b, *low = b + 32, *packed = b + 96;
   const float d = HalfAt(b + 108);
   for (int run = 0; run < 16; ++run, to += 16) {
@@ -121,7 +122,7 @@ ScaleAndMin UnpackScale(const uint8_t* packed, int run) {
 }
 
 // d f16, dmin f16, scales 12, qs 128: (d scale) q - dmin min. Byte 32 g + i holds weights 64 g + i and 64 g + 32 + i.
-void Q4_K(const uint8_t* b, float* to) {
+void Q4_K(const uint8_t* b, float* __restrict to) {
   const float d = HalfAt(b), dmin = HalfAt(b + 2);
   for (int run = 0; run < 8; ++run, to += 32) {
     const ScaleAndMin s = UnpackScale(b + 4, run);
@@ -133,7 +134,7 @@ void Q4_K(const uint8_t* b, float* to) {
 }
 
 // Q4_K with high 32 before qs: bit s of high[i] is the fifth bit of weight 32 s + i.
-void Q5_K(const uint8_t* b, float* to) {
+void Q5_K(const uint8_t* b, float* __restrict to) {
   const float d = HalfAt(b), dmin = HalfAt(b + 2);
   const uint8_t* high = b + 16;
   for (int run = 0; run < 8; ++run, to += 32) {
@@ -150,7 +151,7 @@ void Q5_K(const uint8_t* b, float* to) {
 
 // low 128, high 64, scales 16 signed bytes, d f16: (d scale) (q - 32). Of each half h of 128 weights: low[64 h + i]
 // holds weights i and i + 64 (i < 64), bits 2 s and 2 s + 1 of high[32 h + i] belong to weight 32 s + i.
-void Q6_K(const uint8_t* b, float* to) {
+void Q6_K(const uint8_t* b, float* __restrict to) {
   const float d = HalfAt(b + 208);
   for (int run = 0; run < 16; ++run, to += 16) {
     const float scale = d * static_cast<float>(static_cast<int8_t>(b[192 + run]));
@@ -165,14 +166,14 @@ void Q6_K(const uint8_t* b, float* to) {
 }
 
 template <class Stored>
-void Widen(const uint8_t* b, float* to, int64_t n) {
+void Widen(const uint8_t* b, float* __restrict to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     to[i] = ToFloat(ReadAt<Stored>(b + i * static_cast<int64_t>(sizeof(Stored))));
   }
 }
 
 template <int kElements, int kBytes, void (*kBlock)(const uint8_t*, float*)>
-void Blocks(const uint8_t* b, float* to, int64_t n) {
+void Blocks(const uint8_t* b, float* __restrict to, int64_t n) {
   for (int64_t i = 0; i < n; i += kElements, b += kBytes) kBlock(b, to + i);
 }
 
@@ -214,29 +215,21 @@ constexpr const char* kNames[] = {"F32",     "F16",    "Q4_0",    "Q4_1",  "",  
                                   "I8",      "I16",    "I32",     "I64",   "F64",    "IQ1_M", "BF16",  "",
                                   "",        "",       "TQ1_0",   "TQ2_0", "",       "",      "",      "MXFP4"};
 
-bool NarrowF16(const float* from, int64_t n, uint8_t* to) {
-  constexpr float kFirstOut = 65520;  // rounds to infinity
-  bool fits = true;
+// kFirstOut: the least float that rounds to infinity.
+template <class Stored, Stored (*kNarrow)(float), uint32_t kFirstOut>
+bool Narrow(const float* from, int64_t n, uint8_t* to) {
+  constexpr uint32_t kInfinity = 0x7f800000;
+  uint32_t out = 0;
   for (int64_t i = 0; i < n; ++i) {
-    const F16 half = ToF16(from[i]);
-    std::memcpy(to + i * 2, &half, sizeof half);
-    const float magnitude = std::abs(from[i]);
-    fits &= !(magnitude >= kFirstOut && magnitude < std::numeric_limits<float>::infinity());
+    const Stored half = kNarrow(from[i]);
+    std::memcpy(to + i * static_cast<int64_t>(sizeof half), &half, sizeof half);
+    const uint32_t magnitude = std::bit_cast<uint32_t>(from[i]) & 0x7fffffffu;
+    out |= static_cast<uint32_t>(magnitude - kFirstOut < kInfinity - kFirstOut);  // wraps below kFirstOut
   }
-  return fits;
+  return out == 0;
 }
-
-bool NarrowBF16(const float* from, int64_t n, uint8_t* to) {
-  constexpr float kFirstOut = 0x1.ffp127f;
-  bool fits = true;
-  for (int64_t i = 0; i < n; ++i) {
-    const BF16 half = ToBF16(from[i]);
-    std::memcpy(to + i * 2, &half, sizeof half);
-    const float magnitude = std::abs(from[i]);
-    fits &= !(magnitude >= kFirstOut && magnitude < std::numeric_limits<float>::infinity());
-  }
-  return fits;
-}
+constexpr auto NarrowF16 = Narrow<F16, ToF16, std::bit_cast<uint32_t>(65520.0f)>;
+constexpr auto NarrowBF16 = Narrow<BF16, ToBF16, std::bit_cast<uint32_t>(0x1.ffp127f)>;
 
 // d = max |x| / 127 as f16, but q = round(x / d) with the d before rounding, halves away from zero: as ggml does.
 bool NarrowQ8_0(const float* from, int64_t n, uint8_t* to) {
