@@ -41,8 +41,8 @@ std::string LikelyCause(const ModelConfig& c, const ForeignTensor& t, const std:
   if (found.empty() || found.size() != t.shape.size()) return "";
   const auto is = [&](const char* end) { return t.parameter.ends_with(end); };
   if ((is("embeddings.weight") || is(kHead)) && found.back() == t.shape.back()) {
-    return fmt::format("the vocabulary is {}: vocab_size should be {}",
-                       found[0] > c.vocab_size ? "padded" : "smaller", found[0]);
+    return fmt::format("the vocabulary is {}: vocab_size should be {}", found[0] > c.vocab_size ? "padded" : "smaller",
+                       found[0]);
   }
   if (is("mixer.in_proj.weight") || is("mixer.conv1d.weight") || is("mixer.conv1d.bias")) {
     const int64_t fixed = is("in_proj.weight") ? 2 * c.d_inner() + c.ssm_heads() : c.d_inner();
