@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "formats/gguf.h"
+#include "formats/safetensors_header.h"
 #include "model/gguf_config.h"
 
 namespace taipan {
@@ -82,7 +83,7 @@ void RefuseMissing(const TensorSource& tensors, const ForeignTensor& t) {
   if (t.parameter == kHead) hint = "the head is tied: tie_word_embeddings should be true";
   if (hint.empty()) {
     const std::string near = NearestName(t.name, tensors.Names());
-    if (!near.empty()) hint = "nearest: " + near;
+    if (!near.empty()) hint = "the nearest is " + QuoteName(near);
   }
   throw UserError({tensors.path(), "a tensor is missing", t.name + " " + Shape(t.shape), "none of that name", hint});
 }
@@ -122,7 +123,7 @@ void CheckTensors(const ModelConfig& config, Naming naming, const TensorSource& 
     }
     const std::string near = NearestName(name, {known.begin(), known.end()});
     throw UserError({tensors.Stored(name).file, "a tensor that the config does not have",
-                     "only the model's own tensors", name, near.empty() ? "" : "nearest: " + near});
+                     "only the model's own tensors", QuoteName(name), near.empty() ? "" : "nearest: " + near});
   }
 }
 

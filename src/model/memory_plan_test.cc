@@ -58,7 +58,7 @@ TEST(MemoryPlan, CountsParametersByGroup) {
   EXPECT_EQ(CountOf(plan, "mlp"), 2 * 3 * 8 * 12);
   EXPECT_EQ(CountOf(plan, "final norm"), 8);
   EXPECT_EQ(CountOf(plan, "head"), 11 * 8);
-  EXPECT_EQ(plan.parameters.size(), 15u);
+  EXPECT_EQ(plan.parameters.size(), 16u);
   // 88 + 960 + 320 + 24 + 48 + 256 + 128 + 64 + 64 + 128 + 18 + 32 + 576 + 8 + 88
   EXPECT_EQ(plan.parameter_count, 2802);
   EXPECT_EQ(CountParameters(c), 2802);
@@ -74,7 +74,7 @@ TEST(MemoryPlan, LeavesOutGroupsThatThePatternLacks) {
   EXPECT_EQ(CountOf(mamba, "mlp"), 0);
   EXPECT_EQ(CountOf(mamba, "head"), 0);
   const MemoryPlan transformer = PlanMemory(Small({LayerKind::kAttention}));
-  EXPECT_EQ(transformer.parameters.size(), 8u);
+  EXPECT_EQ(transformer.parameters.size(), 9u);
   EXPECT_EQ(CountOf(transformer, "gate"), 0);
 }
 
