@@ -9,6 +9,7 @@
 #include "model/checkpoint.h"
 #include "model/export.h"
 #include "model/model_files.h"
+#include "train/run_text.h"
 
 namespace taipan {
 namespace {
@@ -17,21 +18,10 @@ struct ConvertOptions {
   std::string in, out, to, dtype = "f32";
 };
 
-// What stands beside a model and does not depend on how its weights are stored.
-constexpr const char* kCompanions[] = {"tokenizer.json",
-                                       "tokenizer_config.json",
-                                       "tokenizer.model",
-                                       "vocab.json",
-                                       "merges.txt",
-                                       "added_tokens.json",
-                                       "special_tokens_map.json",
-                                       "chat_template.jinja",
-                                       "generation_config.json"};
-
 // Returns how many files were copied.
-int CopyCompanions(const std::string& from, const std::string& to) {
+int CopyTokenizerFiles(const std::string& from, const std::string& to) {
   int copied = 0;
-  for (const char* name : kCompanions) {
+  for (const std::string& name : TokenizerFiles()) {
     const std::string path = from + "/" + name;
     if (!PathExists(path) || IsDirectory(path)) continue;
     WriteFileAtomically(to + "/" + name, ReadFile(path));
@@ -70,7 +60,7 @@ void ConvertToFolder(const ConvertOptions& o, GgmlType type) {
   Model model = LoadModel(o.in);
   const TemporaryFolder folder(target);
   ExportFolder(model, naming, type, folder.path(), o.in);
-  const int copied = IsDirectory(o.in) ? CopyCompanions(o.in, folder.path()) : 0;
+  const int copied = IsDirectory(o.in) ? CopyTokenizerFiles(o.in, folder.path()) : 0;
   ReplaceDirectory(folder.path(), target);
   Note(fmt::format("wrote {}: {} parameters, {}{}", target, FormatExact(CountParameters(config)), o.dtype,
                    copied == 0 ? ", no tokenizer" : ""));

@@ -79,8 +79,8 @@ TEST(MemoryPlan, LeavesOutGroupsThatThePatternLacks) {
 }
 
 TEST(MemoryPlan, StateOfEveryKind) {
-  const ModelConfig c =
-      Small({LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kSlidingAttention, LayerKind::kAttention});
+  const ModelConfig c = Small(
+      {LayerKind::kMamba2Mlp, LayerKind::kSelectiveAttention, LayerKind::kSlidingAttention, LayerKind::kAttention});
   const MemoryPlan plan = PlanMemory(c, {4, 100});
   ASSERT_EQ(plan.run.size(), 2u);
   for (const RunCost& run : plan.run) {
@@ -99,6 +99,8 @@ TEST(MemoryPlan, FlopsOfEveryKind) {
   // in_proj 60*8, out_proj 16*8, conv 40*3; 2.5 tokens of the chunk times (G*N + d_inner = 28); state in and out 2*96.
   EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kMamba2}), {7}).run[0].flops_per_token,
                    head + 2 * (480 + 128 + 120 + 70 + 192));
+  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kMamba2Mlp}), {7}).run[0].flops_per_token,
+                   head + 2 * (480 + 128 + 120 + 70 + 192 + 288));
   // Full attention over 100 tokens: 50.5 keys; k, v 64; q, o 128; scores and values 16 * 50.5; mlp 288.
   EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kAttention}), {100}).run[0].flops_per_token,
                    head + 2 * (64 + 128 + 808 + 288));

@@ -9,11 +9,6 @@
 namespace taipan {
 namespace {
 
-// What a model folder may hold beside config and weights, and a trained copy of it must keep.
-constexpr const char* kTextFiles[] = {"tokenizer.json",    "tokenizer.model",       "vocab.json",
-                                      "merges.txt",        "tokenizer_config.json", "special_tokens_map.json",
-                                      "added_tokens.json", "generation_config.json"};
-
 RunTokenizer FromFile(const std::string& path) {
   RunTokenizer t;
   t.tokenizer = LoadTokenizer(path);
@@ -36,7 +31,7 @@ RunTokenizer FromModel(const std::string& directory, bool needed) {
   } catch (const UserError&) {
     if (needed) throw;  // token files train without it
   }
-  for (const char* name : kTextFiles) {
+  for (const std::string& name : TokenizerFiles()) {
     const std::string path = directory + "/" + name;
     if (PathExists(path)) t.files.emplace_back(name, ReadFile(path));
   }
@@ -54,6 +49,14 @@ void VisitFields(Stamps& s, const FieldVisitor& visit) {
 }
 
 }  // namespace
+
+const std::vector<std::string>& TokenizerFiles() {
+  static const std::vector<std::string> files = {
+      "tokenizer.json",    "tokenizer.model",       "vocab.json",
+      "merges.txt",        "tokenizer_config.json", "special_tokens_map.json",
+      "added_tokens.json", "chat_template.jinja",   "generation_config.json"};
+  return files;
+}
 
 void RunTokenizer::WriteFiles(const std::string& directory) const {
   for (const auto& [name, content] : files) WriteFileAtomically(directory + "/" + name, content);

@@ -11,6 +11,9 @@
 
 namespace taipan {
 
+// What a model folder may hold beside config and weights, and a trained or converted copy of it must keep.
+const std::vector<std::string>& TokenizerFiles();
+
 struct RunTokenizer {
   std::unique_ptr<Tokenizer> tokenizer;                    // null: token files only
   std::vector<std::pair<std::string, std::string>> files;  // name and content, for the model folder

@@ -63,6 +63,25 @@ TEST(Convert, TokenizersTravelAlong) {
   EXPECT_EQ(f.Score("model"), f.Score("hf"));
 }
 
+// Weights of another program are a beginning like any other.
+TEST(Convert, TrainingStartsFromTransformersFolders) {
+  const Mamba2Folder f;
+  ExpectConverts({f / "model", f / "hf", "--to", "hf"});
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += "The quick brown fox jumps over the lazy dog.\n";
+  WriteFileAtomically(f / "data.txt", text);
+  for (const char* start : {"model", "hf"}) {
+    const ProgramResult train =
+        RunTaipan({"train", "--model", f / start, "--data", f / "data.txt", "--out", f / (std::string(start) + "-run"),
+                   "--steps", "2", "--context", "32", "--batch-size", "2", "--learning-rate", "1e-3"});
+    ASSERT_EQ(train.exit_code, 0) << train.err;
+  }
+  EXPECT_EQ(ReadFile(f / "model-run/model/model.safetensors"), ReadFile(f / "hf-run/model/model.safetensors"));
+  ExpectConverts({f / "model", f / "x.gguf"});
+  ExpectOneLineError(RunTaipan({"train", "--model", f / "x.gguf", "--data", f / "data.txt", "--out", f / "z"}), 1,
+                     {"x.gguf", "taipan convert"});
+}
+
 TEST(Convert, RefusesWhatCannotBe) {
   const TinyModelFolder tiny;
   ExpectOneLineError(RunTaipan({"convert", tiny.model(), tiny / "hf", "--to", "hf"}), 1,
