@@ -9,6 +9,7 @@ namespace taipan {
 void AddPresetsCommand(CLI::App& app);
 void AddInitCommand(CLI::App& app);
 void AddInspectCommand(CLI::App& app);
+void AddConvertCommand(CLI::App& app);
 void AddTrainCommand(CLI::App& app);
 void AddGenerateCommand(CLI::App& app);
 void AddScoreCommand(CLI::App& app);

@@ -1,10 +1,9 @@
 // taipan init: a model directory with fresh weights.
 
-#include <unistd.h>
-
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/commands.h"
+#include "cli/new_folder.h"
 #include "cli/output.h"
 #include "model/model_files.h"
 #include "text/tokenizer.h"
@@ -20,41 +19,8 @@ struct InitOptions {
   double initializer_range = 0;  // 0: as the preset or file says
 };
 
-// A folder beside the target that disappears unless it was moved into place.
-class TemporaryFolder {
- public:
-  explicit TemporaryFolder(const std::string& target) : path_(fmt::format("{}.tmp-{}", target, getpid())) {
-    MakeDirectories(path_);
-  }
-  ~TemporaryFolder() {
-    try {
-      if (PathExists(path_)) RemoveTree(path_);
-    } catch (const UserError&) {
-      // The failure that led here is the one to report.
-    }
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
-std::string CheckedTarget(std::string out) {
-  while (out.size() > 1 && out.back() == '/') out.pop_back();
-  if (PathExists(out) && !IsDirectory(out)) {
-    throw UserError({out, "is a file", "a new or empty folder", "", "nothing was written"});
-  }
-  if (IsDirectory(out) && !ListDirectory(out).empty()) {
-    throw UserError(
-        {out, "the folder is not empty", "a new or empty folder", ListDirectory(out).front(), "nothing was written"});
-  }
-  return out;
-}
-
 void RunInit(const InitOptions& o) {
-  const std::string target = CheckedTarget(o.out);
+  const std::string target = NewFolderTarget(o.out);
   ModelConfig config = o.preset.empty() ? LoadModelConfig(o.config) : FindPreset(o.preset).config;
   if (o.vocab_size > 0) {
     config.vocab_size = o.vocab_size;

@@ -4,7 +4,7 @@
 #include "cli/commands.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
-#include "formats/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/memory_plan.h"
 #include "model/training_memory.h"
 
@@ -13,25 +13,30 @@ namespace {
 
 constexpr TrainingShape kTrainShape{.rows = 8, .context = 512};  // the default step of `taipan train`
 
-// A damaged or foreign weights file shows here without reading the weights.
-void CheckWeights(const std::string& directory, int64_t parameters) {
-  const SafetensorsFile file(directory + "/model.safetensors");
-  int64_t found = 0;
-  for (const auto& [name, entry] : file.entries()) {
-    int64_t size = 1;
-    for (const int64_t n : entry.shape) size *= n;
-    found += size;
-  }
-  if (found != parameters) {
-    throw UserError({file.path(), "does not hold the parameters that config.json describes", FormatExact(parameters),
-                     FormatExact(found), "`taipan score` names the tensors"});
-  }
+// What is in the files of a model; none for presets and config files.
+struct Files {
+  std::string format;
+  std::map<std::string, int64_t> types;  // tensors of each element type
+};
+
+// A damaged file, or one that does not fit its config, shows here without reading the weights.
+std::optional<Files> InspectFiles(const std::string& path) {
+  if (path.empty()) return std::nullopt;
+  const Checkpoint checkpoint = OpenCheckpoint(path);
+  return Files{checkpoint.format, checkpoint.ElementTypes()};
 }
 
-OrderedJson ReportJson(const NamedConfig& named, const MemoryPlan& plan) {
+std::string TypesText(const Files& files) {
+  std::string text;
+  for (const auto& [type, count] : files.types) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, type);
+  return text;
+}
+
+OrderedJson ReportJson(const NamedConfig& named, const std::optional<Files>& files, const MemoryPlan& plan) {
   OrderedJson json = {{"model", named.source},
                       {"config", OrderedJson::parse(ToJson(named.config))},
                       {"parameters", plan.parameter_count}};
+  if (files) json["files"] = {{"format", files->format}, {"tensors", files->types}};
   for (const ParameterCount& p : plan.parameters) {
     json["parameter_groups"].push_back({{"group", p.group}, {"count", p.count}});
   }
@@ -74,8 +79,9 @@ std::string ContextName(int64_t context) {
   return FormatExact(context);
 }
 
-void PrintReport(const NamedConfig& named, const MemoryPlan& plan) {
-  Print(fmt::format("{}\nlayers: {}\n\nconfig\n{}\n", named.source, PatternText(named.config.layer_pattern),
+void PrintReport(const NamedConfig& named, const std::optional<Files>& files, const MemoryPlan& plan) {
+  const std::string stored = files ? fmt::format("format: {}\ntensors: {}\n", files->format, TypesText(*files)) : "";
+  Print(fmt::format("{}\n{}layers: {}\n\nconfig\n{}\n", named.source, stored, PatternText(named.config.layer_pattern),
                     ToJson(named.config)));
   std::vector<std::vector<std::string>> rows;
   for (const ParameterCount& p : plan.parameters) {
@@ -101,11 +107,11 @@ void PrintReport(const NamedConfig& named, const MemoryPlan& plan) {
 void RunInspect(const std::string& model, bool json) {
   const NamedConfig named = ResolveConfig(model);
   const MemoryPlan plan = PlanMemory(named.config);
-  if (!named.directory.empty()) CheckWeights(named.directory, plan.parameter_count);
+  const std::optional<Files> files = InspectFiles(named.directory);
   if (json) {
-    PrintJson(ReportJson(named, plan));
+    PrintJson(ReportJson(named, files, plan));
   } else {
-    PrintReport(named, plan);
+    PrintReport(named, files, plan);
   }
 }
 
@@ -115,7 +121,7 @@ void AddInspectCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("inspect", "Show a model's config, parameters and memory");
   auto model = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
-  command->add_option("MODEL", *model, "A model directory, a preset or a config file")->required();
+  command->add_option("MODEL", *model, "A model directory, a .gguf file, a preset or a config file")->required();
   AddJsonFlag(*command, *json);
   AddThreadsFlag(*command);
   command->callback([model, json] { RunInspect(*model, *json); });

@@ -66,6 +66,7 @@ int Run(int argc, char** argv) {
   AddPresetsCommand(app);
   AddInitCommand(app);
   AddInspectCommand(app);
+  AddConvertCommand(app);
   AddTrainCommand(app);
   AddGenerateCommand(app);
   AddScoreCommand(app);

@@ -1,5 +1,5 @@
 #pragma once
-// What a user may name as a model: a model directory, a config file, or a preset.
+// What a user may name as a model: a model directory or .gguf file, a config file, or a preset.
 
 #include <memory>
 #include <string>
@@ -13,12 +13,12 @@ namespace taipan {
 struct NamedConfig {
   ModelConfig config;
   std::string source;     // "preset taipan-190m", a path
-  std::string directory;  // where weights are, "" for presets and config files
+  std::string directory;  // where weights are, a folder or a .gguf file; "" for presets and config files
 };
-// UserError where the name is none of the three, with the nearest preset.
+// UserError where the name is none of them, with the nearest preset.
 NamedConfig ResolveConfig(const std::string& model);
 
-// The model of a directory. UserError with a hint where it is a preset's name or no folder.
+// The model of a directory or .gguf file. UserError with a hint where it is a preset's name or no folder.
 Model LoadModelDirectory(const std::string& directory);
 // Its tokenizer and what goes with it. UserError where it has none or one that does not fit the vocabulary.
 ModelText RequireText(const std::string& model, const ModelConfig& config);

@@ -9,6 +9,7 @@
 #include "cli/model_argument.h"
 #include "cli/output.h"
 #include "infer/generator.h"
+#include "model/checkpoint.h"
 #include "text/utf8.h"
 #include "train/run.h"
 
@@ -117,6 +118,10 @@ RunRequest RequestOf(const TrainArguments& args) {
     request.config = named.config;
     request.weights_directory = named.directory;
     request.preset = named.source.starts_with("preset ");
+    if (IsGgufPath(named.directory)) {
+      throw UserError({s.model, "training does not start from a .gguf file", "a folder", "",
+                       "taipan convert " + s.model + " FOLDER writes one"});
+    }
   } catch (const UserError&) {
     // A run needs the model that it began with no more, once it has checkpoints.
     if (!continues || args.given.contains("model")) throw;

@@ -4,7 +4,8 @@ namespace taipan {
 namespace {
 
 struct Mamba2MlpParams : BlockParams {
-  Mamba2MlpParams(std::unique_ptr<BlockParams> m, int64_t d_model, int64_t ff) : mixer(std::move(m)), mlp(d_model, ff) {}
+  Mamba2MlpParams(std::unique_ptr<BlockParams> m, int64_t d_model, int64_t ff)
+      : mixer(std::move(m)), mlp(d_model, ff) {}
   std::unique_ptr<BlockParams> mixer;
   MlpParams mlp;
   void ForEach(const ParamVisitor& visit) override {

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "formats/gguf.h"
+#include "formats/safetensors_header.h"
 #include "model/gguf_config.h"
 
 namespace taipan {
@@ -41,8 +42,8 @@ std::string LikelyCause(const ModelConfig& c, const ForeignTensor& t, const std:
   if (found.empty() || found.size() != t.shape.size()) return "";
   const auto is = [&](const char* end) { return t.parameter.ends_with(end); };
   if ((is("embeddings.weight") || is(kHead)) && found.back() == t.shape.back()) {
-    return fmt::format("the vocabulary is {}: vocab_size should be {}",
-                       found[0] > c.vocab_size ? "padded" : "smaller", found[0]);
+    return fmt::format("the vocabulary is {}: vocab_size should be {}", found[0] > c.vocab_size ? "padded" : "smaller",
+                       found[0]);
   }
   if (is("mixer.in_proj.weight") || is("mixer.conv1d.weight") || is("mixer.conv1d.bias")) {
     const int64_t fixed = is("in_proj.weight") ? 2 * c.d_inner() + c.ssm_heads() : c.d_inner();
@@ -82,7 +83,7 @@ void RefuseMissing(const TensorSource& tensors, const ForeignTensor& t) {
   if (t.parameter == kHead) hint = "the head is tied: tie_word_embeddings should be true";
   if (hint.empty()) {
     const std::string near = NearestName(t.name, tensors.Names());
-    if (!near.empty()) hint = "nearest: " + near;
+    if (!near.empty()) hint = "the nearest is " + QuoteName(near);
   }
   throw UserError({tensors.path(), "a tensor is missing", t.name + " " + Shape(t.shape), "none of that name", hint});
 }
@@ -122,7 +123,7 @@ void CheckTensors(const ModelConfig& config, Naming naming, const TensorSource& 
     }
     const std::string near = NearestName(name, {known.begin(), known.end()});
     throw UserError({tensors.Stored(name).file, "a tensor that the config does not have",
-                     "only the model's own tensors", name, near.empty() ? "" : "nearest: " + near});
+                     "only the model's own tensors", QuoteName(name), near.empty() ? "" : "nearest: " + near});
   }
 }
 

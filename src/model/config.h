@@ -79,8 +79,8 @@ int64_t CountMlps(const ModelConfig& config);
 std::vector<double> RopeFrequencies(const ModelConfig& config);
 
 // Throw UserError naming `where` (a file or preset) for JSON that is not an object, unknown keys (with the nearest
-// name), missing keys, wrong types and impossible values. The text is our own format ("model_type": "taipan") or another
-// program's (hf_config.h), of which LoadModelConfig also reads generation_config.json beside it.
+// name), missing keys, wrong types and impossible values. The text is our own format ("model_type": "taipan") or
+// another program's (hf_config.h), of which LoadModelConfig also reads generation_config.json beside it.
 ModelConfig ParseModelConfig(const std::string& json_text, const std::string& where);
 ModelConfig LoadModelConfig(const std::string& path);
 void ValidateModelConfig(const ModelConfig& config, const std::string& where);

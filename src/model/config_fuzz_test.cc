@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "model/config.h"
 #include "model/config_test_text.h"
+#include "model/hf_config_test_text.h"
 #include "model/memory_plan.h"
 
 namespace taipan {
@@ -126,6 +127,11 @@ int64_t InputsWanted() {
 
 TEST(ConfigFuzz, ReadsOrRefuses) {
   std::vector<std::string> seeds = {kTaipanText, kMamba2Text};
+  for (const char* text : {kHfMamba2Text, kHfLlamaText, kHfBambaText, kMambaSsmText}) seeds.push_back(text);
+  ModelConfig scaled = FindPreset("jamba-1m").config;
+  scaled.rope_scaling = RopeScaling{RopeScaling::Type::kLlama3, 8, 1, 4, 512};
+  scaled.partial_rotary_factor = 0.5;
+  seeds.push_back(ToJson(scaled));
   for (const char* name : {"taipan-1m", "transformer-1m", "jamba-8m", "samba-1m"}) {
     seeds.push_back(ToJson(FindPreset(name).config));
   }
@@ -139,6 +145,9 @@ TEST(ConfigFuzz, ReadsOrRefuses) {
       ++read;
       ASSERT_EQ(ParseModelConfig(ToJson(c), "config.json"), c);
       ASSERT_GT(CountParameters(c), 0);
+      if (CountAttentionBlocks(c) > 0 && c.attention_head_dim < 1000000) {
+        ASSERT_EQ(RopeFrequencies(c).empty(), !c.rope_theta.has_value());
+      }
       ASSERT_GT(PlanMemory(c).run.back().total_bytes(), 0);
     } catch (const UserError& e) {
       ++refused;

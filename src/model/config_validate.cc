@@ -21,7 +21,8 @@ class Validator {
     CheckRange(where_, "rms_norm_eps", c_.rms_norm_eps, Above(0));
     CheckRange(where_, "initializer_range", c_.initializer_range, Above(0));
     CheckFinite();
-    if (c_.max_position_embeddings) CheckRange(where_, "max_position_embeddings", *c_.max_position_embeddings, AtLeast(1));
+    if (c_.max_position_embeddings)
+      CheckRange(where_, "max_position_embeddings", *c_.max_position_embeddings, AtLeast(1));
     TokenId("bos_token_id", c_.bos_token_id);
     TokenId("eos_token_id", c_.eos_token_id);
     if (CountMamba2Blocks(c_) > 0) CheckMamba2();

@@ -71,12 +71,12 @@ GgmlType ParseExportType(const std::string& name) {
 void ExportFolder(Model& model, Naming naming, GgmlType type, const std::string& folder, const std::string& where) {
   const TypeRow& row = RowOf(type);
   if (type == GgmlType::kQ8_0) {
-    throw UserError({"--dtype", "safetensors holds no quantised blocks", "f32, f16 or bf16", row.name,
-                     "--to gguf has q8_0"});
+    throw UserError(
+        {"--dtype", "safetensors holds no quantised blocks", "f32, f16 or bf16", row.name, "--to gguf has q8_0"});
   }
   const ModelConfig& config = model.config();
-  const std::string json = naming == Naming::kTaipan ? ToJson(config)
-                                                     : ForeignConfigJson(config, naming, row.torch_name, where);
+  const std::string json =
+      naming == Naming::kTaipan ? ToJson(config) : ForeignConfigJson(config, naming, row.torch_name, where);
   std::vector<Tensor> rounded;
   std::vector<SafetensorsItem> items;
   ForEachForeign(model, naming, [&](const ForeignTensor& t, Tensor& values) {
@@ -112,7 +112,8 @@ void ExportGguf(Model& model, GgmlType type, const GgufMetadata& tokenizer, cons
   std::vector<GgufItem> items;
   ForEachForeign(model, Naming::kGguf, [&](const ForeignTensor& t, Tensor& values) {
     // Of blocks, only what the two large products of each read is matrices to llama.cpp.
-    const bool matrix = t.shape.size() == 2 && t.shape[1] > 1 && t.parameter.find("mixer.conv1d") == std::string::npos &&
+    const bool matrix = t.shape.size() == 2 && t.shape[1] > 1 &&
+                        t.parameter.find("mixer.conv1d") == std::string::npos &&
                         t.parameter.find("mixer.norm") == std::string::npos;
     items.push_back({t.name, matrix ? type : GgmlType::kF32, t.shape, [t, &values] { return InLayout(t, values); }});
     if (matrix && type == GgmlType::kQ8_0 && t.shape[1] % BlockElements(type) != 0) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "base/error.h"
@@ -48,7 +49,7 @@ class Reader {
 
  private:
   std::string Key(const std::string& name) const { return arch_ + "." + name; }
-  static std::string Quoted(const std::string& text) { return DescribeJson(text); }
+  static std::string Quoted(const std::string& text) { return DescribeJson(Json(text)); }
 
   int64_t Checked(const std::string& name, int64_t value) const {
     CheckRange(file_.path(), Key(name), value, Between(1, 2147483647));
@@ -86,7 +87,8 @@ class Reader {
     c_.attention_head_dim = head;
     c_.rope_theta = Decimal(file_.GetFloat(Key("rope.freq_base"), 10000.0));
     const std::string scaling = file_.GetString(Key("rope.scaling.type"), "none");
-    const double factor = Decimal(file_.GetFloat(Key("rope.scaling.factor"), file_.GetFloat(Key("rope.scale_linear"), 1.0)));
+    const double factor =
+        Decimal(file_.GetFloat(Key("rope.scaling.factor"), file_.GetFloat(Key("rope.scale_linear"), 1.0)));
     Refuse(scaling != "none" && scaling != "linear", "rope.scaling.type", "none or linear", Quoted(scaling));
     const bool linear = scaling == "linear" || !file_.HasKey(Key("rope.scaling.type"));
     if (linear && factor != 1) c_.rope_scaling = RopeScaling{.factor = factor};
@@ -153,7 +155,8 @@ class Reader {
     const auto [x1, t1] = points.back();
     const double slope = (t1 - t0) / (x1 - x0), below = slope * x0 - t0;  // original / (high - low), low / (high - low)
     if (slope > 0 && below > 0 && slope / below < 2147483647) {
-      guesses.push_back({RopeScaling::Type::kLlama3, factor, 1, 1 + 1 / below, std::max<int64_t>(1, std::llround(slope / below))});
+      guesses.push_back(
+          {RopeScaling::Type::kLlama3, factor, 1, 1 + 1 / below, std::max<int64_t>(1, std::llround(slope / below))});
     }
     return guesses;
   }

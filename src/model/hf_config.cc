@@ -168,7 +168,8 @@ Struct ReadKnown(const Json& object, const std::string& where) {
   return fields;
 }
 
-int64_t Needed(const std::optional<int64_t>& value, const char* key, const std::string& where, double most = 2147483647) {
+int64_t Needed(const std::optional<int64_t>& value, const char* key, const std::string& where,
+               double most = 2147483647) {
   if (!value) throw UserError({where, fmt::format("key \"{}\" is missing", key), "an integer", "", ""});
   CheckRange(where, key, *value, Between(1, most));
   return *value;
@@ -189,7 +190,8 @@ std::vector<int64_t> ReadIntegers(const Json& value, const char* key, const std:
     good = value[i].is_number_integer();
     if (good) out.push_back(value[i].get<int64_t>());
   }
-  if (!good) throw UserError({where, std::string(key) + " has the wrong type", "a list of integers", DescribeJson(value), ""});
+  if (!good)
+    throw UserError({where, std::string(key) + " has the wrong type", "a list of integers", DescribeJson(value), ""});
   return out;
 }
 
@@ -201,9 +203,10 @@ std::optional<int64_t> FirstId(const Json& value, const char* key, const std::st
 }
 
 void SetCommon(const Common& f, const std::string& where, ModelConfig& c) {
-  Refuse(f.hidden_act != "silu" && f.hidden_act != "swish", "hidden_act", "\"silu\"", DescribeJson(f.hidden_act), where);
-  Refuse(!f.quantization_config.is_null(), "quantization_config", "weights in f32, f16 or bf16",
-         "quantized weights", where);
+  Refuse(f.hidden_act != "silu" && f.hidden_act != "swish", "hidden_act", "\"silu\"", DescribeJson(f.hidden_act),
+         where);
+  Refuse(!f.quantization_config.is_null(), "quantization_config", "weights in f32, f16 or bf16", "quantized weights",
+         where);
   c.vocab_size = Needed(f.vocab_size, "vocab_size", where);
   c.hidden_size = Needed(f.hidden_size, "hidden_size", where);
   Needed(f.num_hidden_layers, "num_hidden_layers", where, kMostLayers);

@@ -111,11 +111,13 @@ void AddBamba(const ModelConfig& c, const std::string& where, OrderedJson& json)
 
 OrderedJson MambaSsm(const ModelConfig& c, const std::string& where) {
   if (CountBlocks(c, LayerKind::kMamba2) != c.num_layers()) {
-    CannotSay(where, "mamba_ssm", "only Mamba-2 blocks have names there", "mamba2 blocks alone", "another layer_pattern");
+    CannotSay(where, "mamba_ssm", "only Mamba-2 blocks have names there", "mamba2 blocks alone",
+              "another layer_pattern");
   }
-  if (c.rms_norm_eps != 1e-5) CannotSay(where, "mamba_ssm", "its epsilon is fixed", "1e-05", ShortestDouble(c.rms_norm_eps));
-  OrderedJson layer = {{"layer", "Mamba2"},      {"d_state", c.state_size}, {"d_conv", c.conv_kernel},
-                       {"expand", c.expand},     {"headdim", c.head_dim},   {"ngroups", c.n_groups},
+  if (c.rms_norm_eps != 1e-5)
+    CannotSay(where, "mamba_ssm", "its epsilon is fixed", "1e-05", ShortestDouble(c.rms_norm_eps));
+  OrderedJson layer = {{"layer", "Mamba2"},         {"d_state", c.state_size}, {"d_conv", c.conv_kernel},
+                       {"expand", c.expand},        {"headdim", c.head_dim},   {"ngroups", c.n_groups},
                        {"chunk_size", c.chunk_size}};
   if (!UnlimitedTimeSteps(c)) {
     if (c.time_step_limit[1] == kInfinity) {
@@ -123,10 +125,18 @@ OrderedJson MambaSsm(const ModelConfig& c, const std::string& where) {
     }
     layer["dt_limit"] = c.time_step_limit;
   }
-  return {{"d_model", c.hidden_size}, {"d_intermediate", 0}, {"n_layer", c.num_layers()},
-          {"vocab_size", c.vocab_size}, {"ssm_cfg", layer}, {"attn_layer_idx", OrderedJson::array()},
-          {"attn_cfg", OrderedJson::object()}, {"rms_norm", true}, {"residual_in_fp32", true},
-          {"fused_add_norm", true}, {"pad_vocab_size_multiple", 1}, {"tie_embeddings", c.tie_word_embeddings}};
+  return {{"d_model", c.hidden_size},
+          {"d_intermediate", 0},
+          {"n_layer", c.num_layers()},
+          {"vocab_size", c.vocab_size},
+          {"ssm_cfg", layer},
+          {"attn_layer_idx", OrderedJson::array()},
+          {"attn_cfg", OrderedJson::object()},
+          {"rms_norm", true},
+          {"residual_in_fp32", true},
+          {"fused_add_norm", true},
+          {"pad_vocab_size_multiple", 1},
+          {"tie_embeddings", c.tie_word_embeddings}};
 }
 
 }  // namespace
@@ -135,7 +145,8 @@ Naming TransformersNaming(const ModelConfig& c, const std::string& where) {
   const auto all = [&](LayerKind kind) { return CountBlocks(c, kind) == c.num_layers(); };
   if (all(LayerKind::kMamba2)) return Naming::kMamba2;
   if (all(LayerKind::kAttention) || all(LayerKind::kSlidingAttention)) return Naming::kLlama;
-  if (CountBlocks(c, LayerKind::kMamba2Mlp) + CountBlocks(c, LayerKind::kAttention) == c.num_layers()) return Naming::kBamba;
+  if (CountBlocks(c, LayerKind::kMamba2Mlp) + CountBlocks(c, LayerKind::kAttention) == c.num_layers())
+    return Naming::kBamba;
   const std::string kind = c.num_sals() > 0 ? NameOf(LayerKind::kSelectiveAttention) : "this mixture of blocks";
   CannotSay(where, "transformers", "it has no such architecture",
             "mamba2 blocks alone, attention blocks alone, or mamba2_mlp with attention", kind);
@@ -144,7 +155,10 @@ Naming TransformersNaming(const ModelConfig& c, const std::string& where) {
 std::string ForeignConfigJson(const ModelConfig& c, Naming naming, const std::string& dtype, const std::string& where) {
   if (naming == Naming::kMambaSsm) return MambaSsm(c, where).dump(1) + "\n";
   const bool mistral = CountBlocks(c, LayerKind::kSlidingAttention) > 0;
-  const char* type = naming == Naming::kMamba2 ? "mamba2" : naming == Naming::kBamba ? "bamba" : mistral ? "mistral" : "llama";
+  const char* type = naming == Naming::kMamba2  ? "mamba2"
+                     : naming == Naming::kBamba ? "bamba"
+                     : mistral                  ? "mistral"
+                                                : "llama";
   const char* architecture = naming == Naming::kMamba2  ? "Mamba2ForCausalLM"
                              : naming == Naming::kBamba ? "BambaForCausalLM"
                              : mistral                  ? "MistralForCausalLM"

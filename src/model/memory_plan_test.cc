@@ -58,7 +58,7 @@ TEST(MemoryPlan, CountsParametersByGroup) {
   EXPECT_EQ(CountOf(plan, "mlp"), 2 * 3 * 8 * 12);
   EXPECT_EQ(CountOf(plan, "final norm"), 8);
   EXPECT_EQ(CountOf(plan, "head"), 11 * 8);
-  EXPECT_EQ(plan.parameters.size(), 15u);
+  EXPECT_EQ(plan.parameters.size(), 16u);
   // 88 + 960 + 320 + 24 + 48 + 256 + 128 + 64 + 64 + 128 + 18 + 32 + 576 + 8 + 88
   EXPECT_EQ(plan.parameter_count, 2802);
   EXPECT_EQ(CountParameters(c), 2802);
@@ -74,13 +74,13 @@ TEST(MemoryPlan, LeavesOutGroupsThatThePatternLacks) {
   EXPECT_EQ(CountOf(mamba, "mlp"), 0);
   EXPECT_EQ(CountOf(mamba, "head"), 0);
   const MemoryPlan transformer = PlanMemory(Small({LayerKind::kAttention}));
-  EXPECT_EQ(transformer.parameters.size(), 8u);
+  EXPECT_EQ(transformer.parameters.size(), 9u);
   EXPECT_EQ(CountOf(transformer, "gate"), 0);
 }
 
 TEST(MemoryPlan, StateOfEveryKind) {
-  const ModelConfig c =
-      Small({LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kSlidingAttention, LayerKind::kAttention});
+  const ModelConfig c = Small(
+      {LayerKind::kMamba2Mlp, LayerKind::kSelectiveAttention, LayerKind::kSlidingAttention, LayerKind::kAttention});
   const MemoryPlan plan = PlanMemory(c, {4, 100});
   ASSERT_EQ(plan.run.size(), 2u);
   for (const RunCost& run : plan.run) {
@@ -99,6 +99,8 @@ TEST(MemoryPlan, FlopsOfEveryKind) {
   // in_proj 60*8, out_proj 16*8, conv 40*3; 2.5 tokens of the chunk times (G*N + d_inner = 28); state in and out 2*96.
   EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kMamba2}), {7}).run[0].flops_per_token,
                    head + 2 * (480 + 128 + 120 + 70 + 192));
+  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kMamba2Mlp}), {7}).run[0].flops_per_token,
+                   head + 2 * (480 + 128 + 120 + 70 + 192 + 288));
   // Full attention over 100 tokens: 50.5 keys; k, v 64; q, o 128; scores and values 16 * 50.5; mlp 288.
   EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kAttention}), {100}).run[0].flops_per_token,
                    head + 2 * (64 + 128 + 808 + 288));

@@ -9,7 +9,7 @@
 namespace taipan {
 
 struct ParameterShape {
-  std::string name;  // as ModelParams::ForEach has it
+  std::string name;            // as ModelParams::ForEach has it
   std::vector<int64_t> shape;  // as our own files hold it
 };
 

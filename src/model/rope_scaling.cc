@@ -48,7 +48,8 @@ std::optional<RopeScaling> ParseRopeScaling(const Json& value, const std::string
   if (!value.is_object()) throw UserError({where, "rope_scaling", "an object or null", DescribeJson(value), ""});
   const std::string type = TypeOf(value);
   if (type != "default" && type != "linear" && type != "llama3") {
-    throw UserError({where, "this rope_type is not supported", "default, linear or llama3", DescribeJson(Json(type)), ""});
+    throw UserError(
+        {where, "this rope_type is not supported", "default, linear or llama3", DescribeJson(Json(type)), ""});
   }
   RopeFields fields;
   ReadFields(value, where + ": rope_scaling", fields);

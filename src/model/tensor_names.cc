@@ -18,7 +18,7 @@ struct Renaming {
 
 struct NamingRow {
   Naming naming;
-  std::string_view block;               // the prefix of block {}
+  std::string_view block;                     // the prefix of block {}
   std::span<const Renaming> whole, in_block;  // names outside of blocks; below the prefix of a block
 };
 
@@ -110,8 +110,8 @@ void SwapRows(Tensor& values, int64_t heads, int64_t n1, int64_t n2) {
   for (int64_t h = 0; h < heads; ++h) {
     for (int64_t i = 0; i < n1; ++i) {
       for (int64_t j = 0; j < n2; ++j) {
-        std::memcpy(values.F32() + (h * n1 * n2 + j * n1 + i) * cols,
-                    from.F32() + (h * n1 * n2 + i * n2 + j) * cols, static_cast<size_t>(cols) * 4);
+        std::memcpy(values.F32() + (h * n1 * n2 + j * n1 + i) * cols, from.F32() + (h * n1 * n2 + i * n2 + j) * cols,
+                    static_cast<size_t>(cols) * 4);
       }
     }
   }

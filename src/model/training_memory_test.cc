@@ -2,13 +2,17 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "model/config.h"
 
 namespace taipan {
 namespace {
 
 ModelConfig Config(const std::string& name) {
-  ModelConfig c = FindPreset(name).config;
+  ModelConfig c = FindPreset(name == "bamba-8m" ? "jamba-8m" : name).config;
+  if (name == "bamba-8m")
+    std::replace(c.layer_pattern.begin(), c.layer_pattern.end(), LayerKind::kMamba2, LayerKind::kMamba2Mlp);
   c.vocab_size = 2000;
   return c;
 }
@@ -39,7 +43,7 @@ int64_t MeasuredBytes(const ModelConfig& c, const TrainingShape& shape) {
 }
 
 TEST(TrainingMemory, PredictsTheArenasOfAStep) {
-  for (const char* name : {"taipan-8m", "mamba2-8m", "transformer-8m"}) {
+  for (const char* name : {"taipan-8m", "mamba2-8m", "transformer-8m", "bamba-8m"}) {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       for (const Recompute recompute : {Recompute::kNone, Recompute::kMixer, Recompute::kBlock}) {
         const ModelConfig c = Config(name);

@@ -154,7 +154,7 @@ std::vector<std::pair<std::string, std::string>> ReadTokenizerFiles(const std::s
        {"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "tokenizer_config.json",
         "special_tokens_map.json", "added_tokens.json", "generation_config.json", "chat_template.jinja"}) {
     const std::string path = directory + "/" + name;
-    if (PathExists(path)) files.emplace_back(name, ReadFile(path));
+    if (PathExists(path) && !IsDirectory(path)) files.emplace_back(name, ReadFile(path));
   }
   return files;
 }

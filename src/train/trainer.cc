@@ -183,7 +183,7 @@ void Trainer::Load(const std::string& directory) {
   const std::string path = directory + "/trainer.json";
   TrainerState state;
   ReadFields(ParseJson(ReadFile(path), path), path, state);
-  LoadWeights(model_, directory + "/model/model.safetensors");
+  LoadWeights(model_, directory + "/model");
   model_.RefreshCopies();
   optimizer_.Load(directory + "/optimizer.safetensors");
   step_ = state.step;

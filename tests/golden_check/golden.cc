@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <regex>
 #include <sstream>
 
 #include "base/files.h"
@@ -51,16 +50,6 @@ std::vector<std::string> SetsOf(const std::string& kind) {
     if (IsDirectory(PathOf(kind + "/" + name))) sets.push_back(name);
   }
   return sets;
-}
-
-std::string ForeignModel(const std::string& model_folder) {
-  // Published configs may hold a bare Infinity, which a JSON parser rejects: only the type is looked for.
-  const std::string text = ReadFile(PathOf(model_folder + "/config.json"));
-  std::smatch match;
-  if (!std::regex_search(text, match, std::regex("\"model_type\"\\s*:\\s*\"([^\"]*)\""))) {
-    return model_folder + ": its config has no model_type (mamba_ssm), not our own format";
-  }
-  return match[1] == "taipan" ? "" : fmt::format("{}: model_type {}, not our own format", model_folder, match[1].str());
 }
 
 std::vector<float> Values(const SafetensorsFile& file, const std::string& name,

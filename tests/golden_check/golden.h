@@ -23,9 +23,6 @@ std::vector<nlohmann::json> ReadJsonLines(const std::string& relative);
 // The folders of `kind` ("logits", ...), sorted; none where the kind is missing.
 std::vector<std::string> SetsOf(const std::string& kind);
 
-// "" where the model is of our own format, else why its sets are skipped.
-std::string ForeignModel(const std::string& model_folder);
-
 // The f32 values of a tensor, with its shape checked where one is given.
 std::vector<float> Values(const SafetensorsFile& file, const std::string& name,
                           const std::optional<std::vector<int64_t>>& shape = std::nullopt);
@@ -55,6 +52,7 @@ const std::vector<std::string>& Notes();
 // One test for each set; Check fails through GoogleTest's macros.
 using Check = void (*)(const std::string& folder);
 void CheckLogits(const std::string& folder);
+void CheckLogits(const std::string& folder, const std::string& model);  // of another file of the same weights
 void CheckStates(const std::string& folder);
 void CheckGradients(const std::string& folder);
 void CheckTrajectory(const std::string& folder);

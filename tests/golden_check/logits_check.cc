@@ -163,9 +163,11 @@ void CompareHidden(const LogitsSet& set) {
 
 }  // namespace
 
-void CheckLogits(const std::string& folder) {
+void CheckLogits(const std::string& folder) { CheckLogits(folder, ReadJson(folder + "/info.json").at("model")); }
+
+void CheckLogits(const std::string& folder, const std::string& model) {
   const nlohmann::json info = ReadJson(folder + "/info.json");
-  LogitsSet set{folder, info, LoadModel(PathOf(info.at("model"))), ReadTokens(folder + "/tokens.jsonl"), {}, {}, {}};
+  LogitsSet set{folder, info, LoadModel(PathOf(model)), ReadTokens(folder + "/tokens.jsonl"), {}, {}, {}};
   const SafetensorsFile logits(PathOf(folder + "/logits.safetensors"));
   ASSERT_FALSE(set.sequences.empty());
   ASSERT_EQ(logits.entries().size(), set.sequences.size());

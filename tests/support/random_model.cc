@@ -54,7 +54,7 @@ std::vector<NamedPattern> TestPatterns(int64_t random) {
   std::vector<NamedPattern> patterns = {
       {"taipan", {kM, kM, kS, kM, kS}}, {"mamba2", {kM, kM, kM}},        {"transformer", {kA, kA}},
       {"jamba", {kM, kM, kA, kM, kA}},  {"samba", {kM, kM, kW, kM, kW}}, {"selective_only", {kS, kS}},
-      {"sliding_only", {kW, kW}},       {"mamba2_only", {kM}},            {"bamba", {kF, kA, kF}},
+      {"sliding_only", {kW, kW}},       {"mamba2_only", {kM}},           {"bamba", {kF, kA, kF}},
   };
   const LayerKind kinds[] = {kM, kS, kA, kW};
   for (int64_t i = 0; i < random; ++i) {

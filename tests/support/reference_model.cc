@@ -120,7 +120,8 @@ double ReferenceModel::Stretched(double frequency) const {
   if (!config_.rope_scaling) return frequency;
   const RopeScaling& s = *config_.rope_scaling;
   if (s.type == RopeScaling::Type::kLinear) return frequency / s.factor;
-  const double wavelength = 2 * std::acos(-1.0) / frequency, original = static_cast<double>(s.original_max_position_embeddings);
+  const double wavelength = 2 * std::acos(-1.0) / frequency,
+               original = static_cast<double>(s.original_max_position_embeddings);
   if (wavelength < original / s.high_freq_factor) return frequency;
   if (wavelength > original / s.low_freq_factor) return frequency / s.factor;
   const double smooth = (original / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);

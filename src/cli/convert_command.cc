@@ -1,0 +1,98 @@
+// taipan convert: a model in another format or element type.
+
+#include "base/error.h"
+#include "base/files.h"
+#include "cli/commands.h"
+#include "cli/model_argument.h"
+#include "cli/new_folder.h"
+#include "cli/output.h"
+#include "model/checkpoint.h"
+#include "model/export.h"
+#include "model/model_files.h"
+#include "text/tokenizer_config.h"
+
+namespace taipan {
+namespace {
+
+struct ConvertOptions {
+  std::string in, out, to, dtype = "f32";
+};
+
+// Returns how many files were copied.
+size_t CopyTokenizerFiles(const std::string& from, const std::string& to) {
+  const auto files = ReadTokenizerFiles(from);
+  for (const auto& [name, content] : files) WriteFileAtomically(to + "/" + name, content);
+  return files.size();
+}
+
+// The vocabulary and chat template of a GGUF file.
+GgufMetadata TokenizerMetadata(const std::string& path) {
+  GgufMetadata tokenizer;
+  if (!IsGgufPath(path)) return tokenizer;
+  const GgufFile file(path);
+  for (const auto& [key, value] : file.metadata()) {
+    if (key.starts_with("tokenizer.")) tokenizer[key] = value;
+  }
+  return tokenizer;
+}
+
+void ConvertToGguf(const ConvertOptions& o, GgmlType type) {
+  if (PathExists(o.out)) throw UserError({o.out, "exists already", "a new file", "", "nothing was written"});
+  const GgufMetadata tokenizer = TokenizerMetadata(o.in);
+  Model model = LoadModel(o.in);
+  ExportGguf(model, type, tokenizer, o.out, o.in);
+  Note(fmt::format("wrote {}: {} parameters, {}{}", o.out, FormatExact(CountParameters(model.config())), o.dtype,
+                   tokenizer.empty() ? ", no tokenizer" : ""));
+}
+
+void ConvertToFolder(const ConvertOptions& o, GgmlType type) {
+  const std::string target = NewFolderTarget(o.out);
+  const ModelConfig config = ReadCheckpointConfig(o.in).config;
+  const Naming naming = o.to == "taipan"      ? Naming::kTaipan
+                        : o.to == "mamba_ssm" ? Naming::kMambaSsm
+                                              : TransformersNaming(config, o.in);
+  if (naming != Naming::kTaipan) ForeignConfigJson(config, naming, "", o.in);  // refuses before the weights are read
+  Model model = LoadModel(o.in);
+  const TemporaryFolder folder(target);
+  ExportFolder(model, naming, type, folder.path(), o.in);
+  const size_t copied = IsDirectory(o.in) ? CopyTokenizerFiles(o.in, folder.path()) : 0;
+  ReplaceDirectory(folder.path(), target);
+  Note(fmt::format("wrote {}: {} parameters, {}{}", target, FormatExact(CountParameters(config)), o.dtype,
+                   copied == 0 ? ", no tokenizer" : ""));
+}
+
+void RunConvert(ConvertOptions o) {
+  const bool gguf = o.out.ends_with(".gguf");
+  if (o.to.empty()) o.to = gguf ? "gguf" : "taipan";
+  if ((o.to == "gguf") != gguf) {
+    throw UserError({o.out, "the name does not fit the format", gguf ? "--to gguf" : "a file that ends in .gguf",
+                     "--to " + o.to, ""});
+  }
+  if (!IsDirectory(o.in) && !IsGgufPath(o.in)) {
+    throw UserError({o.in, "not a model", "a folder with config.json and model.safetensors, or a .gguf file",
+                     PathExists(o.in) ? "a file" : "nothing of that name", ""});
+  }
+  const GgmlType type = ParseExportType(o.dtype);
+  gguf ? ConvertToGguf(o, type) : ConvertToFolder(o, type);
+}
+
+}  // namespace
+
+void AddConvertCommand(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("convert", "Write a model in another format or element type");
+  auto o = std::make_shared<ConvertOptions>();
+  command->add_option("IN", o->in, "A model directory or .gguf file")->required();
+  command->add_option("OUT", o->out, "A new or empty folder, or a new .gguf file")->required();
+  command
+      ->add_option("--to", o->to,
+                   "taipan, hf (transformers: Mamba-2, Llama, Mistral, Bamba), mamba_ssm or gguf (default: gguf where "
+                   "OUT ends in .gguf, else taipan)")
+      ->check(CLI::IsMember({"taipan", "hf", "mamba_ssm", "gguf"}));
+  command->add_option("--dtype", o->dtype, "Element type of the weights: f32, f16, bf16; in GGUF also q8_0")
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}))
+      ->capture_default_str();
+  AddThreadsFlag(*command);
+  command->callback([o] { RunConvert(*o); });
+}
+
+}  // namespace taipan

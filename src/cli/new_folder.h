@@ -1,0 +1,24 @@
+#pragma once
+// Commands that write a whole folder, or none.
+
+#include <string>
+
+namespace taipan {
+
+// The path without slashes at its end. UserError where it is a file or a folder that holds something.
+std::string NewFolderTarget(std::string out);
+
+// A folder beside the target that disappears unless it was moved into place (ReplaceDirectory).
+class TemporaryFolder {
+ public:
+  explicit TemporaryFolder(const std::string& target);
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace taipan

@@ -1,0 +1,255 @@
+#include "model/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "base/test_folder.h"
+#include "formats/safetensors.h"
+#include "model/export.h"
+#include "model/gguf_config.h"
+#include "model/hf_config_test_text.h"
+#include "model/model_files.h"
+
+namespace taipan {
+namespace {
+
+using testing::HasSubstr;
+
+// Weights that every type holds but none holds exactly.
+Model RandomModel(const ModelConfig& config) {
+  Model model(config);
+  model.Initialise(3, 0.0);
+  return model;
+}
+
+Model OfText(const char* text) { return RandomModel(ParseModelConfig(text, "a")); }
+
+std::vector<float> Weights(Model& model) {
+  std::vector<float> all;
+  model.params().ForEach([&](const ParamInfo&, Tensor& t) { all.insert(all.end(), t.F32(), t.F32() + t.size()); });
+  return all;
+}
+
+// The largest error relative to the largest weight of the tensor.
+double Distance(Model& a, Model& b) {
+  double worst = 0;
+  std::vector<std::vector<float>> tensors;
+  a.params().ForEach([&](const ParamInfo&, Tensor& t) { tensors.emplace_back(t.F32(), t.F32() + t.size()); });
+  size_t next = 0;
+  b.params().ForEach([&](const ParamInfo&, Tensor& t) {
+    const std::vector<float>& x = tensors.at(next++);
+    float largest = 1e-30f, difference = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      largest = std::max(largest, std::fabs(x[i]));
+      difference = std::max(difference, std::fabs(x[i] - t.F32()[i]));
+    }
+    worst = std::max(worst, static_cast<double>(difference / largest));
+  });
+  return worst;
+}
+
+TEST(Export, FoldersRoundTripBitForBit) {
+  for (const char* text : {kHfMamba2Text, kHfLlamaText, kHfBambaText}) {
+    Model model = OfText(text);
+    const Naming naming = TransformersNaming(model.config(), "a");
+    const TestFolder folder;
+    ExportFolder(model, naming, GgmlType::kF32, folder.path(), "a");
+    Model read = LoadModel(folder.path());
+    EXPECT_EQ(read.config(), model.config());
+    EXPECT_EQ(Weights(read), Weights(model));
+    EXPECT_EQ(OpenCheckpoint(folder.path()).naming, naming);
+  }
+}
+
+// A rounded model is written without loss, and read as what was written.
+TEST(Export, NarrowTypesRoundOnce) {
+  for (const GgmlType type : {GgmlType::kF16, GgmlType::kBF16}) {
+    Model model = OfText(kHfMamba2Text);
+    const TestFolder first, second;
+    ExportFolder(model, Naming::kMamba2, type, first.path(), "a");
+    EXPECT_EQ(OpenCheckpoint(first.path()).ElementTypes(), (std::map<std::string, int64_t>{{NameOf(type), 21}}));
+    Model rounded = LoadModel(first.path());
+    EXPECT_LT(Distance(model, rounded), 1.0 / 256);
+    EXPECT_GT(Distance(model, rounded), 0);
+    ExportFolder(rounded, Naming::kMamba2, type, second.path(), "a");
+    EXPECT_EQ(ReadFile(first / "model.safetensors"), ReadFile(second / "model.safetensors"));
+  }
+}
+
+TEST(Export, MambaSsmHoldsATiedHead) {
+  Model model = OfText(kMambaSsmText);
+  const TestFolder folder;
+  ExportFolder(model, Naming::kMambaSsm, GgmlType::kF32, folder.path(), "a");
+  EXPECT_TRUE(SafetensorsFile(folder / "model.safetensors").Has("lm_head.weight"));
+  Model read = LoadModel(folder.path());
+  EXPECT_EQ(read.config(), model.config());
+  EXPECT_EQ(Weights(read), Weights(model));
+}
+
+TEST(Export, GgufRoundTrip) {
+  for (const char* text : {kMambaSsmText, kHfLlamaText}) {
+    ModelConfig given = ParseModelConfig(text, "a");
+    if (given.intermediate_size > 0) given.intermediate_size = 64;  // q8_0 has blocks of 32
+    Model model = RandomModel(given);
+    const TestFolder folder;
+    for (const auto& [type, bound] : {std::pair(GgmlType::kF32, 2e-7), std::pair(GgmlType::kF16, 1e-3),
+                                      std::pair(GgmlType::kBF16, 4e-3), std::pair(GgmlType::kQ8_0, 8e-3)}) {
+      const std::string path = folder / (NameOf(type) + ".gguf");
+      ExportGguf(model, type, {}, path, "a");
+      Model read = LoadModel(path);
+      ModelConfig config = read.config();
+      config.chunk_size = model.config().chunk_size;  // not in the file
+      config.initializer_range = model.config().initializer_range;
+      config.max_position_embeddings = model.config().max_position_embeddings;  // mamba2: any
+      EXPECT_EQ(config, model.config());
+      EXPECT_LE(Distance(model, read), bound) << NameOf(type);
+    }
+  }
+}
+
+// What only one of the two can be, is refused by what it is.
+TEST(Export, RefusesWhatAFormatCannotHold) {
+  const TestFolder folder;
+  const auto gguf_error = [&](const ModelConfig& config) {
+    Model model(config);
+    return UserErrorOf([&] { ExportGguf(model, GgmlType::kF32, {}, folder / "x.gguf", "the model"); });
+  };
+  EXPECT_THAT(gguf_error(ParseModelConfig(kHfMamba2Text, "a")),
+              HasSubstr("the model: GGUF cannot hold this model: llama.cpp does not limit time steps"));
+  EXPECT_THAT(gguf_error(ParseModelConfig(kHfBambaText, "a")), HasSubstr("no such architecture"));
+  ModelConfig llama = ParseModelConfig(kHfLlamaText, "a");
+  llama.rope_theta.reset();
+  EXPECT_THAT(gguf_error(llama), HasSubstr("always rotates"));
+  EXPECT_TRUE(ListDirectory(folder.path()).empty());
+  Model model = OfText(kHfMamba2Text);
+  EXPECT_THAT(UserErrorOf([&] { ExportFolder(model, Naming::kMamba2, GgmlType::kQ8_0, folder.path(), "a"); }),
+              HasSubstr("q8_0"));
+  model.params().blocks[0]->ForEach([](const ParamInfo&, Tensor& t) { t.F32()[0] = 1e30f; });
+  EXPECT_THAT(UserErrorOf([&] { ExportFolder(model, Naming::kMamba2, GgmlType::kF16, folder.path(), "a"); }),
+              HasSubstr("has values beyond f16"));
+}
+
+// llama3 scaling survives as divisors, whatever its parameters.
+TEST(Gguf, RecoversLlama3Scaling) {
+  for (const RopeScaling& scaling :
+       {RopeScaling{RopeScaling::Type::kLlama3, 8, 1, 4, 64}, RopeScaling{RopeScaling::Type::kLlama3, 32, 1, 4, 8192},
+        RopeScaling{RopeScaling::Type::kLlama3, 3, 1, 16, 300}, RopeScaling{.factor = 2.5}}) {
+    ModelConfig config = ParseModelConfig(kHfLlamaText, "a");
+    config.attention_head_dim = 64;
+    config.rope_scaling = scaling;
+    Model model = RandomModel(config);
+    const TestFolder folder;
+    ExportGguf(model, GgmlType::kF32, {}, folder / "x.gguf", "a");
+    const std::vector<double> expected = RopeFrequencies(config),
+                              found = RopeFrequencies(LoadModel(folder / "x.gguf").config());
+    ASSERT_EQ(found.size(), expected.size());
+    for (size_t j = 0; j < found.size(); ++j) EXPECT_NEAR(found[j], expected[j], 1e-4 * expected[j]) << j;
+  }
+}
+
+// A folder whose tensors are as given: the model's own, changed.
+class Damaged {
+ public:
+  Damaged(const char* text, const std::function<void(Json&, std::vector<SafetensorsItem>&)>& damage) {
+    Model model = OfText(text);
+    const Naming naming = TransformersNaming(model.config(), "a");
+    Json json = Json::parse(ForeignConfigJson(model.config(), naming, "float32", "a"));
+    std::vector<SafetensorsItem> items;
+    const std::vector<ForeignTensor> names = ForeignTensors(model.config(), naming);
+    size_t next = 0;
+    model.params().ForEach([&](const ParamInfo&, Tensor& t) {
+      items.push_back({names[next].name, DType::kF32, names[next].shape, t.data()});
+      ++next;
+    });
+    damage(json, items);
+    WriteSafetensors(folder_ / "model.safetensors", items);
+    WriteFileAtomically(folder_ / "config.json", json.dump());
+    error_ = UserErrorOf([&] { OpenCheckpoint(folder_.path()); });
+  }
+  const std::string& error() const { return error_; }
+
+ private:
+  TestFolder folder_;
+  std::string error_;
+};
+
+TEST(Checkpoint, NamesTheFirstMismatchAndItsCause) {
+  using Items = std::vector<SafetensorsItem>;
+  EXPECT_EQ(Damaged(kHfMamba2Text, [](Json&, Items&) {}).error(), "");
+  EXPECT_THAT(Damaged(kHfMamba2Text, [](Json& json, Items&) { json["vocab_size"] = 90; }).error(),
+              AllOf(HasSubstr("model.safetensors: tensor \"backbone.embeddings.weight\" has another shape"),
+                    HasSubstr("expected [90, 48], found [97, 48]"), HasSubstr("padded"), HasSubstr("be 97")));
+  EXPECT_THAT(Damaged(kHfMamba2Text, [](Json& json, Items&) { json["n_groups"] = 4; }).error(),
+              AllOf(HasSubstr("mixer.in_proj.weight"), HasSubstr("n_groups should be 2")));
+  EXPECT_THAT(Damaged(kHfMamba2Text, [](Json& json, Items&) { json["tie_word_embeddings"] = true; }).error(),
+              AllOf(HasSubstr("lm_head.weight"), HasSubstr("tie_word_embeddings should be false")));
+  EXPECT_THAT(Damaged(kHfLlamaText, [](Json& json, Items&) { json["tie_word_embeddings"] = false; }).error(),
+              AllOf(HasSubstr("lm_head.weight [97, 32]"), HasSubstr("tie_word_embeddings should be true")));
+  EXPECT_THAT(Damaged(kHfLlamaText, [](Json& json, Items&) { json["num_key_value_heads"] = 2; }).error(),
+              AllOf(HasSubstr("k_proj"), HasSubstr("num_key_value_heads")));
+  EXPECT_THAT(
+      Damaged(kHfLlamaText, [](Json&, Items& items) { items.back().name = "model.norm.bias"; }).error(),
+      AllOf(HasSubstr("a tensor is missing"), HasSubstr("model.norm.weight [32]"), HasSubstr("the nearest is")));
+  EXPECT_THAT(Damaged(kHfLlamaText,
+                      [](Json&, Items& items) {
+                        items.push_back(items.back());
+                        items.back().name = "model.layers.0.self_attn.q_proj.bias";
+                      })
+                  .error(),
+              AllOf(HasSubstr("a tensor that the config does not have"), HasSubstr("q_proj.bias")));
+  // Buffers of old files follow from the config.
+  EXPECT_EQ(Damaged(kHfLlamaText,
+                    [](Json&, Items& items) {
+                      items.push_back(items.back());
+                      items.back().name = "model.layers.0.self_attn.rotary_emb.inv_freq";
+                    })
+                .error(),
+            "");
+}
+
+// The config claims terabytes: the file refutes it before anything of that size is asked for.
+TEST(Checkpoint, HugeConfigsTakeNoMemory) {
+  EXPECT_THAT(Damaged(kHfMamba2Text, [](Json& json, std::vector<SafetensorsItem>&) { json["vocab_size"] = 2000000000; })
+                  .error(),
+              HasSubstr("expected [2000000000, 48]"));
+}
+
+TEST(Checkpoint, RefusesWhatIsNoModel) {
+  const TestFolder folder;
+  WriteFileAtomically(folder / "x.gguf", "GGML");
+  WriteFileAtomically(folder / "x.bin", "GGML");
+  EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder / "none"); }), HasSubstr("not a model"));
+  EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder / "x.bin"); }), HasSubstr("not a model"));
+  EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder / "x.gguf"); }), HasSubstr("x.gguf: "));
+  EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder.path()); }), HasSubstr("config.json"));
+}
+
+TEST(Gguf, RefusesOtherArchitectures) {
+  const TestFolder folder;
+  const auto error = [&](GgufMetadata metadata) {
+    WriteGguf(folder / "x.gguf", metadata, {{"token_embd.weight", GgmlType::kF32, {4, 4}, [] {
+                                               return Tensor({4, 4});
+                                             }}});
+    return UserErrorOf([&] { OpenCheckpoint(folder / "x.gguf"); });
+  };
+  EXPECT_THAT(error({}), HasSubstr("general.architecture"));
+  EXPECT_THAT(error({{"general.architecture", std::string("qwen2")}}),
+              HasSubstr("this architecture is not supported, expected llama or mamba2, found the string \"qwen2\""));
+  GgufMetadata metadata = ModelMetadata(ParseModelConfig(kHfLlamaText, "a"), "a");
+  metadata["llama.expert_count"] = uint32_t{8};
+  EXPECT_THAT(error(metadata), HasSubstr("llama.expert_count is not supported"));
+  metadata.erase("llama.expert_count");
+  metadata["llama.rope.scaling.type"] = std::string("yarn");
+  EXPECT_THAT(error(metadata), HasSubstr("llama.rope.scaling.type is not supported"));
+  metadata.erase("llama.rope.scaling.type");
+  metadata["llama.block_count"] = uint32_t{4000000000};
+  EXPECT_THAT(error(metadata), HasSubstr("llama.block_count is out of range"));
+}
+
+}  // namespace
+}  // namespace taipan

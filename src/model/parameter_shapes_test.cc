@@ -1,0 +1,87 @@
+#include "model/parameter_shapes.h"
+
+#include <gtest/gtest.h>
+
+#include "model/model.h"
+#include "model/tensor_names.h"
+
+namespace taipan {
+namespace {
+
+ModelConfig AllKinds() {
+  ModelConfig c;
+  c.vocab_size = 61;
+  c.hidden_size = 24;
+  c.intermediate_size = 20;
+  c.layer_pattern = {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kMamba2Mlp, LayerKind::kAttention,
+                     LayerKind::kSlidingAttention};
+  c.head_dim = 12;
+  c.state_size = 6;
+  c.n_groups = 2;
+  c.conv_kernel = 3;
+  c.num_attention_heads = 4;
+  c.num_key_value_heads = 2;
+  c.attention_head_dim = 10;
+  c.tie_word_embeddings = false;
+  return c;
+}
+
+TEST(ParameterShapes, AreThoseOfTheModel) {
+  for (const bool tied : {true, false}) {
+    ModelConfig c = AllKinds();
+    c.tie_word_embeddings = tied;
+    Model model(c);
+    const std::vector<ParameterShape> shapes = ParameterShapes(c);
+    size_t next = 0;
+    double elements = 0;
+    model.params().ForEach([&](const ParamInfo& info, Tensor& t) {
+      ASSERT_LT(next, shapes.size());
+      EXPECT_EQ(shapes[next].name, info.name);
+      EXPECT_EQ(shapes[next].shape, info.file_shape.empty() ? t.shape() : info.file_shape) << info.name;
+      elements += static_cast<double>(t.size());
+      ++next;
+    });
+    EXPECT_EQ(next, shapes.size());
+    EXPECT_EQ(elements, static_cast<double>(CountParameters(c)));
+  }
+}
+
+TEST(TensorNames, OfOtherPrograms) {
+  const ModelConfig c = AllKinds();
+  const auto name_of = [&](Naming naming, const std::string& ours) -> std::string {
+    for (const ForeignTensor& t : ForeignTensors(c, naming)) {
+      if (t.parameter == ours) return t.name + " " + ShapeString(t.shape);
+    }
+    return "none";
+  };
+  EXPECT_EQ(name_of(Naming::kTaipan, "model.layers.0.mixer.D"), "model.layers.0.mixer.D [4]");
+  EXPECT_EQ(name_of(Naming::kMamba2, "model.layers.0.mixer.norm.weight"), "backbone.layers.0.mixer.norm.weight [48]");
+  EXPECT_EQ(name_of(Naming::kMamba2, "model.embeddings.weight"), "backbone.embeddings.weight [61, 24]");
+  EXPECT_EQ(name_of(Naming::kMambaSsm, "model.embeddings.weight"), "backbone.embedding.weight [61, 24]");
+  EXPECT_EQ(name_of(Naming::kLlama, "model.layers.3.mlp_norm.weight"),
+            "model.layers.3.post_attention_layernorm.weight [24]");
+  EXPECT_EQ(name_of(Naming::kLlama, "model.layers.3.attention.o_proj.weight"),
+            "model.layers.3.self_attn.o_proj.weight [24, 40]");
+  EXPECT_EQ(name_of(Naming::kBamba, "model.layers.2.mlp.up_proj.weight"),
+            "model.layers.2.feed_forward.up_proj.weight [20, 24]");
+  EXPECT_EQ(name_of(Naming::kBamba, "model.norm.weight"), "model.final_layernorm.weight [24]");
+  EXPECT_EQ(name_of(Naming::kGguf, "lm_head.weight"), "output.weight [61, 24]");
+  EXPECT_EQ(name_of(Naming::kGguf, "model.layers.2.mixer.A_log"), "blk.2.ssm_a [4, 1]");
+  EXPECT_EQ(name_of(Naming::kGguf, "model.layers.2.mixer.norm.weight"), "blk.2.ssm_norm.weight [2, 24]");
+  EXPECT_EQ(name_of(Naming::kGguf, "model.layers.2.mixer.conv1d.weight"), "blk.2.ssm_conv1d.weight [72, 3]");
+}
+
+// Row 2 j + i of a head is our row i half + j.
+TEST(TensorNames, RopePairsStandSideBySide) {
+  ForeignTensor t{"", {12, 1}, "", Layout::kRopePairs, 2};
+  Tensor values({12, 1});
+  for (int i = 0; i < 12; ++i) values.F32()[i] = static_cast<float>(i);
+  ToLayout(t, values);
+  const std::vector<float> expected = {0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11};
+  EXPECT_EQ(std::vector<float>(values.F32(), values.F32() + 12), expected);
+  FromLayout(t, values);
+  for (int i = 0; i < 12; ++i) EXPECT_EQ(values.F32()[i], static_cast<float>(i));
+}
+
+}  // namespace
+}  // namespace taipan
