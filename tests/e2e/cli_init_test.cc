@@ -107,7 +107,7 @@ TEST(ModelFolder, DamageIsNamed) {
   ExpectOneLineError(RunTaipan({"generate", "--model", tiny / "given.json"}), 1, {"given.json", "folder"});
   expect_refused({config});
   WriteFileAtomically(config, ReadFile(tiny.model() + "/config.json"));
-  expect_refused({weights});
+  expect_refused({folder.path() + ": no weights", "model.safetensors"});
   WriteFileAtomically(weights, "");
   expect_refused({weights});
   WriteFileAtomically(weights, good.substr(0, good.size() / 2));
