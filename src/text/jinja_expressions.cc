@@ -97,7 +97,7 @@ ExpressionPtr ExpressionParser::Compare() {
 ExpressionPtr ExpressionParser::Sum() {
   ExpressionPtr e = Concat();
   for (int chain = 0; Is("+") || Is("-"); Lengthen(chain)) {
-    const std::string op = Take().text;
+    const std::string& op = Take().text;
     e = Make(EK::kBinary, op, std::move(e), Concat());
   }
   return e;
@@ -114,7 +114,7 @@ ExpressionPtr ExpressionParser::Concat() {
 ExpressionPtr ExpressionParser::Product() {
   ExpressionPtr e = Unary(true);
   for (int chain = 0; Is("*") || Is("//") || Is("%") || Is("/") || Is("**"); Lengthen(chain)) {
-    const std::string op = Take().text;
+    const std::string& op = Take().text;
     if (op == "/" || op == "**") Refuse(where_, Now().line, "an operator that is not supported", "", op);
     e = Make(EK::kBinary, op, std::move(e), Unary(true));
   }

@@ -21,7 +21,7 @@ class ExpressionParser {
 
   const Token& Now() const { return tokens_[at_]; }
   const Token& Next() const { return tokens_[std::min(at_ + 1, tokens_.size() - 1)]; }
-  Token Take() { return at_ + 1 < tokens_.size() ? tokens_[at_++] : tokens_[at_]; }
+  const Token& Take() { return at_ + 1 < tokens_.size() ? tokens_[at_++] : tokens_[at_]; }
 
   [[noreturn]] void Unexpected(const std::string& expected) const;
 
