@@ -1,12 +1,10 @@
 #include "text/jinja_render.h"
 
 #include <algorithm>
-#include <ctime>
-#include <limits>
 #include <set>
 
 #include "base/error.h"
-#include "text/jinja_values.h"
+#include "text/jinja_functions.h"
 
 namespace taipan::jinja {
 namespace {
@@ -15,10 +13,6 @@ constexpr int kMaxDepth = 500;                  // of expressions, statements an
 constexpr int kMaxNesting = 64;                 // of lists in lists
 constexpr int64_t kMaxWork = int64_t{1} << 28;  // so that no template runs or grows without end: bytes, and
 constexpr int64_t kStep = 64;                   // so much for each expression, statement and element
-
-bool IsFunction(const std::string& name) {
-  return name == "raise_exception" || name == "namespace" || name == "range" || name == "strftime_now";
-}
 
 class Renderer {
  public:
@@ -260,7 +254,7 @@ class Renderer {
         return Test(e);
       case EK::kUnary: {
         const Value value = Evaluate(*e.parts[0]);
-        return e.name == "not" ? Value(!Truth(value)) : Arithmetic(0, Whole(value, e), e);
+        return e.name == "not" ? Value(!Truth(value)) : Arithmetic("-", 0, value, At(e.line));
       }
       case EK::kBinary:
         return Binary(e);
@@ -270,7 +264,7 @@ class Renderer {
         return text;
       }
       case EK::kCompare:
-        return Compare(e);
+        return Comparisons(e);
       case EK::kChoice:
         if (Truth(Evaluate(*e.parts[1]))) return Evaluate(*e.parts[0]);
         return e.parts[2] != nullptr ? Evaluate(*e.parts[2]) : Undefined();
@@ -305,69 +299,18 @@ class Renderer {
     return ApplyTest(Evaluate(input), Evaluated(e, e.name));
   }
 
-  int64_t Whole(const Value& value, const Expression& e) const {
-    if (value.is_boolean()) return value.get<bool>();
-    if (!value.is_number_integer()) Refuse(where_, e.line, "a number is needed here", "", TypeName(value));
-    return value.get<int64_t>();
-  }
-
   Value Binary(const Expression& e) {
     Value a = Evaluate(*e.parts[0]);
     if (e.name == "and") return Truth(a) ? Evaluate(*e.parts[1]) : a;
     if (e.name == "or") return Truth(a) ? a : Evaluate(*e.parts[1]);
-    const Value b = Evaluate(*e.parts[1]);
-    if (e.name == "+" && a.is_string() && b.is_string()) {
-      return a.get_ref<const std::string&>() + b.get_ref<const std::string&>();
-    }
-    if (e.name == "+" && a.is_array() && b.is_array()) {
-      for (const Value& element : b) a.push_back(element);
-      return a;
-    }
-    if (a.is_string() || b.is_string()) {
-      Refuse(where_, e.line, e.name + " does not go with these types", "", TypeName(a) + " and " + TypeName(b));
-    }
-    return Arithmetic(Whole(a, e), Whole(b, e), e);
+    return Arithmetic(e.name, std::move(a), Evaluate(*e.parts[1]), At(e.line));
   }
 
-  Value Arithmetic(int64_t x, int64_t y, const Expression& e) const {
-    int64_t result = 0;
-    bool overflow = false;
-    if (e.name == "+") {
-      overflow = __builtin_add_overflow(x, y, &result);
-    } else if (e.name == "-") {
-      overflow = __builtin_sub_overflow(x, y, &result);
-    } else if (e.name == "*") {
-      overflow = __builtin_mul_overflow(x, y, &result);
-    } else {
-      if (y == 0) Refuse(where_, e.line, "division by zero");
-      if (y == -1 && x == std::numeric_limits<int64_t>::min()) Refuse(where_, e.line, "a number is too large");
-      const int64_t remainder = x % y;
-      const bool rounded_up = remainder != 0 && (remainder < 0) != (y < 0);  // Python rounds down
-      result = e.name == "%" ? remainder + (rounded_up ? y : 0) : x / y - (rounded_up ? 1 : 0);
-    }
-    if (overflow) Refuse(where_, e.line, "a number is too large");
-    return result;
-  }
-
-  Value Compare(const Expression& e) {
+  Value Comparisons(const Expression& e) {
     Value left = Evaluate(*e.parts[0]);
     for (size_t i = 0; i < e.operators.size(); ++i) {
       Value right = Evaluate(*e.parts[i + 1]);
-      const std::string& op = e.operators[i];
-      bool holds;
-      if (op == "==" || op == "!=") {
-        holds = Equal(left, right) == (op == "==");
-      } else if (op == "in" || op == "not in") {
-        holds = Contains(right, left, At(e.line)) == (op == "in");
-      } else {
-        const bool texts = left.is_string() && right.is_string();
-        const auto less = [&](const Value& a, const Value& b) {
-          return texts ? a.get_ref<const std::string&>() < b.get_ref<const std::string&>() : Whole(a, e) < Whole(b, e);
-        };
-        const bool swapped = op == ">" || op == "<=", negated = op == "<=" || op == ">=";
-        holds = (swapped ? less(right, left) : less(left, right)) != negated;
-      }
-      if (!holds) return false;
+      if (!Compare(e.operators[i], left, right, At(e.line))) return false;
       left = std::move(right);
     }
     return true;
@@ -385,19 +328,7 @@ class Renderer {
     if (callee.kind != EK::kName) Refuse(where_, e.line, "only functions, macros and methods can be called");
     const Call call = Evaluated(e, callee.name);
     if (const auto it = macros_.find(call.name); it != macros_.end()) return CallMacro(*it->second, call);
-    if (call.name == "raise_exception") {
-      const std::string why = call.positional.empty() ? "no reason given" : Show(call.positional[0], call);
-      throw UserError(where_, "the chat template refuses these messages: " + OneLine(why));
-    }
-    if (call.name == "namespace") {
-      if (!call.positional.empty()) call.Refuse("namespace is supported with named arguments only");
-      Value object = Value::object();
-      for (const auto& [key, value] : call.named) object[key] = value;
-      return object;
-    }
-    if (call.name == "range") return Range(call);
-    if (call.name == "strftime_now") return Now(call);
-    call.Refuse("a function that is not supported", "raise_exception, namespace, range or strftime_now", call.name);
+    return CallFunction(call);
   }
 
   Value CallMacro(const Statement& macro, const Call& call) {
@@ -416,41 +347,6 @@ class Renderer {
     scopes_.pop_back();
     hidden_to_ = hidden;
     return text;
-  }
-
-  Value Range(const Call& call) {
-    call.Allow(3);
-    std::vector<int64_t> bounds;
-    for (const Value& value : call.positional) {
-      if (!value.is_number_integer()) call.Refuse("range takes whole numbers", "", TypeName(value));
-      bounds.push_back(value.get<int64_t>());
-    }
-    if (bounds.empty()) call.Refuse("range needs an argument");
-    const int64_t start = bounds.size() > 1 ? bounds[0] : 0, stop = bounds.size() > 1 ? bounds[1] : bounds[0];
-    const int64_t step = bounds.size() > 2 ? bounds[2] : 1;
-    constexpr int64_t kMost = int64_t{1} << 40;  // keeps the sums below exact
-    if (step == 0 || std::abs(start) > kMost || std::abs(stop) > kMost || std::abs(step) > kMost) {
-      call.Refuse("range: a number is zero or too large");
-    }
-    Value list = Value::array();
-    for (int64_t i = start; step > 0 ? i < stop : i > stop; i += step) {
-      Spend(kStep, call.line);
-      list.push_back(i);
-    }
-    return list;
-  }
-
-  // The day of the rendering, as Hugging Face's function of this name.
-  Value Now(const Call& call) {
-    call.Allow(1);
-    if (call.positional.empty() || !call.positional[0].is_string()) call.Refuse("strftime_now needs a format");
-    const std::time_t now = std::time(nullptr);
-    std::tm local{};
-    localtime_r(&now, &local);
-    char text[512];
-    const size_t length =
-        std::strftime(text, sizeof text, call.positional[0].get_ref<const std::string&>().c_str(), &local);
-    return std::string(text, length);
   }
 
   const std::string& where_;

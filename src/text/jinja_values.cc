@@ -8,14 +8,14 @@
 namespace taipan::jinja {
 namespace {
 
-constexpr size_t kMaxText = size_t{1} << 28;
-
 std::vector<size_t> CharacterStarts(const std::string& text) {
   std::vector<size_t> starts;
   for (size_t i = 0; i < text.size(); i += CharacterLength(text, i)) starts.push_back(i);
   starts.push_back(text.size());
   return starts;
 }
+
+}  // namespace
 
 int64_t Length(const Value& value, const Call& call) {
   if (value.is_discarded()) return 0;
@@ -29,165 +29,13 @@ const std::string& Text(const Value& value, const Call& call) {
   return value.get_ref<const std::string&>();
 }
 
-bool IsInteger(const Value& value) { return value.is_number_integer() || value.is_boolean(); }
-
 int64_t Integer(const Value& value, const Call& call) {
   if (value.is_boolean()) return value.get<bool>() ? 1 : 0;
   if (!value.is_number_integer()) call.Refuse(call.name + " takes a whole number", "", TypeName(value));
   return value.get<int64_t>();
 }
 
-// Python knows the case of every letter of Unicode; here that of ASCII.
-std::string CheckedAscii(const std::string& text, const Call& call) {
-  for (const char c : text) {
-    if (static_cast<uint8_t>(c) >= 0x80) call.Refuse(call.name + " of letters outside of ASCII is not supported");
-  }
-  return text;
-}
-
-char Upper(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; }
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
-
-// upper, lower, capitalize, title; `filter`: title begins words only after blanks and opening brackets.
-std::string ChangeCase(const std::string& input, const Call& call, bool filter) {
-  std::string text = CheckedAscii(input, call);
-  bool begins = true;
-  for (char& c : text) {
-    const bool upper = call.name == "upper" || (begins && call.name != "lower");
-    const bool letter = Upper(c) != c || Lower(c) != c;
-    c = upper ? Upper(c) : Lower(c);
-    if (call.name == "capitalize") begins = false;
-    if (call.name == "title")
-      begins = filter ? std::string_view("- \t\n\v\f\r({[<").find(c) != std::string_view::npos : !letter;
-  }
-  return text;
-}
-
-std::string Replaced(const std::string& text, const std::string& from, const std::string& to, const Call& call) {
-  if (from.empty()) call.Refuse("replace of an empty string is not supported");
-  std::string out;
-  size_t at = 0;
-  for (size_t found; (found = text.find(from, at)) != text.npos; at = found + from.size()) {
-    out.append(text, at, found - at);
-    out += to;
-    if (out.size() > kMaxText) call.Refuse("a text grows without end");
-  }
-  return out.append(text, at);
-}
-
-Value Split(const std::string& text, const Call& call) {
-  const Value* by = call.Argument(0, "sep");
-  const Value* limit = call.Argument(1, "maxsplit");
-  int64_t left = limit != nullptr ? Integer(*limit, call) : -1;
-  if (left < 0) left = std::numeric_limits<int64_t>::max();
-  Value parts = Value::array();
-  if (by == nullptr || by->is_null()) {
-    std::string_view rest = Strip(text, true, false);
-    for (; !rest.empty() && left > 0; --left) {
-      size_t end = 0;
-      while (end < rest.size() && Strip(rest.substr(end), true, false).size() == rest.size() - end) {
-        end += CharacterLength(rest, end);
-      }
-      parts.push_back(std::string(rest.substr(0, end)));
-      rest = Strip(rest.substr(end), true, false);
-    }
-    if (!rest.empty()) parts.push_back(std::string(rest));
-    return parts;
-  }
-  const std::string& separator = Text(*by, call);
-  if (separator.empty()) call.Refuse("split by an empty string");
-  size_t at = 0;
-  for (size_t found; left > 0 && (found = text.find(separator, at)) != text.npos;
-       --left, at = found + separator.size()) {
-    parts.push_back(text.substr(at, found - at));
-  }
-  parts.push_back(text.substr(at));
-  return parts;
-}
-
-Value Stripped(const std::string& text, const Call& call, bool left, bool right) {
-  call.Allow(1, {"chars"});
-  const Value* chars = call.Argument(0, "chars");
-  if (chars == nullptr || chars->is_null()) return std::string(Strip(text, left, right));
-  const std::string_view set = Text(*chars, call);
-  return std::string(Strip(text, left, right, &set));
-}
-
-Value Items(const Value& dict) {
-  Value items = Value::array();
-  for (const auto& [key, value] : dict.items()) items.push_back(Value::array({key, value}));
-  return items;
-}
-
-// Python's json.dumps(value, ensure_ascii=False).
-void AppendJson(const Value& value, std::string& out, const Call& call) {
-  if (value.is_array() || value.is_object()) {
-    out += value.is_array() ? '[' : '{';
-    bool first = true;
-    for (const auto& [key, element] : value.items()) {
-      if (!first) out += ", ";
-      first = false;
-      if (value.is_object()) AppendJson(key, out, call);
-      if (value.is_object()) out += ": ";
-      AppendJson(element, out, call);
-    }
-    out += value.is_array() ? ']' : '}';
-  } else if (value.is_string()) {
-    out += '"';
-    for (const char c : value.get_ref<const std::string&>()) {
-      static constexpr std::string_view kFrom = "\"\\\n\r\t\b\f", kTo = "\"\\nrtbf";
-      const size_t escape = kFrom.find(c);
-      if (escape != kFrom.npos) {
-        out += {'\\', kTo[escape]};
-      } else if (static_cast<uint8_t>(c) < 0x20) {
-        out += fmt::format("\\u{:04x}", static_cast<int>(c));
-      } else {
-        out += c;
-      }
-    }
-    out += '"';
-  } else if (value.is_null() || IsInteger(value)) {
-    out += value.dump();
-  } else {
-    call.Refuse("tojson does not know this type", "", TypeName(value));
-  }
-}
-
-std::string Joined(const Value& input, const Call& call) {
-  const Value* separator = call.Argument(0, "d");
-  std::string out;
-  bool first = true;
-  for (const Value& element : Elements(input, call)) {
-    if (!first && separator != nullptr) out += Text(*separator, call);
-    first = false;
-    out += Show(element, call);
-    if (out.size() > kMaxText) call.Refuse("a text grows without end");
-  }
-  return out;
-}
-
-// selectattr("role", "equalto", "user"), rejectattr, map(attribute="role").
-Value ByAttribute(const Value& input, const Call& call) {
-  const bool map = call.name == "map";
-  call.Allow(map ? 0 : 3, {"attribute"});
-  const Value* attribute = map ? call.Argument(3, "attribute") : call.Argument(0, "");
-  if (attribute == nullptr) call.Refuse(call.name + " is supported with an attribute's name only");
-  Call test{call.where, call.line, "", {}, {}};
-  if (call.positional.size() > 1) test.name = Text(call.positional[1], call);
-  if (call.positional.size() > 2) test.positional.push_back(call.positional[2]);
-  Value out = Value::array();
-  for (const Value& element : Elements(input, call)) {
-    const Value value = Item(element, *attribute);
-    if (map) {
-      out.push_back(value);
-    } else if ((test.name.empty() ? Truth(value) : ApplyTest(value, test)) == (call.name == "selectattr")) {
-      out.push_back(element);
-    }
-  }
-  return out;
-}
-
-}  // namespace
+bool IsInteger(const Value& value) { return value.is_number_integer() || value.is_boolean(); }
 
 const Value* Call::Argument(size_t i, std::string_view argument) const {
   if (i < positional.size()) return &positional[i];
@@ -313,123 +161,50 @@ Value Slice(const Value& object, const Value& start, const Value& stop, const Va
   return object.is_string() ? Value(text) : list;
 }
 
-Value ApplyFilter(const Value& input, const Call& call) {
-  const std::string& name = call.name;
-  if (name == "default" || name == "d") {
-    call.Allow(2, {"default_value", "boolean"});
-    const Value* otherwise = call.Argument(0, "default_value");
-    const Value* falsy_too = call.Argument(1, "boolean");
-    const bool keep = falsy_too != nullptr && Truth(*falsy_too) ? Truth(input) : !input.is_discarded();
-    return keep ? input : otherwise != nullptr ? *otherwise : Value("");
+Value Arithmetic(const std::string& op, Value a, const Value& b, const Call& call) {
+  if (op == "+" && a.is_string() && b.is_string()) {
+    return a.get_ref<const std::string&>() + b.get_ref<const std::string&>();
   }
-  if (name == "selectattr" || name == "rejectattr" || name == "map") return ByAttribute(input, call);
-  if (name == "trim") return Stripped(Show(input, call), call, true, true);
-  if (name == "replace") {
-    call.Allow(2, {"old", "new"});
-    const Value *from = call.Argument(0, "old"), *to = call.Argument(1, "new");
-    if (from == nullptr || to == nullptr) call.Refuse("replace needs two arguments");
-    return Replaced(Show(input, call), Text(*from, call), Text(*to, call), call);
+  if (op == "+" && a.is_array() && b.is_array()) {
+    for (const Value& element : b) a.push_back(element);
+    return a;
   }
-  if (name == "join") {
-    call.Allow(1, {"d"});
-    return Joined(input, call);
+  if (!IsInteger(a) || !IsInteger(b)) {
+    call.Refuse(op + " does not go with these types", "", TypeName(a) + " and " + TypeName(b));
   }
-  call.Allow(0);
-  if (name == "length" || name == "count") return Length(input, call);
-  if (name == "string") return Show(input, call);
-  if (name == "safe") return input;
-  if (name == "upper" || name == "lower" || name == "capitalize" || name == "title") {
-    return ChangeCase(Show(input, call), call, true);
+  const int64_t x = Integer(a, call), y = Integer(b, call);
+  int64_t result = 0;
+  bool overflow = false;
+  if (op == "+") {
+    overflow = __builtin_add_overflow(x, y, &result);
+  } else if (op == "-") {
+    overflow = __builtin_sub_overflow(x, y, &result);
+  } else if (op == "*") {
+    overflow = __builtin_mul_overflow(x, y, &result);
+  } else {
+    if (y == 0) call.Refuse("division by zero");
+    overflow = y == -1 && x == std::numeric_limits<int64_t>::min();
+    const int64_t remainder = overflow ? 0 : x % y;
+    const bool rounded_up = remainder != 0 && (remainder < 0) != (y < 0);  // Python rounds down
+    if (!overflow) result = op == "%" ? remainder + (rounded_up ? y : 0) : x / y - (rounded_up ? 1 : 0);
   }
-  if (name == "tojson") {
-    std::string text;
-    AppendJson(input, text, call);
-    return text;
-  }
-  if (name == "items" && (input.is_object() || input.is_discarded()))
-    return Items(input.is_object() ? input : Value::object());
-  if (name == "list") return Value(Elements(input, call));
-  if (name == "first" || name == "last") {
-    const std::vector<Value> elements = Elements(input, call);
-    return elements.empty() ? Undefined() : name == "first" ? elements.front() : elements.back();
-  }
-  call.Refuse("a filter that is not supported", "", name);
+  if (overflow) call.Refuse("a number is too large");
+  return result;
 }
 
-bool ApplyTest(const Value& input, const Call& call) {
-  const std::string& name = call.name;
-  const Value* other = call.Argument(0, "other");
-  for (const char* binary : {"equalto", "eq", "==", "ne", "!=", "in", "divisibleby"}) {
-    if (name != binary) continue;
-    call.Allow(1, {"other"});
-    if (other == nullptr) call.Refuse(fmt::format("the test {} needs an argument", name));
-    if (name == "in") return Contains(*other, input, call);
-    if (name != "divisibleby") return Equal(input, *other) == (name != "ne" && name != "!=");
-    if (Integer(*other, call) == 0) call.Refuse("division by zero");
-    return Integer(*other, call) == -1 || Integer(input, call) % Integer(*other, call) == 0;
+bool Compare(const std::string& op, const Value& a, const Value& b, const Call& call) {
+  if (op == "==" || op == "!=") return Equal(a, b) == (op == "==");
+  if (op == "in" || op == "not in") return Contains(b, a, call) == (op == "in");
+  const bool texts = a.is_string() && b.is_string();
+  if (!texts && !(IsInteger(a) && IsInteger(b))) {
+    call.Refuse(op + " does not go with these types", "", TypeName(a) + " and " + TypeName(b));
   }
-  call.Allow(0);
-  if (name == "defined") return !input.is_discarded();
-  if (name == "undefined") return input.is_discarded();
-  if (name == "none") return input.is_null();
-  if (name == "string") return input.is_string();
-  if (name == "mapping") return input.is_object();
-  if (name == "iterable") return input.is_structured() || input.is_string() || input.is_discarded();
-  if (name == "sequence") return input.is_structured() || input.is_string() || input.is_discarded();
-  if (name == "boolean") return input.is_boolean();
-  if (name == "integer") return input.is_number_integer();
-  if (name == "number") return IsInteger(input);
-  if (name == "true" || name == "false") return input.is_boolean() && input.get<bool>() == (name == "true");
-  if (name == "odd" || name == "even") return (Integer(input, call) % 2 != 0) == (name == "odd");
-  call.Refuse("a test that is not supported", "", name);
-}
-
-Value CallMethod(const Value& object, const Call& call) {
-  const std::string& name = call.name;
-  if (object.is_object()) {
-    if (name == "get") {
-      call.Allow(2);
-      if (call.positional.empty()) call.Refuse("get needs a key");
-      const Value found = Item(object, call.positional[0]);
-      if (!found.is_discarded()) return found;
-      return call.positional.size() > 1 ? call.positional[1] : Value(nullptr);
-    }
-    call.Allow(0);
-    if (name == "items") return Items(object);
-    if (name == "keys") return Value(Elements(object, call));
-    if (name == "values") return Value(object.get<std::vector<Value>>());
-  } else if (object.is_string()) {
-    const auto& text = object.get_ref<const std::string&>();
-    if (name == "strip" || name == "lstrip" || name == "rstrip") {
-      return Stripped(text, call, name != "rstrip", name != "lstrip");
-    }
-    if (name == "split") {
-      call.Allow(2, {"sep", "maxsplit"});
-      return Split(text, call);
-    }
-    if (name == "startswith" || name == "endswith") {
-      call.Allow(1);
-      if (call.positional.empty()) call.Refuse(name + " needs an argument");
-      const std::string& part = Text(call.positional[0], call);
-      return name == "startswith" ? text.starts_with(part) : text.ends_with(part);
-    }
-    if (name == "replace") {
-      call.Allow(2);
-      if (call.positional.size() != 2) call.Refuse("replace needs two arguments");
-      return Replaced(text, Text(call.positional[0], call), Text(call.positional[1], call), call);
-    }
-    if (name == "join") {
-      call.Allow(1);
-      if (call.positional.empty()) call.Refuse("join needs an argument");
-      const Call join{call.where, call.line, "join", {object}, {}};
-      return Joined(call.positional[0], join);
-    }
-    call.Allow(0);
-    if (name == "upper" || name == "lower" || name == "capitalize" || name == "title") {
-      return ChangeCase(text, call, false);
-    }
-  }
-  call.Refuse(fmt::format("a method of {} that is not supported", TypeName(object)), "", name);
+  const auto less = [&](const Value& left, const Value& right) {
+    if (texts) return left.get_ref<const std::string&>() < right.get_ref<const std::string&>();
+    return Integer(left, call) < Integer(right, call);
+  };
+  const bool swapped = op == ">" || op == "<=", negated = op == "<=" || op == ">=";
+  return (swapped ? less(b, a) : less(a, b)) != negated;
 }
 
 }  // namespace taipan::jinja

@@ -1,5 +1,5 @@
 #pragma once
-// Values of templates: how Python shows and compares them; filters, tests and methods by name.
+// Values of templates, as Python shows, compares and adds them.
 
 #include <string>
 #include <vector>
@@ -37,8 +37,14 @@ std::vector<Value> Elements(const Value& value, const Call& call);
 Value Item(const Value& object, const Value& index);
 Value Slice(const Value& object, const Value& start, const Value& stop, const Value& step, const Call& call);
 
-Value ApplyFilter(const Value& input, const Call& call);
-bool ApplyTest(const Value& input, const Call& call);
-Value CallMethod(const Value& object, const Call& call);
+// Refused unless the value has a length, is a string, is a whole number or bool.
+int64_t Length(const Value& value, const Call& call);
+const std::string& Text(const Value& value, const Call& call);
+int64_t Integer(const Value& value, const Call& call);
+bool IsInteger(const Value& value);  // bools too
+// op: + - * // %
+Value Arithmetic(const std::string& op, Value a, const Value& b, const Call& call);
+// op: == != < <= > >= in, not in
+bool Compare(const std::string& op, const Value& a, const Value& b, const Call& call);
 
 }  // namespace taipan::jinja
