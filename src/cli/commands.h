@@ -13,6 +13,8 @@ void AddConvertCommand(CLI::App& app);
 void AddTrainCommand(CLI::App& app);
 void AddGenerateCommand(CLI::App& app);
 void AddScoreCommand(CLI::App& app);
+void AddTokenizerCommand(CLI::App& app);
+void AddTokenizerTrain(CLI::App& tokenizer);
 void AddBenchCommand(CLI::App& app);
 void AddBenchRoof(CLI::App& bench);
 void AddBenchTrain(CLI::App& bench);

@@ -70,6 +70,7 @@ int Run(int argc, char** argv) {
   AddTrainCommand(app);
   AddGenerateCommand(app);
   AddScoreCommand(app);
+  AddTokenizerCommand(app);
   AddBenchCommand(app);
   SetNumThreads(DefaultNumThreads());
   try {

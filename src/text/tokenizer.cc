@@ -5,12 +5,15 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "text/byte_alphabet.h"
+#include "text/sentencepiece_tokenizer.h"
+#include "text/tokenizer_config.h"
+#include "text/tokenizer_json.h"
 #include "text/utf8.h"
+#include "text/vocabulary_files.h"
 
 namespace taipan {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 constexpr std::array<char, 256> kAllBytes = [] {
   std::array<char, 256> bytes{};
@@ -21,89 +24,108 @@ constexpr std::array<char, 256> kAllBytes = [] {
 // In the order of preference.
 constexpr const char* kTokenizerFiles[] = {"tokenizer.json", "tokenizer.model", "vocab.json"};
 
-// GPT-2 spells a byte as a printable character: itself where it is one in Latin-1, else the next one from U+0100 on.
-std::array<std::string, 256> ByteLevelCharacters() {
-  std::array<std::string, 256> characters;
-  uint32_t next = 256;
-  for (uint32_t b = 0; b < 256; ++b) {
-    const bool printable = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || (b >= 0xAE && b <= 0xFF);
-    characters[b] = EncodeUtf8(printable ? b : next++);
-  }
-  return characters;
-}
-
-// Null or absent members count as not there.
-const Json* Member(const Json& object, const char* name) {
-  if (!object.is_object()) return nullptr;
-  const auto it = object.find(name);
-  return it == object.end() || it->is_null() ? nullptr : &*it;
-}
-
-bool IsEmpty(const Json* value) { return value == nullptr || (value->is_array() && value->empty()); }
-
-bool IsTrue(const Json& object, const char* name) {
-  const Json* value = Member(object, name);
-  return value != nullptr && *value == true;
-}
-
-bool IsByteLevel(const Json* part) {
-  const Json* type = part != nullptr ? Member(*part, "type") : nullptr;
-  return type != nullptr && *type == "ByteLevel";
-}
-
-// What makes this another tokenizer than the byte-level one without merges; "" where nothing does.
-std::string DifferenceToBytes(const Json& json) {
-  const Json* model = Member(json, "model");
-  if (model == nullptr) return "no model";
-  const Json* type = Member(*model, "type");
-  if (type != nullptr && *type != "BPE") return "a model of another type than BPE";
-  if (!IsEmpty(Member(*model, "merges"))) return "BPE merges";
-  for (const char* changes_text : {"normalizer", "post_processor", "added_tokens"}) {
-    const Json* part = Member(json, changes_text);
-    const bool harmless = IsEmpty(part) || (IsByteLevel(part) && std::string_view(changes_text) == "post_processor");
-    if (!harmless) return std::string("entries in ") + changes_text;
-  }
-  const Json* pre = Member(json, "pre_tokenizer");
-  if (!IsByteLevel(pre)) return "a pre_tokenizer that is not ByteLevel";
-  if (IsTrue(*pre, "add_prefix_space")) return "add_prefix_space";
-  if (!IsByteLevel(Member(json, "decoder"))) return "a decoder that is not ByteLevel";
-  const Json* vocab = Member(*model, "vocab");
-  if (vocab == nullptr || !vocab->is_object() || vocab->size() != 256) return "a vocabulary of another size than 256";
-  const auto characters = ByteLevelCharacters();
+// The one that ByteTokenizerJson writes, whatever its keys that change nothing say. `json` was read without complaint.
+bool IsByteTokenizer(const Json& json) {
+  const auto is_empty = [](const Json& object, const char* key) {
+    const auto it = object.find(key);
+    return it == object.end() || it->empty();  // null is empty too
+  };
+  const auto is_byte_level = [&](const char* key) { return !is_empty(json, key) && json[key]["type"] == "ByteLevel"; };
+  const Json& model = json["model"];
+  if (!is_empty(json, "normalizer") || !is_empty(json, "added_tokens") || !is_empty(model, "merges")) return false;
+  if (!is_empty(json, "post_processor") && !is_byte_level("post_processor")) return false;
+  if (!is_byte_level("pre_tokenizer") || !is_byte_level("decoder")) return false;
+  if (json["pre_tokenizer"]["add_prefix_space"] == true || model["vocab"].size() != 256) return false;
   for (int b = 0; b < 256; ++b) {
-    const auto it = vocab->find(characters[static_cast<size_t>(b)]);
-    if (it == vocab->end() || *it != b) return "a vocabulary that is not in the order of the bytes";
+    const auto it = model["vocab"].find(ByteAlphabet()[static_cast<size_t>(b)]);
+    if (it == model["vocab"].end() || *it != b) return false;
   }
-  return "";
+  return true;
 }
 
+// Whatever the file is called: JSON opens with a brace, the other kinds never do.
+std::string FolderOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == path.npos ? "." : path.substr(0, slash);
+}
+
+std::unique_ptr<Tokenizer> FromJson(const std::string& text, const std::string& path, const TokenizerConfig& config) {
+  const Json json = ParseJson(text, path);
+  const auto model = json.find("model");  // an id in a vocab.json that has such a token
+  if (json.is_object() && (model == json.end() || model->is_number())) {
+    const std::string merges = FolderOf(path) + "/merges.txt";
+    if (PathExists(merges)) return MakeGpt2Tokenizer({text, path}, {ReadFile(merges), merges}, config);
+  }
+  std::unique_ptr<Tokenizer> tokenizer = ReadTokenizerJson(json, path);
+  if (IsByteTokenizer(json)) return std::make_unique<ByteTokenizer>();
+  return tokenizer;
+}
+
+// The kind of file by its content: names vary.
 std::unique_ptr<Tokenizer> LoadFile(const std::string& path) {
   const std::string text = ReadFile(path);
-  Json json;
-  try {
-    json = Json::parse(text);
-  } catch (const nlohmann::json::exception&) {
-    throw UserError({path, "cannot read this tokenizer: only byte tokenizers are supported in this version",
-                     "a tokenizer.json", "a file that is not JSON", ""});
+  const TokenizerConfig config = LoadTokenizerConfig(FolderOf(path));
+  std::unique_ptr<Tokenizer> tokenizer;
+  const size_t start = text.find_first_not_of(" \t\r\n");
+  if (start != text.npos && text[start] == '{') {
+    tokenizer = FromJson(text, path, config);
+  } else if (LooksLikeSentencePiece(text)) {
+    const bool llama = config.tokenizer_class.find("Llama") != std::string::npos;  // adds BOS unless told otherwise
+    tokenizer = MakeSentencePieceTokenizer(
+        text, path, {.add_bos = config.add_bos_token.value_or(llama), .add_eos = config.add_eos_token.value_or(false)});
+  } else if (LooksLikeTiktoken(text)) {
+    tokenizer = MakeTiktokenTokenizer(text, path, config);
+  } else {
+    throw UserError({path, "this kind of tokenizer is not supported",
+                     "a tokenizer.json, vocab.json, SentencePiece or tiktoken file", "none of these", ""});
   }
-  const std::string difference = DifferenceToBytes(json);
-  if (difference.empty()) return std::make_unique<ByteTokenizer>();
-  throw UserError({path, "only byte tokenizers are supported in this version",
-                   "byte-level BPE without merges, vocabulary in the order of the bytes", difference, ""});
+  ApplySpecialTokens(config, path, *tokenizer);
+  return tokenizer;
 }
+
+class PlainDecoder : public TokenDecoder {
+ public:
+  explicit PlainDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  void Append(int32_t id, std::string& bytes) override { bytes += tokenizer_.TokenBytes(id); }
+  void Flush(std::string&) override {}
+
+ private:
+  const Tokenizer& tokenizer_;
+};
 
 }  // namespace
 
+std::unique_ptr<TokenDecoder> Tokenizer::NewDecoder() const { return std::make_unique<PlainDecoder>(*this); }
+
 std::string Tokenizer::Decode(std::span<const int32_t> ids) const {
+  const std::unique_ptr<TokenDecoder> decoder = NewDecoder();
   std::string bytes;
-  for (const int32_t id : ids) bytes += TokenBytes(id);
+  for (const int32_t id : ids) decoder->Append(id, bytes);
+  decoder->Flush(bytes);
   return bytes;
 }
 
-std::vector<int32_t> ByteTokenizer::Encode(std::string_view text) const {
+std::string DecodeStream::Append(int32_t id) {
+  std::string bytes;
+  decoder_->Append(id, bytes);
+  return utf8_.Append(bytes);
+}
+
+std::string DecodeStream::Flush() {
+  std::string bytes;
+  decoder_->Flush(bytes);
+  return utf8_.Append(bytes) + utf8_.Flush();
+}
+
+std::vector<int32_t> ByteTokenizer::Encode(std::string_view text, const EncodeOptions&) const {
   std::vector<int32_t> ids(text.size());
   for (size_t i = 0; i < text.size(); ++i) ids[i] = static_cast<uint8_t>(text[i]);
   return ids;
+}
+
+std::optional<int32_t> ByteTokenizer::TokenId(std::string_view spelling) const {
+  const std::optional<std::string> byte = UnspellBytes(spelling);
+  return byte && byte->size() == 1 ? std::optional<int32_t>(static_cast<uint8_t>((*byte)[0])) : std::nullopt;
 }
 
 std::string_view ByteTokenizer::TokenBytes(int32_t id) const {
@@ -112,31 +134,33 @@ std::string_view ByteTokenizer::TokenBytes(int32_t id) const {
 }
 
 std::string ByteTokenizerJson() {
-  Json vocab = Json::object();
-  const auto characters = ByteLevelCharacters();
+  using OrderedJson = nlohmann::ordered_json;
+  OrderedJson vocab = OrderedJson::object();
+  const auto& characters = ByteAlphabet();
   for (int b = 0; b < 256; ++b) vocab[characters[static_cast<size_t>(b)]] = b;
   const auto byte_level = [](bool use_regex) {
-    return Json{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
+    return OrderedJson{
+        {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
   };
-  const Json json = {{"version", "1.0"},
-                     {"truncation", nullptr},
-                     {"padding", nullptr},
-                     {"added_tokens", Json::array()},
-                     {"normalizer", nullptr},
-                     {"pre_tokenizer", byte_level(false)},
-                     {"post_processor", nullptr},
-                     {"decoder", byte_level(true)},
-                     {"model",
-                      {{"type", "BPE"},
-                       {"dropout", nullptr},
-                       {"unk_token", nullptr},
-                       {"continuing_subword_prefix", nullptr},
-                       {"end_of_word_suffix", nullptr},
-                       {"fuse_unk", false},
-                       {"byte_fallback", false},
-                       {"ignore_merges", false},
-                       {"vocab", std::move(vocab)},
-                       {"merges", Json::array()}}}};
+  const OrderedJson json = {{"version", "1.0"},
+                            {"truncation", nullptr},
+                            {"padding", nullptr},
+                            {"added_tokens", OrderedJson::array()},
+                            {"normalizer", nullptr},
+                            {"pre_tokenizer", byte_level(false)},
+                            {"post_processor", nullptr},
+                            {"decoder", byte_level(true)},
+                            {"model",
+                             {{"type", "BPE"},
+                              {"dropout", nullptr},
+                              {"unk_token", nullptr},
+                              {"continuing_subword_prefix", nullptr},
+                              {"end_of_word_suffix", nullptr},
+                              {"fuse_unk", false},
+                              {"byte_fallback", false},
+                              {"ignore_merges", false},
+                              {"vocab", std::move(vocab)},
+                              {"merges", OrderedJson::array()}}}};
   return json.dump(2) + "\n";
 }
 

@@ -9,29 +9,73 @@
 #include <string_view>
 #include <vector>
 
+#include "text/utf8.h"
+
 namespace taipan {
+
+struct EncodeOptions {
+  bool add_special_tokens = false;  // what the file's post-processor puts around a text, such as BOS
+  bool parse_special = false;       // the text of a special token becomes its id; else it is text like any other
+};
+
+// Ids to bytes, one at a time. What a token gives may depend on those before it (SentencePiece drops the space that
+// opens a text), so a continuation is read by a decoder that has seen the ids before it.
+class TokenDecoder {
+ public:
+  virtual ~TokenDecoder() = default;
+  // Appends what is settled now; perhaps only part of a character. UserError for an id outside of the vocabulary.
+  virtual void Append(int32_t id, std::string& bytes) = 0;
+  // The end of the text: appends what was held back. The decoder then starts anew.
+  virtual void Flush(std::string& bytes) = 0;
+};
 
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
   virtual int64_t vocab_size() const = 0;
-  // No special tokens are added.
-  virtual std::vector<int32_t> Encode(std::string_view text) const = 0;
-  // The bytes of one token, perhaps only part of a character. UserError for an id outside of the vocabulary.
+  virtual std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
+  // The bytes of one token inside a text, perhaps only part of a character; "" for an id below vocab_size() that the
+  // file leaves out. UserError for an id outside of the vocabulary.
   virtual std::string_view TokenBytes(int32_t id) const = 0;
-  virtual std::optional<int32_t> bos() const { return std::nullopt; }
-  virtual std::optional<int32_t> eos() const { return std::nullopt; }
+  // The id of a token by its spelling in the tokenizer's file, such as "<|im_end|>"; added tokens come first.
+  virtual std::optional<int32_t> TokenId(std::string_view spelling) const = 0;
+  // Whether the token stands for no text: BOS, the ends of messages and the like.
+  virtual bool IsSpecial(int32_t) const { return false; }
+  // Gives TokenBytes of every id unless a tokenizer says otherwise. The tokenizer must outlive it.
+  virtual std::unique_ptr<TokenDecoder> NewDecoder() const;
 
-  // The bytes of all tokens; not always valid UTF-8 (see Utf8Stream).
+  // All of the ids through a decoder; not always valid UTF-8 (see DecodeStream).
   std::string Decode(std::span<const int32_t> ids) const;
+
+  // Set from the file or the files beside it; none where nothing names them.
+  std::optional<int32_t> bos() const { return bos_; }
+  std::optional<int32_t> eos() const { return eos_; }
+  void set_bos(std::optional<int32_t> id) { bos_ = id; }
+  void set_eos(std::optional<int32_t> id) { eos_ = id; }
+
+ private:
+  std::optional<int32_t> bos_, eos_;
+};
+
+// Streaming decoding: ids one at a time to text that can be shown, valid UTF-8 without split characters.
+class DecodeStream {
+ public:
+  explicit DecodeStream(const Tokenizer& tokenizer) : decoder_(tokenizer.NewDecoder()) {}
+  std::string Append(int32_t id);
+  std::string Flush();  // the end; the stream can be used again
+
+ private:
+  std::unique_ptr<TokenDecoder> decoder_;
+  Utf8Stream utf8_;
 };
 
 // Ids 0 to 255 are the bytes; no bos or eos.
 class ByteTokenizer : public Tokenizer {
  public:
   int64_t vocab_size() const override { return 256; }
-  std::vector<int32_t> Encode(std::string_view text) const override;
+  std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options = {}) const override;
   std::string_view TokenBytes(int32_t id) const override;
+  std::optional<int32_t> TokenId(std::string_view spelling) const override;
 };
 
 // The tokenizer.json of ByteTokenizer, as Hugging Face libraries read it: byte-level BPE without merges, the vocabulary
@@ -42,7 +86,7 @@ std::string ByteTokenizerJson();
 bool HasTokenizer(const std::string& directory);
 
 // "byte", a tokenizer file, or a folder that has one; null for a folder without any. UserError for a missing or bad
-// file and for any tokenizer but the byte-level one above.
+// file and for a kind that is not supported.
 std::unique_ptr<Tokenizer> LoadTokenizer(const std::string& path_or_directory);
 
 }  // namespace taipan

@@ -26,6 +26,19 @@ class Utf8Stream {
 // All of `bytes`, made valid.
 std::string ToValidUtf8(std::string_view bytes);
 
+// Bytes of the well-formed character that `bytes` opens with, 0 where it opens with none.
+size_t Utf8CharacterSize(std::string_view bytes);
+
+// Bytes before the first ill-formed one.
+size_t ValidUtf8Size(std::string_view bytes);
+
+// The character's code point; `character` is one well-formed character.
+uint32_t DecodeUtf8(std::string_view character);
+
+// Bytes of white space (Unicode's White_Space) at the beginning and the end of well-formed text.
+size_t LeadingSpaces(std::string_view text);
+size_t TrailingSpaces(std::string_view text);
+
 // code_point <= 0x10FFFF and no surrogate.
 std::string EncodeUtf8(uint32_t code_point);
 

@@ -14,12 +14,13 @@ namespace {
 class PairTokenizer : public Tokenizer {
  public:
   int64_t vocab_size() const override { return 97; }
-  std::vector<int32_t> Encode(std::string_view text) const override {
+  std::vector<int32_t> Encode(std::string_view text, const EncodeOptions&) const override {
     std::vector<int32_t> ids;
     for (size_t i = 0; i + 1 < text.size(); i += 2) ids.push_back(text[i] % 97);
     return ids;
   }
   std::string_view TokenBytes(int32_t) const override { return "ab"; }
+  std::optional<int32_t> TokenId(std::string_view) const override { return std::nullopt; }
 };
 
 // Mean -log p over windows, one forward each.

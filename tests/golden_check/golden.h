@@ -57,4 +57,8 @@ void CheckStates(const std::string& folder);
 void CheckGradients(const std::string& folder);
 void CheckTrajectory(const std::string& folder);
 
+// The file of one of the tokenizers of tokenizers/samples.jsonl, "" where TAIPAN_TOKENIZERS names no folder with it.
+std::string TokenizerFile(const std::string& name);
+void CheckTokenizer(const std::string& name);
+
 }  // namespace taipan::golden

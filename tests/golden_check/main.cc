@@ -49,6 +49,25 @@ class GoldenSet : public testing::Test {
   std::string folder_;
 };
 
+class GoldenTokenizer : public testing::Test {
+ public:
+  explicit GoldenTokenizer(std::string name) : name_(std::move(name)) {}
+  void TestBody() override {
+    if (TokenizerFile(name_).empty()) {
+      Note("skipped tokenizer " + name_ + ": its file is not in the folder TAIPAN_TOKENIZERS");
+      GTEST_SKIP() << "no file";
+    }
+    try {
+      CheckTokenizer(name_);
+    } catch (const std::exception& error) {
+      FAIL() << name_ << ": " << error.what();
+    }
+  }
+
+ private:
+  std::string name_;
+};
+
 // A minus in a test's name would read as "without" in --gtest_filter.
 std::string TestName(std::string set) {
   std::replace_if(
@@ -60,6 +79,19 @@ void Register(const char* kind, const std::string& set, const std::string& folde
   testing::RegisterTest(
       kind, TestName(set).c_str(), nullptr, folder.c_str(), __FILE__, __LINE__,
       [folder, check = std::move(check)]() -> testing::Test* { return new GoldenSet(check, folder); });
+}
+
+int RegisterTokenizers() {
+  if (!PathExists(PathOf("tokenizers/samples.jsonl"))) return 0;
+  const auto samples = ReadJsonLines("tokenizers/samples.jsonl");
+  if (samples.empty()) return 0;
+  int count = 0;
+  for (const auto& item : samples[0].at("ids").items()) {
+    testing::RegisterTest("tokenizers", TestName(item.key()).c_str(), nullptr, item.key().c_str(), __FILE__, __LINE__,
+                          [name = item.key()]() -> testing::Test* { return new GoldenTokenizer(name); });
+    ++count;
+  }
+  return count;
 }
 
 int RegisterSets() {
@@ -76,14 +108,16 @@ int RegisterSets() {
     Register("logits", twin.model, twin.model, [&twin] { CheckLogits(twin.logits, twin.model); });
     ++sets;
   }
-  return sets;
+  return sets + RegisterTokenizers();
 }
 
 int Run() {
   const int sets = RegisterSets();
   std::printf("golden folder %s: %d sets\n", Root().c_str(), sets);
   if (sets == 0) {
-    std::fprintf(stderr, "error: %s: no golden sets: expected folders below logits, states, grads or trajectory\n",
+    std::fprintf(stderr,
+                 "error: %s: no golden sets: expected folders below logits, states, grads or trajectory, or "
+                 "tokenizers/samples.jsonl\n",
                  Root().c_str());
     return 1;
   }

@@ -1,0 +1,124 @@
+// taipan tokenizer train: a byte-level BPE tokenizer from text.
+
+#include <set>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "data/corpus.h"
+#include "text/bpe_train.h"
+#include "text/byte_alphabet.h"
+#include "text/tokenizer.h"
+#include "text/utf8.h"
+
+namespace taipan {
+namespace {
+
+struct TokenizerTrainFlags {
+  int64_t vocab_size = 0;
+  std::vector<std::string> data, special_tokens;
+  std::string out;
+};
+
+// The place after the last line end that stands between two characters that are no spaces: words end there whatever
+// follows. 0 where there is none.
+size_t LastCut(std::string_view text) {
+  const auto blank = [&](size_t i) {
+    return static_cast<uint8_t>(text[i]) <= ' ' || static_cast<uint8_t>(text[i]) >= 0x80;
+  };
+  for (size_t i = text.size(); i-- > 2;) {
+    if (text[i - 1] == '\n' && !blank(i) && !blank(i - 2)) return i;
+  }
+  return 0;
+}
+
+void CountWords(const Corpus& bytes, WordCounts& words) {
+  constexpr int64_t kPiece = int64_t{1} << 20;
+  ProgressLine progress;
+  std::vector<int32_t> ids(static_cast<size_t>(kPiece));
+  std::string text;
+  for (int64_t at = 0; at < bytes.size(); at += kPiece) {
+    const int64_t count = std::min(kPiece, bytes.size() - at);
+    bytes.Read(at, count, ids.data());
+    for (int64_t i = 0; i < count; ++i) text += static_cast<char>(ids[static_cast<size_t>(i)]);
+    const size_t cut = LastCut(text);
+    words.Add(std::string_view(text).substr(0, cut));
+    text.erase(0, cut);
+    progress.Update(fmt::format("counting words: {} of {}", FormatBytes(at + count), FormatBytes(bytes.size())));
+  }
+  words.Add(text);
+  progress.Finish();
+}
+
+void CheckFlags(const TokenizerTrainFlags& flags) {
+  const auto specials = static_cast<int64_t>(flags.special_tokens.size());
+  if (flags.vocab_size < 256 + specials) {
+    throw UserError({"--vocab-size", "too small for the bytes and the special tokens",
+                     fmt::format("at least {}", 256 + specials), std::to_string(flags.vocab_size), ""});
+  }
+  std::set<std::string> seen;
+  for (const std::string& token : flags.special_tokens) {
+    if (token.empty()) throw UserError("--special-token", "an empty token");
+    if (ToValidUtf8(token) != token) throw UserError("--special-token", "not valid UTF-8");
+    if (token.size() < 2) throw UserError({"--special-token", "a single byte has a token already", "", token, ""});
+    if (!seen.insert(token).second) throw UserError({"--special-token", "given twice", "", token, ""});
+  }
+}
+
+// A vocabulary has each spelling once.
+void CheckSpellings(const TrainedBpe& bpe) {
+  const std::set<std::string> specials(bpe.special_tokens.begin(), bpe.special_tokens.end());
+  for (const std::string& token : bpe.tokens) {
+    if (specials.count(SpellBytes(token)) == 0) continue;
+    throw UserError({"--special-token", "the text has this as an ordinary token", "", SpellBytes(token), ""});
+  }
+}
+
+void RunTokenizerTrain(const TokenizerTrainFlags& flags) {
+  CheckFlags(flags);
+  const ByteTokenizer bytes;
+  const Corpus corpus(flags.data, &bytes, bytes.vocab_size());
+  if (!corpus.bytes_are_tokens() || !HoldsText(flags.data)) {
+    throw UserError("--data", "a tokenizer is trained on text, not on token files");
+  }
+  WordCounts words;
+  CountWords(corpus, words);
+  ProgressLine progress;
+  const auto show = [&](int64_t n) { progress.Update(fmt::format("merging: {} of {} tokens", n, flags.vocab_size)); };
+  const TrainedBpe bpe = TrainBpe(words, flags.vocab_size, flags.special_tokens, show);
+  progress.Finish();
+  CheckSpellings(bpe);
+  const bool folder = IsDirectory(flags.out) || !flags.out.ends_with(".json");
+  if (folder) MakeDirectories(flags.out);
+  const std::string path = folder ? flags.out + "/tokenizer.json" : flags.out;
+  WriteFileAtomically(path, TokenizerJson(bpe));
+  Note(fmt::format("wrote {}: {} tokens from {} bytes with {} different words", path, FormatExact(bpe.vocab_size()),
+                   FormatExact(corpus.size()), FormatExact(static_cast<int64_t>(words.counts().size()))));
+  if (bpe.vocab_size() < flags.vocab_size) Note("fewer than asked for: no pair is left that occurs twice");
+}
+
+}  // namespace
+
+void AddTokenizerTrain(CLI::App& tokenizer) {
+  CLI::App* command = tokenizer.add_subcommand("train", "Learn a byte-level BPE tokenizer from text");
+  auto flags = std::make_shared<TokenizerTrainFlags>();
+  command->add_option("--vocab-size", flags->vocab_size, "Tokens, the 256 bytes and the special tokens among them")
+      ->check(WholeNumber(256, int64_t{1} << 24))
+      ->required();
+  command->add_option("--data", flags->data, "Text files, folders of them, JSONL with {\"text\": ...} a line")
+      ->type_name("PATH")
+      ->required();
+  command->add_option("--out", flags->out, "A file NAME.json to write, or a folder that gets a tokenizer.json")
+      ->type_name("FILE|DIR")
+      ->required();
+  command
+      ->add_option("--special-token", flags->special_tokens,
+                   "A token that stands for no text, such as <|endoftext|>; the first has id 0 (repeatable)")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+  AddThreadsFlag(*command);
+  command->callback([flags] { RunTokenizerTrain(*flags); });
+}
+
+}  // namespace taipan

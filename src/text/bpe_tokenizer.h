@@ -1,0 +1,40 @@
+#pragma once
+// Byte-pair encoding behind the Tokenizer interface, for vocabularies that come without a tokenizer.json: a tiktoken
+// file, vocab.json with merges.txt, the arrays of a GGUF file.
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "text/bpe.h"
+#include "text/special_tokens.h"
+#include "text/tokenizer.h"
+#include "text/word_pattern.h"
+
+namespace taipan {
+
+struct BpeVocabulary {
+  enum Kind : uint8_t {
+    kText,      // given by merges
+    kSpecial,   // stands for no text; read from its spelling with parse_special only
+    kAddedText  // text that is cut out by its spelling before anything else
+  };
+  struct Token {
+    std::string spelling;  // in the file
+    std::string bytes;     // inside a text; special tokens keep their spelling
+    Kind kind = kText;
+  };
+  std::vector<Token> tokens;
+  std::vector<WordPattern> patterns;  // each cuts the stretches that the one before it left; none: the text is one word
+  bool spaces_as_pieces = false;      // SentencePiece: a space is U+2581 in spellings, characters fall back to bytes
+  bool add_space_prefix = false;      // with spaces_as_pieces: a space before the text and after special tokens
+  std::optional<int32_t> bos, eos;
+  bool add_bos = false, add_eos = false;  // what add_special_tokens adds
+};
+
+// `bpe` gives ids of vocabulary.tokens.
+std::unique_ptr<Tokenizer> MakeBpeTokenizer(BpeVocabulary vocabulary, Bpe bpe);
+
+}  // namespace taipan

@@ -1,0 +1,193 @@
+#include "text/gguf_vocabulary.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "text/bpe_tokenizer.h"
+#include "text/byte_alphabet.h"
+#include "text/merge_list.h"
+
+namespace taipan {
+namespace {
+
+using Kind = BpeVocabulary::Kind;
+
+enum Type { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+
+constexpr const char* kLlama3 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kQwen2 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kTekken =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+// How a text is cut into words, by the names of tokenizer.ggml.pre.
+struct PreTokenization {
+  std::vector<const char*> names;
+  std::vector<const char*> patterns;  // each cuts what the one before it left
+  bool ignore_merges = false, add_bos = false;
+};
+
+const std::vector<PreTokenization>& KnownPreTokenizations() {
+  static const std::vector<PreTokenization> kKnown = {
+      {{"gpt-2", "phi-2", "mpt", "olmo", "jais", "mellum", "modern-bert"}, {kGpt2Pattern}},
+      {{"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}, {R"(\p{N})", kGpt2Pattern}},
+      {{"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "lfm2"}, {kLlama3}, true, true},
+      {{"dbrx", "smaug-bpe", "chatglm-bpe"}, {kLlama3}},
+      {{"glm4"}, {kLlama3}, true},
+      {{"qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"}, {kQwen2}},
+      {{"tekken"}, {kTekken}, true, true},
+      {{"falcon"}, {R"([\p{P}\$\+<=>\^~\|`]+)", kGpt2Pattern, "[0-9][0-9][0-9]"}},
+      {{"default"}, {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Pattern, R"(\p{N}+)", "[0-9][0-9][0-9]"}},
+  };
+  return kKnown;
+}
+
+const PreTokenization& FindPreTokenization(const std::string& name, const std::string& where) {
+  std::vector<std::string> names;
+  for (const PreTokenization& known : KnownPreTokenizations()) {
+    for (const char* one : known.names) {
+      if (name == one) return known;
+      names.emplace_back(one);
+    }
+  }
+  std::sort(names.begin(), names.end());
+  throw UserError({where, "tokenizer.ggml.pre names a word pattern that is not supported",
+                   fmt::format("{}", fmt::join(names, ", ")), name.empty() ? "none" : name.substr(0, 64), ""});
+}
+
+void CheckLists(const GgufVocabulary& v, const std::string& where) {
+  const auto refuse_size = [&](const char* list, size_t size) {
+    throw UserError({where, fmt::format("tokenizer.ggml.{} has another length than the tokens", list),
+                     std::to_string(v.tokens.size()), std::to_string(size), ""});
+  };
+  if (v.tokens.empty()) throw UserError(where, "tokenizer.ggml.tokens is missing or empty");
+  if (!v.types.empty() && v.types.size() != v.tokens.size()) refuse_size("token_type", v.types.size());
+  if (v.model == "llama" && v.scores.size() != v.tokens.size()) refuse_size("scores", v.scores.size());
+  for (const auto& [name, id] : {std::pair("bos", v.bos), std::pair("eos", v.eos), std::pair("unknown", v.unk)}) {
+    if (id.has_value() && (*id < 0 || *id >= static_cast<int64_t>(v.tokens.size()))) {
+      throw UserError({where, fmt::format("tokenizer.ggml.{}_token_id is not in the vocabulary", name),
+                       fmt::format("0 to {}", v.tokens.size() - 1), std::to_string(*id), ""});
+    }
+  }
+}
+
+int TypeOf(const GgufVocabulary& v, size_t id) { return v.types.empty() ? kNormal : v.types[id]; }
+
+// Tokens with their kinds; the bytes of the text tokens are left to the caller.
+BpeVocabulary WithKinds(const GgufVocabulary& v, const std::string& where) {
+  BpeVocabulary vocabulary;
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    const int type = TypeOf(v, i);
+    if (type < kNormal || type > kByte) {
+      throw UserError({where, fmt::format("tokenizer.ggml.token_type: an unknown type of token {}", i), "1 to 6",
+                       std::to_string(type), ""});
+    }
+    const bool special = type == kControl || type == kUnknown;
+    const Kind kind = special ? Kind::kSpecial : type == kUserDefined ? Kind::kAddedText : Kind::kText;
+    vocabulary.tokens.push_back({v.tokens[i], kind == Kind::kText ? "" : v.tokens[i], kind});
+  }
+  vocabulary.bos = v.bos;
+  vocabulary.eos = v.eos;
+  vocabulary.add_eos = v.add_eos.value_or(false);
+  return vocabulary;
+}
+
+std::unique_ptr<Tokenizer> MakeByteLevel(const GgufVocabulary& v, const std::string& where) {
+  const PreTokenization& pre = FindPreTokenization(v.pre, where);
+  BpeVocabulary vocabulary = WithKinds(v, where);
+  MergeList merges(vocabulary, where);
+  for (size_t i = 0; i < v.merges.size(); ++i) {
+    merges.Add(v.merges[i], fmt::format("{}: tokenizer.ggml.merges, entry {}", where, i));
+  }
+  for (const char* pattern : pre.patterns) vocabulary.patterns.emplace_back(pattern, where);
+  vocabulary.add_bos = v.add_bos.value_or(pre.add_bos);
+  Bpe bpe = merges.Build(vocabulary, {.ignore_merges = pre.ignore_merges});
+  return MakeBpeTokenizer(std::move(vocabulary), std::move(bpe));
+}
+
+// A piece's text: U+2581 is a space, "<0x41>" the byte where the type says so.
+std::string PieceBytes(const std::string& piece, int type) {
+  if (type == kByte) return {static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16))};
+  std::string bytes;
+  for (size_t i = 0; i < piece.size();) {
+    const bool space = std::string_view(piece).substr(i).starts_with("\xE2\x96\x81");
+    bytes += space ? ' ' : piece[i];
+    i += space ? 3 : 1;
+  }
+  return bytes;
+}
+
+bool SpellsByte(const std::string& piece) {
+  static constexpr std::string_view kHex = "0123456789ABCDEF";
+  return piece.size() == 6 && piece.starts_with("<0x") && piece[5] == '>' && kHex.find(piece[3]) != kHex.npos &&
+         kHex.find(piece[4]) != kHex.npos;
+}
+
+// Falling scores as rising ranks; equal scores have equal ranks (then the leftmost merges first). -1 for tokens that
+// merges never give.
+std::vector<int32_t> RanksOf(const GgufVocabulary& v, const std::string& where) {
+  std::vector<float> scores;
+  const auto merges_give = [&](size_t i) { return TypeOf(v, i) == kNormal || TypeOf(v, i) == kUserDefined; };
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    if (std::isnan(v.scores[i])) throw UserError(where, fmt::format("tokenizer.ggml.scores: entry {} is NaN", i));
+    if (merges_give(i)) scores.push_back(v.scores[i]);
+  }
+  std::sort(scores.begin(), scores.end(), std::greater<>());
+  scores.erase(std::unique(scores.begin(), scores.end()), scores.end());
+  std::vector<int32_t> ranks(v.tokens.size(), -1);
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    if (!merges_give(i)) continue;
+    const auto place = std::lower_bound(scores.begin(), scores.end(), v.scores[i], std::greater<>());
+    ranks[i] = static_cast<int32_t>(place - scores.begin());
+  }
+  return ranks;
+}
+
+std::unique_ptr<Tokenizer> MakeSentencePieceLike(const GgufVocabulary& v, const std::string& where) {
+  BpeVocabulary vocabulary = WithKinds(v, where);
+  std::vector<std::string> tokens;
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    const int type = TypeOf(v, i);
+    if (type == kByte && !SpellsByte(v.tokens[i])) {
+      throw UserError(where, fmt::format("tokenizer.ggml.tokens: byte token {} is not spelled <0x00> to <0xFF>", i));
+    }
+    if (v.tokens[i].size() > Bpe::kMaxRankedToken) {
+      throw UserError({where, fmt::format("tokenizer.ggml.tokens: token {} is too long", i),
+                       fmt::format("at most {} bytes", Bpe::kMaxRankedToken), std::to_string(v.tokens[i].size()), ""});
+    }
+    if (vocabulary.tokens[i].kind != Kind::kSpecial) vocabulary.tokens[i].bytes = PieceBytes(v.tokens[i], type);
+    tokens.push_back(vocabulary.tokens[i].kind == Kind::kSpecial || type == kUnused ? "" : v.tokens[i]);
+  }
+  vocabulary.spaces_as_pieces = true;
+  vocabulary.add_space_prefix = v.add_space_prefix.value_or(true);
+  vocabulary.add_bos = v.add_bos.value_or(true);
+  Bpe bpe = Bpe::FromRanks(std::move(tokens), RanksOf(v, where),
+                           {.characters = true, .byte_fallback = true, .unknown = v.unk.value_or(-1)});
+  return MakeBpeTokenizer(std::move(vocabulary), std::move(bpe));
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> MakeGgufTokenizer(const GgufVocabulary& vocabulary, const std::string& where) {
+  CheckLists(vocabulary, where);
+  if (vocabulary.model == "gpt2") return MakeByteLevel(vocabulary, where);
+  if (vocabulary.model == "llama") return MakeSentencePieceLike(vocabulary, where);
+  throw UserError(
+      {where, "tokenizer.ggml.model is not supported", "gpt2 or llama", vocabulary.model.substr(0, 64), ""});
+}
+
+std::map<std::string, std::string> SpecialTokenTexts(const GgufVocabulary& v) {
+  std::map<std::string, std::string> texts;
+  const auto add = [&](const char* name, std::optional<int32_t> id) {
+    const bool known = id.has_value() && *id >= 0 && static_cast<size_t>(*id) < v.tokens.size();
+    if (known) texts[name] = v.tokens[static_cast<size_t>(*id)];
+  };
+  add("bos_token", v.bos);
+  add("eos_token", v.eos);
+  add("unk_token", v.unk);
+  return texts;
+}
+
+}  // namespace taipan

@@ -1,0 +1,34 @@
+#pragma once
+// The tokenizer inside of a GGUF file (keys tokenizer.ggml.*), with llama.cpp's reading of it.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "text/tokenizer.h"
+
+namespace taipan {
+
+struct GgufVocabulary {
+  std::string model;  // tokenizer.ggml.model: "gpt2" or "llama"
+  std::string pre;    // tokenizer.ggml.pre, for gpt2: the name of the word pattern
+  std::vector<std::string> tokens;
+  std::vector<float> scores;             // llama: a token of a higher score merges first
+  std::vector<int32_t> types;            // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
+  std::vector<std::string> merges;       // gpt2: "LEFT RIGHT", by rank
+  std::optional<int32_t> bos, eos, unk;  // tokenizer.ggml.{bos,eos,unknown}_token_id
+  std::optional<bool> add_bos, add_eos;  // none: as llama.cpp for this model and pre
+  std::optional<bool> add_space_prefix;  // llama; none: true
+  std::string chat_template;             // tokenizer.chat_template, "" where there is none (see ChatTemplate)
+};
+
+// UserError naming `where` for another model, an unknown pre, lists that do not fit together.
+std::unique_ptr<Tokenizer> MakeGgufTokenizer(const GgufVocabulary& vocabulary, const std::string& where);
+
+// bos_token, eos_token and unk_token by their texts, for ChatTemplate.
+std::map<std::string, std::string> SpecialTokenTexts(const GgufVocabulary& vocabulary);
+
+}  // namespace taipan

@@ -1,0 +1,62 @@
+#include "text/merge_list.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/fields.h"
+#include "text/byte_alphabet.h"
+#include "text/utf8.h"
+
+namespace taipan {
+namespace {
+
+std::string Shown(std::string_view token) { return DescribeJson(ToValidUtf8(token)); }
+
+}  // namespace
+
+MergeList::MergeList(BpeVocabulary& vocabulary, const std::string& where) {
+  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    BpeVocabulary::Token& token = vocabulary.tokens[i];
+    if (token.kind != BpeVocabulary::kText) continue;
+    if (!ids_.try_emplace(token.spelling, static_cast<int32_t>(i)).second) {
+      throw UserError(where, "the vocabulary has a token twice: " + Shown(token.spelling));
+    }
+    token.bytes = UnspellBytes(token.spelling).value_or(token.spelling);
+  }
+  for (char c = ' '; c <= '~'; ++c) {
+    if (ids_.count(SpellBytes({&c, 1})) == 0) {
+      throw UserError({where, "the vocabulary is not byte-level BPE", "a token for every printable ASCII character",
+                       "none for " + Shown({&c, 1}), ""});
+    }
+  }
+}
+
+int32_t MergeList::Find(const std::string& spelling, const std::string& where) const {
+  const auto it = ids_.find(spelling);
+  if (it == ids_.end()) throw UserError(where, "a merge of a token that the vocabulary lacks: " + Shown(spelling));
+  return it->second;
+}
+
+void MergeList::Add(std::string_view merge, const std::string& where) {
+  const size_t space = merge.find(' ', 1);
+  if (merge.empty() || space == merge.npos || space + 1 == merge.size() || merge.find(' ', space + 1) != merge.npos) {
+    throw UserError({where, "a damaged merge", "two tokens", Shown(merge), ""});
+  }
+  const std::string left(merge.substr(0, space)), right(merge.substr(space + 1));
+  if (!UnspellBytes(left) || !UnspellBytes(right)) {
+    throw UserError({where, "a merge outside of the byte alphabet", "", Shown(merge), ""});
+  }
+  if (right.ends_with("</w>")) throw UserError(where, "vocabularies with an end-of-word suffix are not supported");
+  merges_.push_back({Find(left, where), Find(right, where), Find(left + right, where)});
+}
+
+Bpe MergeList::Build(const BpeVocabulary& vocabulary, const BpeSettings& settings) const {
+  std::vector<std::string> tokens;
+  for (const BpeVocabulary::Token& token : vocabulary.tokens) {
+    const bool merged = token.kind == BpeVocabulary::kText && UnspellBytes(token.spelling).has_value();
+    tokens.push_back(merged ? token.bytes : "");
+  }
+  return Bpe::FromMerges(std::move(tokens), merges_, settings);
+}
+
+}  // namespace taipan

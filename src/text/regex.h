@@ -1,0 +1,57 @@
+#pragma once
+// Regular expressions over UTF-8 text, through PCRE2 with its just-in-time compiler. tokenizer.json files are written
+// for Oniguruma in Ruby's syntax; what that reads differently is translated.
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace taipan {
+
+class Regex {
+ public:
+  // UserErrors name `where`: a pattern that PCRE2 refuses, and Oniguruma syntax that has no translation here.
+  static Regex FromOniguruma(const std::string& pattern, const std::string& where);
+  Regex(const std::string& pcre2_pattern, const std::string& where);
+
+  // The matches in a text from left to right, as Oniguruma's and Rust's find_iter give them: an empty match right after
+  // a match is left out. The text is valid UTF-8. One search per thread; the Regex may be shared and must outlive it.
+  class Search {
+   public:
+    Search(const Regex& regex, std::string_view text);
+    ~Search();
+    Search(const Search&) = delete;
+    Search& operator=(const Search&) = delete;
+    // UserError where the pattern needs more steps or memory on this text than any sane one does.
+    bool Next(size_t* begin, size_t* end);
+
+   private:
+    struct Buffers;
+    bool Match();
+
+    const Regex& regex_;
+    std::string_view text_;
+    std::unique_ptr<Buffers> buffers_;
+    size_t from_ = 0, last_end_;
+  };
+
+  const std::string& pattern() const { return pattern_; }  // in PCRE2's syntax
+
+ private:
+  std::string pattern_, where_;
+  std::shared_ptr<void> code_;  // pcre2_code, read-only after compiling
+};
+
+// The pattern in PCRE2's syntax (multi-line mode, Unicode properties). UserError naming `where` for syntax without a
+// translation.
+std::string TranslateOniguruma(std::string_view pattern, const std::string& where);
+
+// Members of a character class, as Oniguruma (Unicode) has \s and \w, and as Rust's regex crate has \w. PCRE2 counts
+// U+180E as a space, and fewer characters as parts of words.
+inline constexpr const char* kSpaceClass =
+    R"(\t-\r \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
+inline constexpr const char* kWordClass = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
+inline constexpr const char* kRustWordClass = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D})";
+
+}  // namespace taipan

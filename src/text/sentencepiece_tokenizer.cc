@@ -1,0 +1,135 @@
+#include "text/sentencepiece_tokenizer.h"
+
+#include <sentencepiece_processor.h>
+
+#include <limits>
+
+#include "base/error.h"
+#include "text/leading_space_decoder.h"
+#include "text/sentencepiece_model.h"
+#include "text/special_tokens.h"
+
+namespace taipan {
+namespace {
+
+constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, how pieces spell a space
+
+using Model = SentencePieceModel;
+
+std::string BytesOf(const Model::Piece& piece, const Model& model) {
+  if (piece.type == Model::kControl) return piece.text;
+  if (piece.type == Model::kUnknown) return model.unknown_surface;
+  if (piece.type == Model::kByte) return {static_cast<char>(std::stoi(piece.text.substr(3, 2), nullptr, 16))};
+  std::string bytes;
+  for (size_t i = 0; i < piece.text.size();) {
+    const bool space = std::string_view(piece.text).substr(i).starts_with(kSpace);
+    bytes += space ? ' ' : piece.text[i];
+    i += space ? kSpace.size() : 1;
+  }
+  return bytes;
+}
+
+class SentencePieceTokenizer : public Tokenizer {
+ public:
+  SentencePieceTokenizer(const std::string& content, const std::string& where, const SentencePieceOptions& options)
+      : where_(where), model_(ReadSentencePieceModel(content, where)), options_(options) {
+    const auto status = processor_.LoadFromSerializedProto(content);
+    if (!status.ok()) Refuse(status.message());
+    if (processor_.GetPieceSize() != vocab_size()) Refuse("a vocabulary of two sizes");
+    std::vector<std::pair<std::string, int32_t>> specials;
+    for (size_t i = 0; i < model_.pieces.size(); ++i) {
+      const Model::Piece& piece = model_.pieces[i];
+      bytes_.push_back(BytesOf(piece, model_));
+      const bool special = piece.type == Model::kControl || piece.type == Model::kUnknown;
+      const bool text = !special && piece.type != Model::kByte;
+      spells_space_.push_back(text && piece.text.starts_with(kSpace));
+      if (special) specials.emplace_back(piece.text, static_cast<int32_t>(i));
+    }
+    specials_ = SpecialTokens(std::move(specials));
+    if (processor_.bos_id() >= 0) set_bos(processor_.bos_id());
+    if (processor_.eos_id() >= 0) set_eos(processor_.eos_id());
+  }
+
+  int64_t vocab_size() const override { return static_cast<int64_t>(model_.pieces.size()); }
+
+  std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options) const override {
+    std::vector<int32_t> ids;
+    if (options.add_special_tokens && options_.add_bos && bos().has_value()) ids.push_back(*bos());
+    const auto on_text = [&](std::string_view part) { AppendIds(part, ids); };
+    if (options.parse_special) {
+      specials_.Split(text, on_text, [&](int32_t id) { ids.push_back(id); });
+    } else {
+      on_text(text);
+    }
+    if (options.add_special_tokens && options_.add_eos && eos().has_value()) ids.push_back(*eos());
+    return ids;
+  }
+
+  std::string_view TokenBytes(int32_t id) const override {
+    if (id < 0 || id >= vocab_size()) {
+      throw UserError(
+          {"token id", "not in the vocabulary", fmt::format("0 to {}", vocab_size() - 1), std::to_string(id), ""});
+    }
+    return bytes_[static_cast<size_t>(id)];
+  }
+
+  std::optional<int32_t> TokenId(std::string_view spelling) const override {
+    const int id = processor_.PieceToId({spelling.data(), spelling.size()});
+    const bool found = id >= 0 && id < vocab_size() && model_.pieces[static_cast<size_t>(id)].text == spelling;
+    return found ? std::optional<int32_t>(id) : std::nullopt;
+  }
+
+  bool IsSpecial(int32_t id) const override {
+    return id >= 0 && id < vocab_size() && model_.pieces[static_cast<size_t>(id)].type == Model::kControl;
+  }
+
+  std::unique_ptr<TokenDecoder> NewDecoder() const override {
+    const bool dropped = (model_.add_dummy_prefix || model_.remove_extra_whitespaces) && !model_.whitespace_as_suffix;
+    const auto drop = !dropped                          ? LeadingSpaceDecoder::kNothing
+                      : model_.remove_extra_whitespaces ? LeadingSpaceDecoder::kAllSpaces
+                                                        : LeadingSpaceDecoder::kFirstSpace;
+    return std::make_unique<LeadingSpaceDecoder>(*this, spells_space_, drop);
+  }
+
+ private:
+  [[noreturn]] void Refuse(const std::string& found) const {
+    throw UserError({where_, "SentencePiece refuses this model", "", found, ""});
+  }
+
+  void AppendIds(std::string_view text, std::vector<int32_t>& ids) const {
+    // The library counts the bytes of its normalised text, up to three for each of the input's, in 32 bits.
+    if (text.size() > std::numeric_limits<int32_t>::max() / 8) {
+      throw UserError(where_, "a single text of more than 256 MiB cannot be encoded with SentencePiece");
+    }
+    std::vector<int> pieces;
+    const auto status = processor_.Encode({text.data(), text.size()}, &pieces);
+    if (!status.ok()) Refuse(status.message());
+    ids.insert(ids.end(), pieces.begin(), pieces.end());
+  }
+
+  std::string where_;
+  Model model_;
+  SentencePieceOptions options_;
+  sentencepiece::SentencePieceProcessor processor_;
+  std::vector<std::string> bytes_;
+  std::vector<bool> spells_space_;  // a text that begins with a space
+  SpecialTokens specials_;
+};
+
+}  // namespace
+
+bool LooksLikeSentencePiece(std::string_view content) {
+  // Field 1, a message of some length, whose first field is again 1 (the piece's text). A tiktoken line has only
+  // printable characters.
+  if (content.size() < 4 || content[0] != '\x0A') return false;
+  size_t i = 1;
+  while (i < content.size() && i < 6 && static_cast<uint8_t>(content[i]) >= 0x80) ++i;
+  return i + 1 < content.size() && content[i + 1] == '\x0A';
+}
+
+std::unique_ptr<Tokenizer> MakeSentencePieceTokenizer(const std::string& content, const std::string& where,
+                                                      const SentencePieceOptions& options) {
+  return std::make_unique<SentencePieceTokenizer>(content, where, options);
+}
+
+}  // namespace taipan
