@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "cli/gguf_tokenizer.h"
 #include "model/checkpoint.h"
 #include "model/model_files.h"
 
@@ -31,9 +32,11 @@ Model LoadModelDirectory(const std::string& directory) {
 }
 
 std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& directory, const ModelConfig& config) {
-  std::unique_ptr<Tokenizer> tokenizer = LoadTokenizer(directory);
+  std::unique_ptr<Tokenizer> tokenizer =
+      IsGgufPath(directory) ? LoadGgufTokenizer(directory) : LoadTokenizer(directory);
   if (tokenizer == nullptr) {
-    throw UserError({directory, "the model has no tokenizer", "tokenizer.json in its folder", "none",
+    throw UserError({directory, "the model has no tokenizer",
+                     IsGgufPath(directory) ? "a vocabulary in the file" : "tokenizer.json in its folder", "none",
                      "`taipan score --tokens` works with token ids"});
   }
   if (tokenizer->vocab_size() > config.vocab_size) {
