@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/commands.h"
+#include "cli/gguf_tokenizer.h"
 #include "cli/model_argument.h"
 #include "cli/new_folder.h"
 #include "cli/output.h"
@@ -25,10 +26,10 @@ size_t CopyTokenizerFiles(const std::string& from, const std::string& to) {
   return files.size();
 }
 
-// The vocabulary and chat template of a GGUF file.
-GgufMetadata TokenizerMetadata(const std::string& path) {
+// The vocabulary and chat template of the model; empty, with the reason, where GGUF cannot hold them.
+GgufMetadata TokenizerMetadata(const std::string& path, int64_t vocab_size, std::string& reason) {
+  if (!IsGgufPath(path)) return VocabularyMetadata(path, vocab_size, reason);
   GgufMetadata tokenizer;
-  if (!IsGgufPath(path)) return tokenizer;
   const GgufFile file(path);
   for (const auto& [key, value] : file.metadata()) {
     if (key.starts_with("tokenizer.")) tokenizer[key] = value;
@@ -38,11 +39,12 @@ GgufMetadata TokenizerMetadata(const std::string& path) {
 
 void ConvertToGguf(const ConvertOptions& o, GgmlType type) {
   if (PathExists(o.out)) throw UserError({o.out, "exists already", "a new file", "", "nothing was written"});
-  const GgufMetadata tokenizer = TokenizerMetadata(o.in);
   Model model = LoadModel(o.in);
+  std::string reason;
+  const GgufMetadata tokenizer = TokenizerMetadata(o.in, model.config().vocab_size, reason);
   ExportGguf(model, type, tokenizer, o.out, o.in);
   Note(fmt::format("wrote {}: {} parameters, {}{}", o.out, FormatExact(CountParameters(model.config())), o.dtype,
-                   tokenizer.empty() ? ", no tokenizer" : ""));
+                   reason.empty() ? "" : ", without a tokenizer: " + reason));
 }
 
 void ConvertToFolder(const ConvertOptions& o, GgmlType type) {

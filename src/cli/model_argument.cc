@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "cli/gguf_tokenizer.h"
 #include "model/checkpoint.h"
 #include "model/model_files.h"
 
@@ -30,11 +31,22 @@ Model LoadModelDirectory(const std::string& directory) {
   return LoadModel(directory);
 }
 
+<<<<<<< HEAD
 ModelText RequireText(const std::string& model, const ModelConfig& config) {
   ModelText text = LoadModelText(model, config);
   if (text.tokenizer == nullptr) {
-    throw UserError({model, "the model has no tokenizer", "a tokenizer among its files", "none",
-                     "`taipan score --tokens` works with token ids"});
+    throw UserError({
+      model, "the model has no tokenizer", "a tokenizer among its files", "none",
+=======
+std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& directory, const ModelConfig& config) {
+  std::unique_ptr<Tokenizer> tokenizer =
+      IsGgufPath(directory) ? LoadGgufTokenizer(directory) : LoadTokenizer(directory);
+  if (tokenizer == nullptr) {
+    throw UserError({directory, "the model has no tokenizer",
+                     IsGgufPath(directory) ? "a vocabulary in the file" : "tokenizer.json in its folder", "none",
+>>>>>>> hf
+          "`taipan score --tokens` works with token ids"
+    });
   }
   return text;
 }
