@@ -7,6 +7,7 @@
 #include "text/bpe_tokenizer.h"
 #include "text/byte_alphabet.h"
 #include "text/merge_list.h"
+#include "text/one_line.h"
 
 namespace taipan {
 namespace {
@@ -55,7 +56,7 @@ const PreTokenization& FindPreTokenization(const std::string& name, const std::s
   }
   std::sort(names.begin(), names.end());
   throw UserError({where, "tokenizer.ggml.pre names a word pattern that is not supported",
-                   fmt::format("{}", fmt::join(names, ", ")), name.empty() ? "none" : name.substr(0, 64), ""});
+                   fmt::format("{}", fmt::join(names, ", ")), OneLine(name), ""});
 }
 
 void CheckLists(const GgufVocabulary& v, const std::string& where) {
@@ -96,7 +97,7 @@ BpeVocabulary WithKinds(const GgufVocabulary& v, const std::string& where) {
 }
 
 std::unique_ptr<Tokenizer> MakeByteLevel(const GgufVocabulary& v, const std::string& where) {
-  const PreTokenization& pre = FindPreTokenization(v.pre, where);
+  const PreTokenization& pre = FindPreTokenization(v.pre.empty() ? "default" : v.pre, where);
   BpeVocabulary vocabulary = WithKinds(v, where);
   MergeList merges(vocabulary, where);
   for (size_t i = 0; i < v.merges.size(); ++i) {
@@ -175,8 +176,7 @@ std::unique_ptr<Tokenizer> MakeGgufTokenizer(const GgufVocabulary& vocabulary, c
   CheckLists(vocabulary, where);
   if (vocabulary.model == "gpt2") return MakeByteLevel(vocabulary, where);
   if (vocabulary.model == "llama") return MakeSentencePieceLike(vocabulary, where);
-  throw UserError(
-      {where, "tokenizer.ggml.model is not supported", "gpt2 or llama", vocabulary.model.substr(0, 64), ""});
+  throw UserError({where, "tokenizer.ggml.model is not supported", "gpt2 or llama", OneLine(vocabulary.model), ""});
 }
 
 std::map<std::string, std::string> SpecialTokenTexts(const GgufVocabulary& v) {
