@@ -32,6 +32,8 @@ class AddedTokens {
  public:
   // The normalizer, which may be null, is used here only.
   AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer);
+  AddedTokens(const AddedTokens&) = delete;
+  AddedTokens& operator=(const AddedTokens&) = delete;
 
   enum class Kind { kPlain, kNormalized };  // the tokens with and without `normalized`
   // Cuts the text into tokens, f(id, ""), and stretches between them, f(-1, stretch). At each place the longest token
