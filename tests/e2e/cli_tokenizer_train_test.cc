@@ -16,8 +16,8 @@ TEST(TokenizerTrainCommand, WritesATokenizerThatEncodes) {
     return RunTaipan({"tokenizer", "train", "--vocab-size", size, "--data", folder / "a.txt", "--out", out,
                       "--special-token", "<|end|>"});
   };
-  ASSERT_EQ(train("265", folder / "t").code, 0);
-  ASSERT_EQ(train("265", folder / "t.json").code, 0);
+  ASSERT_EQ(train("265", folder / "t").exit_code, 0);
+  ASSERT_EQ(train("265", folder / "t.json").exit_code, 0);
   EXPECT_EQ(ReadFile(folder / "t/tokenizer.json"), ReadFile(folder / "t.json"));
   const std::vector<std::string> encode = {"tokenizer", "encode", "--tokenizer",    folder / "t",
                                            "--text",    "-",      "--parse-special"};
