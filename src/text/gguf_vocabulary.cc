@@ -7,6 +7,7 @@
 #include "text/bpe_tokenizer.h"
 #include "text/byte_alphabet.h"
 #include "text/merge_list.h"
+#include "text/one_line.h"
 
 namespace taipan {
 namespace {
@@ -15,12 +16,13 @@ using Kind = BpeVocabulary::Kind;
 
 enum Type { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
 
-constexpr const char* kLlama3 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr const char* kQwen2 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr const char* kTekken =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
+    R"(\s*[\r\n]+|\s+(?!\S)|\s+)";
+// Mistral's: a capital opens a word inside of another.
+constexpr const char* kTekken = R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
+                                R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
+                                R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 // How a text is cut into words, by the names of tokenizer.ggml.pre.
 struct PreTokenization {
@@ -33,9 +35,9 @@ const std::vector<PreTokenization>& KnownPreTokenizations() {
   static const std::vector<PreTokenization> kKnown = {
       {{"gpt-2", "phi-2", "mpt", "olmo", "jais", "mellum", "modern-bert"}, {kGpt2Pattern}},
       {{"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}, {R"(\p{N})", kGpt2Pattern}},
-      {{"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "lfm2"}, {kLlama3}, true, true},
-      {{"dbrx", "smaug-bpe", "chatglm-bpe"}, {kLlama3}},
-      {{"glm4"}, {kLlama3}, true},
+      {{"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "lfm2"}, {kLlama3Pattern}, true, true},
+      {{"dbrx", "smaug-bpe", "chatglm-bpe"}, {kLlama3Pattern}},
+      {{"glm4"}, {kLlama3Pattern}, true},
       {{"qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"}, {kQwen2}},
       {{"tekken"}, {kTekken}, true, true},
       {{"falcon"}, {R"([\p{P}\$\+<=>\^~\|`]+)", kGpt2Pattern, "[0-9][0-9][0-9]"}},
@@ -54,7 +56,7 @@ const PreTokenization& FindPreTokenization(const std::string& name, const std::s
   }
   std::sort(names.begin(), names.end());
   throw UserError({where, "tokenizer.ggml.pre names a word pattern that is not supported",
-                   fmt::format("{}", fmt::join(names, ", ")), name.empty() ? "none" : name.substr(0, 64), ""});
+                   fmt::format("{}", fmt::join(names, ", ")), OneLine(name), ""});
 }
 
 void CheckLists(const GgufVocabulary& v, const std::string& where) {
@@ -95,7 +97,7 @@ BpeVocabulary WithKinds(const GgufVocabulary& v, const std::string& where) {
 }
 
 std::unique_ptr<Tokenizer> MakeByteLevel(const GgufVocabulary& v, const std::string& where) {
-  const PreTokenization& pre = FindPreTokenization(v.pre, where);
+  const PreTokenization& pre = FindPreTokenization(v.pre.empty() ? "default" : v.pre, where);
   BpeVocabulary vocabulary = WithKinds(v, where);
   MergeList merges(vocabulary, where);
   for (size_t i = 0; i < v.merges.size(); ++i) {
@@ -174,8 +176,7 @@ std::unique_ptr<Tokenizer> MakeGgufTokenizer(const GgufVocabulary& vocabulary, c
   CheckLists(vocabulary, where);
   if (vocabulary.model == "gpt2") return MakeByteLevel(vocabulary, where);
   if (vocabulary.model == "llama") return MakeSentencePieceLike(vocabulary, where);
-  throw UserError(
-      {where, "tokenizer.ggml.model is not supported", "gpt2 or llama", vocabulary.model.substr(0, 64), ""});
+  throw UserError({where, "tokenizer.ggml.model is not supported", "gpt2 or llama", OneLine(vocabulary.model), ""});
 }
 
 std::map<std::string, std::string> SpecialTokenTexts(const GgufVocabulary& v) {

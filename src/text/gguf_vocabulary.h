@@ -14,7 +14,7 @@ namespace taipan {
 
 struct GgufVocabulary {
   std::string model;  // tokenizer.ggml.model: "gpt2" or "llama"
-  std::string pre;    // tokenizer.ggml.pre, for gpt2: the name of the word pattern
+  std::string pre;    // tokenizer.ggml.pre, for gpt2: the name of the word pattern; "": "default"
   std::vector<std::string> tokens;
   std::vector<float> scores;             // llama: a token of a higher score merges first
   std::vector<int32_t> types;            // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
