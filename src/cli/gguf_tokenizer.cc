@@ -5,56 +5,10 @@
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/files.h"
+#include "text/gguf_vocabulary.h"
 #include "text/tokenizer_config.h"
 
 namespace taipan {
-namespace {
-
-constexpr const char* kPrefix = "tokenizer.ggml.";
-
-std::optional<int32_t> TokenId(const GgufFile& file, const char* name, size_t tokens) {
-  const std::string key = std::string(kPrefix) + name;
-  if (!file.HasKey(key)) return std::nullopt;
-  const int64_t id = file.GetInt(key);
-  if (id >= 0 && id < static_cast<int64_t>(tokens)) return static_cast<int32_t>(id);
-  throw UserError({file.path(), key + " is no token", fmt::format("0 to {}", tokens - 1), std::to_string(id), ""});
-}
-
-std::optional<bool> Flag(const GgufFile& file, const char* name) {
-  const std::string key = std::string(kPrefix) + name;
-  if (!file.HasKey(key)) return std::nullopt;
-  return file.GetBool(key);
-}
-
-}  // namespace
-
-std::optional<GgufVocabulary> ReadGgufVocabulary(const GgufFile& file) {
-  const auto key = [](const char* name) { return std::string(kPrefix) + name; };
-  GgufVocabulary v;
-  v.model = file.GetString(key("model"), "no_vocab");
-  if (v.model == "no_vocab") return std::nullopt;
-  v.pre = file.GetString(key("pre"), "");
-  v.tokens = file.GetStrings(key("tokens"));
-  if (file.HasKey(key("scores"))) v.scores = file.GetFloats(key("scores"));
-  if (file.HasKey(key("merges"))) v.merges = file.GetStrings(key("merges"));
-  if (file.HasKey(key("token_type"))) {
-    for (const int64_t type : file.GetInts(key("token_type"))) v.types.push_back(static_cast<int32_t>(type));
-  }
-  v.bos = TokenId(file, "bos_token_id", v.tokens.size());
-  v.eos = TokenId(file, "eos_token_id", v.tokens.size());
-  v.unk = TokenId(file, "unknown_token_id", v.tokens.size());
-  v.add_bos = Flag(file, "add_bos_token");
-  v.add_eos = Flag(file, "add_eos_token");
-  v.add_space_prefix = Flag(file, "add_space_prefix");
-  v.chat_template = file.GetString("tokenizer.chat_template", "");
-  return v;
-}
-
-std::unique_ptr<Tokenizer> LoadGgufTokenizer(const std::string& path) {
-  const std::optional<GgufVocabulary> vocabulary = ReadGgufVocabulary(GgufFile(path));
-  return vocabulary ? MakeGgufTokenizer(*vocabulary, path) : nullptr;
-}
-
 namespace {
 
 constexpr int32_t kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5;

@@ -31,20 +31,11 @@ Model LoadModelDirectory(const std::string& directory) {
   return LoadModel(directory);
 }
 
-<<<<<<< HEAD
 ModelText RequireText(const std::string& model, const ModelConfig& config) {
   ModelText text = LoadModelText(model, config);
   if (text.tokenizer == nullptr) {
     throw UserError({
       model, "the model has no tokenizer", "a tokenizer among its files", "none",
-=======
-std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& directory, const ModelConfig& config) {
-  std::unique_ptr<Tokenizer> tokenizer =
-      IsGgufPath(directory) ? LoadGgufTokenizer(directory) : LoadTokenizer(directory);
-  if (tokenizer == nullptr) {
-    throw UserError({directory, "the model has no tokenizer",
-                     IsGgufPath(directory) ? "a vocabulary in the file" : "tokenizer.json in its folder", "none",
->>>>>>> hf
           "`taipan score --tokens` works with token ids"
     });
   }

@@ -24,11 +24,13 @@ std::optional<bool> FlagKey(const GgufFile& file, const std::string& key) {
   return file.HasKey(key) ? std::optional<bool>(file.GetBool(key)) : std::nullopt;
 }
 
-GgufVocabulary ReadVocabulary(const GgufFile& file) {
+}  // namespace
+
+GgufVocabulary ReadGgufVocabulary(const GgufFile& file) {
   const std::string prefix = "tokenizer.ggml.";
   GgufVocabulary v;
   v.model = file.GetString(prefix + "model");
-  v.pre = file.GetString(prefix + "pre", "default");
+  v.pre = file.GetString(prefix + "pre", "");
   v.tokens = file.GetStrings(prefix + "tokens");
   if (file.HasKey(prefix + "scores")) v.scores = file.GetFloats(prefix + "scores");
   if (file.HasKey(prefix + "merges")) v.merges = file.GetStrings(prefix + "merges");
@@ -45,12 +47,14 @@ GgufVocabulary ReadVocabulary(const GgufFile& file) {
   return v;
 }
 
+namespace {
+
 ModelText FromGguf(const std::string& path) {
   const GgufFile file(path);
   ModelText text;
   const std::string model = file.GetString("tokenizer.ggml.model", "no_vocab");
   if (model == "no_vocab" || model == "none") return text;
-  const GgufVocabulary vocabulary = ReadVocabulary(file);
+  const GgufVocabulary vocabulary = ReadGgufVocabulary(file);
   text.tokenizer = MakeGgufTokenizer(vocabulary, path);
   for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
     if (const auto id = TokenKey(file, key)) text.stop_tokens.push_back(*id);

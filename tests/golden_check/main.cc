@@ -75,15 +75,12 @@ std::string TestName(std::string set) {
   return set;
 }
 
-<<<<<<< HEAD
-=======
 void Register(const char* kind, const std::string& set, const std::string& folder, std::function<void()> check) {
   testing::RegisterTest(
       kind, TestName(set).c_str(), nullptr, folder.c_str(), __FILE__, __LINE__,
       [folder, check = std::move(check)]() -> testing::Test* { return new GoldenSet(check, folder); });
 }
 
->>>>>>> hf
 int RegisterTokenizers() {
   if (!PathExists(PathOf("tokenizers/samples.jsonl"))) return 0;
   const auto samples = ReadJsonLines("tokenizers/samples.jsonl");
@@ -95,15 +92,6 @@ int RegisterTokenizers() {
     ++count;
   }
   return count;
-<<<<<<< HEAD
-}
-
-void Register(const char* kind, const std::string& set, const std::string& folder, std::function<void()> check) {
-  testing::RegisterTest(
-      kind, TestName(set).c_str(), nullptr, folder.c_str(), __FILE__, __LINE__,
-      [folder, check = std::move(check)]() -> testing::Test* { return new GoldenSet(check, folder); });
-=======
->>>>>>> hf
 }
 
 int RegisterSets() {
