@@ -46,7 +46,7 @@ def spell(text):
 
 
 def with_merges(symbols, pairs, **settings):
-    vocab = {s: i for i, s in enumerate(symbols)}
+    vocab = {s: i for i, s in enumerate(dict.fromkeys(symbols))}
     merges = []
     for left, right in pairs:
         vocab.setdefault(left + right, len(vocab))
