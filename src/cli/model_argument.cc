@@ -34,10 +34,8 @@ Model LoadModelDirectory(const std::string& directory) {
 ModelText RequireText(const std::string& model, const ModelConfig& config) {
   ModelText text = LoadModelText(model, config);
   if (text.tokenizer == nullptr) {
-    throw UserError({
-      model, "the model has no tokenizer", "a tokenizer among its files", "none",
-          "`taipan score --tokens` works with token ids"
-    });
+    throw UserError({model, "the model has no tokenizer", "a tokenizer among its files", "none",
+                     "`taipan score --tokens` works with token ids"});
   }
   return text;
 }
