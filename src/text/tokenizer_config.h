@@ -31,6 +31,10 @@ struct TokenizerConfig {
 // file or a value of another type.
 TokenizerConfig LoadTokenizerConfig(const std::string& directory);
 
+// The single files, added to `config`; `path` is for errors.
+void ReadTokenizerConfig(const std::string& content, const std::string& path, TokenizerConfig& config);
+void ReadGenerationConfig(const std::string& content, const std::string& path, TokenizerConfig& config);
+
 // Sets bos and eos from the texts of bos_token and eos_token, where the files name them and the vocabulary has them.
 // UserError naming `where` for a text that the vocabulary lacks.
 void ApplySpecialTokens(const TokenizerConfig& config, const std::string& where, Tokenizer& tokenizer);
