@@ -30,9 +30,15 @@ struct GenerateFlags {
   bool json = false;
 };
 
+// Feeds a text to the generator. Returns its last token, after which the text goes on.
+std::optional<int32_t> ReadTokens(const std::vector<int32_t>& tokens, Generator& generator) {
+  generator.Read(tokens);
+  return tokens.empty() ? std::nullopt : std::optional(tokens.back());
+}
+
 // Feeds a file to the generator. Bytes can be cut anywhere, so their file is read in slices and never held whole; other
 // tokenizers need the whole text.
-void ReadPromptFile(const std::string& path, const Tokenizer& tokenizer, Generator& generator) {
+std::optional<int32_t> ReadPromptFile(const std::string& path, const Tokenizer& tokenizer, Generator& generator) {
   std::ifstream file;
   if (path != "-") {
     file.open(path, std::ios::binary);
@@ -40,8 +46,7 @@ void ReadPromptFile(const std::string& path, const Tokenizer& tokenizer, Generat
   }
   std::istream& in = path == "-" ? std::cin : file;
   if (dynamic_cast<const ByteTokenizer*>(&tokenizer) == nullptr) {
-    generator.Read(EncodeText(tokenizer, std::string(std::istreambuf_iterator<char>(in), {})));
-    return;
+    return ReadTokens(EncodeText(tokenizer, std::string(std::istreambuf_iterator<char>(in), {})), generator);
   }
   CountProgress progress("prompt:", 0);
   int64_t done = 0;
@@ -53,6 +58,7 @@ void ReadPromptFile(const std::string& path, const Tokenizer& tokenizer, Generat
   }
   if (in.bad()) throw UserError(path, fmt::format("cannot be read: {}", std::strerror(errno)));
   progress.Finish();
+  return std::nullopt;
 }
 
 // A model needs a token to go on from.
@@ -81,22 +87,29 @@ std::vector<int32_t> EncodeChat(const GenerateFlags& flags, const ModelText& tex
                                 {.add_special_tokens = false, .parse_special = true});
 }
 
-void ReadPrompt(const GenerateFlags& flags, const ModelText& text, Generator& generator) {
+// Returns the token after which the output goes on as the same text: an answer is a text of its own.
+std::optional<int32_t> ReadPrompt(const GenerateFlags& flags, const ModelText& text, Generator& generator) {
   const Tokenizer& tokenizer = *text.tokenizer;
+  std::optional<int32_t> last;
   if (flags.chat) {
     generator.Read(EncodeChat(flags, text));
   } else if (!flags.prompt_file.empty()) {
-    ReadPromptFile(flags.prompt_file, tokenizer, generator);
+    last = ReadPromptFile(flags.prompt_file, tokenizer, generator);
   } else {
-    generator.Read(tokenizer.Encode(flags.prompt, {.add_special_tokens = true, .parse_special = flags.parse_special}));
+    const EncodeOptions options{.add_special_tokens = true, .parse_special = flags.parse_special};
+    last = ReadTokens(tokenizer.Encode(flags.prompt, options), generator);
   }
   if (generator.state().position == 0) ReadStartToken(tokenizer, generator);
+  return last;
 }
 
 // Shows text as soon as whole characters are there, or keeps it for JSON.
 class TextOutput {
  public:
-  TextOutput(const Tokenizer& tokenizer, bool keep) : keep_(keep), stream_(tokenizer) {}
+  // after: a token of the same text that was shown before, such as the prompt's last.
+  TextOutput(const Tokenizer& tokenizer, std::optional<int32_t> after, bool keep) : keep_(keep), stream_(tokenizer) {
+    if (after) stream_.Append(*after);
+  }
 
   void Add(int32_t token) {
     Show(stream_.Append(token));
@@ -153,13 +166,13 @@ void RunGenerate(const GenerateFlags& flags) {
   if (flags.dtype == "bf16") model.SetDType(DType::kBF16);
   const ModelText text = RequireText(flags.model, model.config());
   Generator generator(model);
-  ReadPrompt(flags, text, generator);
+  const std::optional<int32_t> last = ReadPrompt(flags, text, generator);
   if (flags.show_seed) Note(fmt::format("seed {}", flags.sampling.seed));
   GenerationOptions options{.sampling = flags.sampling,
                             .max_tokens = flags.max_tokens,
                             .stop_tokens = text.stop_tokens,
                             .vocab_limit = text.tokenizer->vocab_size()};
-  TextOutput output(*text.tokenizer, flags.json);
+  TextOutput output(*text.tokenizer, last, flags.json);
   const GenerationStats stats = generator.Generate(options, [&](int32_t token) {
     output.Add(token);
     return true;

@@ -96,6 +96,7 @@ void ShowSample(const Model& model, const Tokenizer* tokenizer, int64_t step, co
   options.sampling.seed = seed;
   if (const auto eos = tokenizer->eos()) options.stop_tokens = {*eos};
   DecodeStream stream(*tokenizer);
+  stream.Append(prompt.back());
   std::string text = args.sample_prompt;
   generator.Generate(options, [&](int32_t id) {
     text += stream.Append(id);
