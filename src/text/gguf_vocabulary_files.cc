@@ -52,7 +52,7 @@ OrderedJson PostProcessorJson(const GgufVocabulary& v, bool add_bos, bool add_eo
   OrderedJson special_tokens = OrderedJson::object();
   const auto special = [&](int32_t id) {
     const std::string& text = v.tokens[static_cast<size_t>(id)];
-    special_tokens[text] = {{"id", text}, {"ids", {id}}, {"tokens", {text}}};
+    special_tokens[text] = {{"id", text}, {"ids", OrderedJson::array({id})}, {"tokens", OrderedJson::array({text})}};
     return OrderedJson{{"SpecialToken", {{"id", text}, {"type_id", 0}}}};
   };
   const auto around = [&](const char* name) {

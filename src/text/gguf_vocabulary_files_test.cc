@@ -58,10 +58,9 @@ TEST(GgufVocabularyFiles, ByteLevelThereAndBack) {
     EXPECT_EQ(theirs->vocab_size(), ours->vocab_size());
     EXPECT_EQ(theirs->bos(), 261);
     ExpectSameIds(*ours, *theirs, true);
-    if (v.pre == "default") continue;  // \p{N}+ is no run of single digits
     const FolderVocabulary back = ReadFolderVocabulary(folder.path(), 270);
     EXPECT_EQ(back.remark, "");
-    EXPECT_EQ(back.vocabulary.pre, v.pre);
+    EXPECT_EQ(back.vocabulary.pre, v.pre == "glm4" ? "llama-bpe" : v.pre);  // the same but for BOS
     EXPECT_EQ(back.vocabulary.merges, v.merges);
     EXPECT_EQ(back.vocabulary.types[261], GgufVocabulary::kControl);
     EXPECT_EQ(back.vocabulary.types[262], GgufVocabulary::kUserDefined);
