@@ -96,9 +96,10 @@ std::string ByteLevelFile(const GgufVocabulary& v, const std::string& where) {
 }
 
 std::string SentencePieceFile(const GgufVocabulary& v, const std::string& where) {
-  SentencePieceModel model{.add_dummy_prefix = v.add_space_prefix.value_or(true),
-                           .remove_extra_whitespaces = false,
-                           .algorithm = SentencePieceModel::kBpe};
+  SentencePieceModel model;
+  model.add_dummy_prefix = v.add_space_prefix.value_or(true);
+  model.remove_extra_whitespaces = false;
+  model.algorithm = SentencePieceModel::kBpe;
   SentencePieceIds ids{.bos = v.bos.value_or(-1), .eos = v.eos.value_or(-1)};
   for (size_t i = 0; i < v.tokens.size(); ++i) {
     RequireUtf8(v.tokens[i], fmt::format("token {}", i), where);
