@@ -3,6 +3,7 @@
 #include "api/core.h"
 #include "base/files.h"
 #include "base/parallel.h"
+#include "text/tokenizer_config.h"
 
 namespace taipan {
 inline namespace v1 {

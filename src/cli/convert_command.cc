@@ -55,7 +55,7 @@ size_t WriteTokenizer(const std::string& in, const std::string& folder) {
   std::vector<std::pair<std::string, std::string>> files;
   if (IsGgufPath(in)) {
     const GgufFile file(in);
-    if (HasVocabulary(file)) files = OrWithoutTokenizer([&] { return TokenizerFiles(ReadVocabulary(file), in); });
+    if (HasVocabulary(file)) files = OrWithoutTokenizer([&] { return TokenizerFiles(ReadGgufVocabulary(file), in); });
   } else {
     files = ReadTokenizerFiles(in);
   }

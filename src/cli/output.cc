@@ -114,8 +114,8 @@ void AddJsonFlag(CLI::App& command, bool& json) {
   command.add_flag("--json", json, "Print JSON alone on standard output");
 }
 
-CountProgress::CountProgress(std::string what, int64_t total)
-    : what_(std::move(what)), total_(total), start_(std::chrono::steady_clock::now()) {}
+CountProgress::CountProgress(std::string what, int64_t total, std::string unit)
+    : what_(std::move(what)), unit_(std::move(unit)), total_(total), start_(std::chrono::steady_clock::now()) {}
 
 void CountProgress::Update(int64_t done) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
@@ -123,7 +123,7 @@ void CountProgress::Update(int64_t done) {
   const double rate = static_cast<double>(done) / seconds;
   std::string text = fmt::format("{} {}", what_, FormatExact(done));
   if (total_ > 0) text += " of " + FormatExact(total_);
-  text += fmt::format(" tokens, {:.0f} tokens/s", rate);
+  text += fmt::format(" {}, {:.0f} {}/s", unit_, rate, unit_);
   if (total_ > 0) text += fmt::format(", {} left", FormatDuration(static_cast<double>(total_ - done) / rate));
   line_.Update(text);
 }

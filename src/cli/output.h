@@ -36,12 +36,12 @@ std::string FormatShares(const std::vector<double>& shares);  // "0.150 0.182 0.
 class CountProgress {
  public:
   // total 0: not known.
-  CountProgress(std::string what, int64_t total);
+  CountProgress(std::string what, int64_t total, std::string unit = "tokens");
   void Update(int64_t done);
   void Finish();
 
  private:
-  std::string what_;
+  std::string what_, unit_;
   int64_t total_;
   std::chrono::steady_clock::time_point start_;
   ProgressLine line_;

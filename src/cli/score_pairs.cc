@@ -114,7 +114,7 @@ void ScorePairs(const Model& model, const ScoreFlags& flags) {
   const auto tokenizer = RequireText(flags.model, model.config()).tokenizer;
   const std::vector<Pair> pairs = ParsePairs(ReadInput(flags.pairs), InputName(flags.pairs));
   const std::vector<Continuation> questions = EncodePairs(*tokenizer, pairs, flags);
-  CountProgress progress("scoring:", static_cast<int64_t>(questions.size()));
+  CountProgress progress("scoring:", static_cast<int64_t>(questions.size()), "pairs");
   const std::vector<ContinuationScore> scores =
       ScoreContinuations(model, questions, [&](int64_t done) { progress.Update(done); });
   progress.Finish();

@@ -21,25 +21,30 @@ struct TokenizerTrainFlags {
   std::string out;
 };
 
-// The place after the last line end that stands between two characters that are no spaces: words end there whatever
-// follows. 0 where there is none.
+constexpr size_t kPiece = size_t{1} << 20;  // bytes
+
+// Where to cut a text of which more follows: after a line end between two characters that are no spaces, where a word
+// ends whatever follows. 0 where the last piece has none. A text that grows without such a place (a script outside of
+// ASCII, a table) is cut after any character, which splits a word at most every 16 MiB.
 size_t LastCut(std::string_view text) {
-  const auto blank = [&](size_t i) {
-    return static_cast<uint8_t>(text[i]) <= ' ' || static_cast<uint8_t>(text[i]) >= 0x80;
-  };
-  for (size_t i = text.size(); i-- > 2;) {
-    if (text[i - 1] == '\n' && !blank(i) && !blank(i - 2)) return i;
+  const auto letter = [&](size_t i) { return text[i] > ' ' && static_cast<uint8_t>(text[i]) < 0x80; };
+  const size_t first = std::max<size_t>(2, text.size() - std::min(text.size(), kPiece));
+  for (size_t i = text.size(); i-- > first;) {
+    if (text[i - 1] == '\n' && letter(i) && letter(i - 2)) return i;
   }
-  return 0;
+  if (text.size() < 16 * kPiece) return 0;
+  size_t end = text.size();
+  while (end > text.size() - 4 && (static_cast<uint8_t>(text[end - 1]) & 0xC0) == 0x80) --end;
+  return end - 1;
 }
 
 void CountWords(const Corpus& bytes, WordCounts& words) {
-  constexpr int64_t kPiece = int64_t{1} << 20;
+  constexpr auto kStep = static_cast<int64_t>(kPiece);
   ProgressLine progress;
-  std::vector<int32_t> ids(static_cast<size_t>(kPiece));
+  std::vector<int32_t> ids(kPiece);
   std::string text;
-  for (int64_t at = 0; at < bytes.size(); at += kPiece) {
-    const int64_t count = std::min(kPiece, bytes.size() - at);
+  for (int64_t at = 0; at < bytes.size(); at += kStep) {
+    const int64_t count = std::min(kStep, bytes.size() - at);
     bytes.Read(at, count, ids.data());
     for (int64_t i = 0; i < count; ++i) text += static_cast<char>(ids[static_cast<size_t>(i)]);
     const size_t cut = LastCut(text);

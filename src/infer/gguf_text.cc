@@ -27,11 +27,11 @@ bool HasVocabulary(const GgufFile& file) {
   return model != "no_vocab" && model != "none";
 }
 
-GgufVocabulary ReadVocabulary(const GgufFile& file) {
+GgufVocabulary ReadGgufVocabulary(const GgufFile& file) {
   const std::string prefix = "tokenizer.ggml.";
   GgufVocabulary v;
   v.model = file.GetString(prefix + "model");
-  v.pre = file.GetString(prefix + "pre", "default");
+  v.pre = file.GetString(prefix + "pre", "");
   v.tokens = file.GetStrings(prefix + "tokens");
   if (file.HasKey(prefix + "scores")) v.scores = file.GetFloats(prefix + "scores");
   if (file.HasKey(prefix + "merges")) v.merges = file.GetStrings(prefix + "merges");

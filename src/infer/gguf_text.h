@@ -9,7 +9,7 @@ namespace taipan {
 // tokenizer.ggml.model names a vocabulary; a file may come without.
 bool HasVocabulary(const GgufFile& file);
 // UserError for keys of another type. Whether they fit together is for MakeGgufTokenizer to say.
-GgufVocabulary ReadVocabulary(const GgufFile& file);
+GgufVocabulary ReadGgufVocabulary(const GgufFile& file);
 GgufMetadata VocabularyMetadata(const GgufVocabulary& vocabulary);
 
 }  // namespace taipan

@@ -15,7 +15,7 @@ ModelText FromGguf(const std::string& path) {
   const GgufFile file(path);
   ModelText text;
   if (!HasVocabulary(file)) return text;
-  const GgufVocabulary vocabulary = ReadVocabulary(file);
+  const GgufVocabulary vocabulary = ReadGgufVocabulary(file);
   text.tokenizer = MakeGgufTokenizer(vocabulary, path);
   for (const auto& id : {vocabulary.eos, vocabulary.eot}) {
     if (id.has_value()) text.stop_tokens.push_back(*id);

@@ -97,11 +97,11 @@ void AddedTokens::Split(Kind kind, std::string_view text, bool parse_special, co
     at = end;
     if (token.special && !parse_special) continue;
     if (token.single_word && !StandsAlone(text, begin, end)) continue;
-    if (token.lstrip) begin = std::max(begin - TrailingSpaces(text.substr(0, begin)), done);
+    if (token.lstrip) begin = begin > done ? begin - TrailingSpaces(text.substr(done, begin - done)) : done;
     if (token.rstrip) end += LeadingSpaces(text.substr(end));
     if (done < begin) f(-1, text.substr(done, begin - done));
-    f(token.id, "");
-    done = end;
+    if (begin < end) f(token.id, "");  // else its white space is the token's before it
+    done = std::max(done, end);
   }
   if (done < text.size()) f(-1, text.substr(done));
 }

@@ -202,7 +202,8 @@ TEST(Jinja, NoTemplateRunsOrGrowsWithoutEnd) {
   EXPECT_THAT(Complaint("{% set n = namespace(x=[]) %}{% for i in range(9999) %}{% set n.x = [n.x] %}{% endfor %}"),
               HasSubstr("nested too deeply"));
   EXPECT_THAT(Complaint("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), HasSubstr("nested too deeply"));
-  EXPECT_THAT(Complaint("{{ " + std::string(100'000, '(')), HasSubstr("nested too deeply"));
+  EXPECT_THAT(Complaint("{{ " + std::string(100'000, '(') + "1" + std::string(100'000, ')') + " }}"),
+              HasSubstr("nested too deeply"));
   std::string sum = "1";
   for (int i = 0; i < 10'000; ++i) sum += "+1";
   EXPECT_THAT(Complaint("{{ " + sum + " }}"), HasSubstr("nested too deeply"));

@@ -252,7 +252,6 @@ TEST(FuzzVocabularies, FoldersAsGguf) {
 }
 
 TEST(FuzzVocabularies, Configs) {
-  TestFolder folder;
   const std::string config =
       R"({"bos_token": {"content": "A"}, "eos_token": "B", "add_bos_token": true, "tokenizer_class": "X",
           "added_tokens_decoder": {"256": {"content": "<x>", "special": true}},
@@ -262,9 +261,9 @@ TEST(FuzzVocabularies, Configs) {
                                            "{",    "]",       "}",    ",",          ":",          "\"256\"",
                                            "true", "\\u0000", "\xff", "4294967296", "\"content\""};
   Fuzz([&](Draws& draw) {
-    std::ofstream(folder / "tokenizer_config.json", std::ios::binary) << Mutated(config, pieces, draw);
-    std::ofstream(folder / "generation_config.json", std::ios::binary) << Mutated(generation, pieces, draw);
-    const TokenizerConfig read = LoadTokenizerConfig(folder.path());
+    TokenizerConfig read;
+    ReadTokenizerConfig(Mutated(config, pieces, draw), "input", read);
+    ReadGenerationConfig(Mutated(generation, pieces, draw), "input", read);
     ByteTokenizer bytes;
     ApplySpecialTokens(read, "input", bytes);
     EndOfTextIds(read, bytes);

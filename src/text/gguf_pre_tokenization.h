@@ -13,7 +13,7 @@ struct PreTokenization {
 };
 
 const std::vector<PreTokenization>& KnownPreTokenizations();
-// UserError naming `where` for a name that is not known.
+// "": "default". UserError naming `where` for a name that is not known.
 const PreTokenization& FindPreTokenization(const std::string& name, const std::string& where);
 
 }  // namespace taipan

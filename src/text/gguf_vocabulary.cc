@@ -7,6 +7,7 @@
 #include "text/bpe_tokenizer.h"
 #include "text/gguf_pre_tokenization.h"
 #include "text/merge_list.h"
+#include "text/one_line.h"
 
 namespace taipan {
 namespace {
@@ -132,8 +133,7 @@ std::unique_ptr<Tokenizer> MakeGgufTokenizer(const GgufVocabulary& vocabulary, c
   CheckLists(vocabulary, where);
   if (vocabulary.model == "gpt2") return MakeByteLevel(vocabulary, where);
   if (vocabulary.model == "llama") return MakeSentencePieceLike(vocabulary, where);
-  throw UserError(
-      {where, "tokenizer.ggml.model is not supported", "gpt2 or llama", vocabulary.model.substr(0, 64), ""});
+  throw UserError({where, "tokenizer.ggml.model is not supported", "gpt2 or llama", OneLine(vocabulary.model), ""});
 }
 
 std::map<std::string, std::string> SpecialTokenTexts(const GgufVocabulary& v) {

@@ -15,7 +15,7 @@ namespace taipan {
 struct GgufVocabulary {
   enum Type { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
   std::string model;  // tokenizer.ggml.model: "gpt2" or "llama"
-  std::string pre;    // tokenizer.ggml.pre, for gpt2: the name of the word pattern
+  std::string pre;    // tokenizer.ggml.pre, for gpt2: the name of the word pattern; "": "default"
   std::vector<std::string> tokens;
   std::vector<float> scores;             // llama: a token of a higher score merges first
   std::vector<int32_t> types;            // Type, as SentencePiece numbers them too; empty: all normal

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "text/one_line.h"
 
 namespace taipan::jinja {
 namespace {

@@ -80,8 +80,6 @@ std::string_view Strip(std::string_view text, bool left, bool right, const std::
 // Length in bytes of the character at text[at]; a byte that is no valid start counts as one.
 size_t CharacterLength(std::string_view text, size_t at);
 
-// For messages: cut after some 200 bytes, line ends as spaces, valid UTF-8.
-std::string OneLine(std::string_view text);
 [[noreturn]] void Refuse(const std::string& where, int line, const std::string& problem,
                          const std::string& expected = "", const std::string& found = "");
 

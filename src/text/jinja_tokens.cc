@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "text/jinja_syntax.h"
+#include "text/one_line.h"
 #include "text/utf8.h"
 
 namespace taipan::jinja {
@@ -239,15 +240,6 @@ std::string_view Strip(std::string_view text, bool left, bool right, const std::
     text.remove_suffix(text.size() - at);
   }
   return text;
-}
-
-std::string OneLine(std::string_view text) {
-  constexpr size_t kMost = 200;
-  std::string line = ToValidUtf8(text.substr(0, kMost));
-  for (char& c : line) {
-    if (static_cast<uint8_t>(c) < 0x20) c = ' ';
-  }
-  return text.size() > kMost ? line + "..." : line;
 }
 
 void Refuse(const std::string& where, int line, const std::string& problem, const std::string& expected,

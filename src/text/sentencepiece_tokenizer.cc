@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "text/leading_space_decoder.h"
+#include "text/one_line.h"
 #include "text/sentencepiece_model.h"
 #include "text/special_tokens.h"
 
@@ -93,7 +94,7 @@ class SentencePieceTokenizer : public Tokenizer {
 
  private:
   [[noreturn]] void Refuse(const std::string& found) const {
-    throw UserError({where_, "SentencePiece refuses this model", "", found, ""});
+    throw UserError({where_, "SentencePiece refuses this model", "", OneLine(found), ""});
   }
 
   void AppendIds(std::string_view text, std::vector<int32_t>& ids) const {

@@ -42,8 +42,8 @@ int32_t Id(const Json& value, const std::string& where, const std::string& key) 
   return value.get<int32_t>();
 }
 
-Json ReadObject(const std::string& path) {
-  Json json = ParseJson(ReadFile(path), path);
+Json ParseObject(const std::string& content, const std::string& path) {
+  Json json = ParseJson(content, path);
   if (!json.is_object()) throw UserError({path, "is not a JSON object", "", DescribeJson(json), ""});
   return json;
 }
@@ -86,8 +86,10 @@ void ReadChatTemplate(const Json& value, const std::string& where, TokenizerConf
   if (config.chat_template.empty()) throw UserError(where, "chat_template has no template named default");
 }
 
-void ReadTokenizerConfig(const std::string& path, TokenizerConfig& config) {
-  const Json json = ReadObject(path);
+}  // namespace
+
+void ReadTokenizerConfig(const std::string& content, const std::string& path, TokenizerConfig& config) {
+  const Json json = ParseObject(content, path);
   ReadSpecialTokens(json, path, config);
   if (const Json* added = Find(json, "added_tokens_decoder")) ReadAddedTokens(*added, path, config);
   config.add_bos_token = Flag(json, path, "add_bos_token");
@@ -99,8 +101,8 @@ void ReadTokenizerConfig(const std::string& path, TokenizerConfig& config) {
   if (const Json* chat = Find(json, "chat_template")) ReadChatTemplate(*chat, path, config);
 }
 
-void ReadGenerationConfig(const std::string& path, TokenizerConfig& config) {
-  const Json json = ReadObject(path);
+void ReadGenerationConfig(const std::string& content, const std::string& path, TokenizerConfig& config) {
+  const Json json = ParseObject(content, path);
   if (const Json* bos = Find(json, "bos_token_id")) config.bos_id = Id(*bos, path, "bos_token_id");
   if (const Json* eos = Find(json, "eos_token_id")) {
     const Json list = eos->is_array() ? *eos : Json::array({*eos});
@@ -108,16 +110,21 @@ void ReadGenerationConfig(const std::string& path, TokenizerConfig& config) {
   }
 }
 
-}  // namespace
-
 TokenizerConfig LoadTokenizerConfig(const std::string& directory) {
   TokenizerConfig config;
   const auto path = [&](const char* name) { return directory + "/" + name; };
   if (PathExists(path("special_tokens_map.json"))) {
-    ReadSpecialTokens(ReadObject(path("special_tokens_map.json")), path("special_tokens_map.json"), config);
+    const std::string map = path("special_tokens_map.json");
+    ReadSpecialTokens(ParseObject(ReadFile(map), map), map, config);
   }
-  if (PathExists(path("tokenizer_config.json"))) ReadTokenizerConfig(path("tokenizer_config.json"), config);
-  if (PathExists(path("generation_config.json"))) ReadGenerationConfig(path("generation_config.json"), config);
+  if (PathExists(path("tokenizer_config.json"))) {
+    const std::string file = path("tokenizer_config.json");
+    ReadTokenizerConfig(ReadFile(file), file, config);
+  }
+  if (PathExists(path("generation_config.json"))) {
+    const std::string file = path("generation_config.json");
+    ReadGenerationConfig(ReadFile(file), file, config);
+  }
   if (PathExists(path("chat_template.jinja"))) {  // the newer place goes before the older one
     config.chat_template_file = path("chat_template.jinja");
     config.chat_template = ReadFile(config.chat_template_file);

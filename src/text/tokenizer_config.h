@@ -33,6 +33,9 @@ TokenizerConfig LoadTokenizerConfig(const std::string& directory);
 
 // The files of a folder that concern text, as (name, content): a copy of a model keeps them.
 std::vector<std::pair<std::string, std::string>> ReadTokenizerFiles(const std::string& directory);
+// The single files, added to `config`; `path` is for errors.
+void ReadTokenizerConfig(const std::string& content, const std::string& path, TokenizerConfig& config);
+void ReadGenerationConfig(const std::string& content, const std::string& path, TokenizerConfig& config);
 
 // Sets bos and eos from the texts of bos_token and eos_token, where the files name them and the vocabulary has them.
 // UserError naming `where` for a text that the vocabulary lacks.

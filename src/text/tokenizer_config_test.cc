@@ -71,7 +71,7 @@ TEST(TokenizerConfig, RefusesOtherTypes) {
   };
   const char* config = "tokenizer_config.json";
   EXPECT_EQ(complaint(config, R"({"bos_token": 1})"),
-            (folder / config) + ": bos_token has another type, expected a token's text, found 1");
+            (folder / config) + ": bos_token has another type, expected a token's text, found the number 1");
   EXPECT_THAT(complaint(config, "[]"), HasSubstr("is not a JSON object"));
   EXPECT_THAT(complaint(config, "{\"bos"), HasSubstr(config));
   EXPECT_THAT(complaint(config, R"({"add_bos_token": 1})"), HasSubstr("expected true or false"));
@@ -81,7 +81,7 @@ TEST(TokenizerConfig, RefusesOtherTypes) {
               HasSubstr("no template named"));
   EXPECT_THAT(complaint(config, R"({"chat_template": 3})"), HasSubstr("a string or a list"));
   EXPECT_THAT(complaint("generation_config.json", R"({"eos_token_id": [-1]})"),
-              HasSubstr("expected a token id, found -1"));
+              HasSubstr("expected a token id, found the number -1"));
   EXPECT_THAT(complaint("generation_config.json", R"({"eos_token_id": 4294967296})"), HasSubstr("expected a token id"));
 }
 

@@ -28,8 +28,8 @@ struct Vocabulary {
     const auto known = ids.find(spelling);
     if (known != ids.end() && known->second == id) return;  // an added token that the vocabulary has too
     if (known != ids.end()) {
-      throw UserError({part.where(), fmt::format("the token {} has two ids", DescribeJson(Json(spelling))),
-                       std::to_string(known->second), std::to_string(id), ""});
+      throw UserError({part.where(), "a token has two ids", std::to_string(known->second),
+                       fmt::format("{} for {}", id, DescribeJson(Json(spelling))), ""});
     }
     if (!spellings[at].empty()) {
       throw UserError({part.where(), fmt::format("two tokens have the id {}", id), "one",

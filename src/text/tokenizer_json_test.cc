@@ -99,7 +99,7 @@ TEST(TokenizerJsonFile, BytesSurvive) {
   const auto llama = Case("llama2");
   EXPECT_EQ(llama->Decode(llama->Encode("\xff\xe4\xb8")), "\xff\xe4\xb8");
   // Without tokens for the bytes it is the replacement character.
-  const auto few = Case("bytes-few");
+  const auto few = Case("few bytes");
   EXPECT_EQ(few->Encode("a\xff"), few->Encode("a\uFFFD"));
 }
 
@@ -191,9 +191,9 @@ TEST(TokenizerJsonFile, RefusesContradictions) {
               }),
               HasSubstr("t.json: added_tokens[0]: two tokens have the id 7"));
   EXPECT_THAT(ComplaintAfter([](Json& j) {
-                j["added_tokens"] = {{{"id", 70000}, {"content", "A"}}};
+                j["added_tokens"] = {{{"id", 60000}, {"content", "A"}}};
               }),
-              HasSubstr("the token the string \"A\" has two ids"));
+              HasSubstr("a token has two ids, expected 65, found 60000 for the string \"A\""));
   EXPECT_THAT(ComplaintAfter([](Json& j) {
                 j["post_processor"] = {{"type", "TemplateProcessing"},
                                        {"single", {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}}}},

@@ -97,7 +97,7 @@ TEST(LoadTokenizer, KnowsByteTokenizers) {
   EXPECT_TRUE(is_byte_tokenizer_after([](auto& j) { j["pre_tokenizer"]["use_regex"] = true; }));
   EXPECT_TRUE(is_byte_tokenizer_after([](auto& j) { j["post_processor"] = j["decoder"]; }));
   EXPECT_FALSE(is_byte_tokenizer_after([](auto& j) {
-    j["model"]["merges"] = {{"a", "b"}};
+    j["model"]["merges"] = nlohmann::json::array({"a b"});
     j["model"]["vocab"]["ab"] = 256;
   }));
   EXPECT_FALSE(is_byte_tokenizer_after([](auto& j) { std::swap(j["model"]["vocab"]["a"], j["model"]["vocab"]["b"]); }));

@@ -213,9 +213,7 @@ std::unique_ptr<Tokenizer> MakeTiktokenTokenizer(std::string_view content, const
   vocabulary.eos = kLlama3Ranks + 1;
   vocabulary.add_bos = config.add_bos_token.value_or(config.special_tokens.count("bos_token") != 0);
   vocabulary.add_eos = config.add_eos_token.value_or(false);
-  vocabulary.patterns.emplace_back(
-      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-      where);
+  vocabulary.patterns.emplace_back(kLlama3Pattern, where);
   Bpe bpe = Bpe::FromRanks(std::move(tokens), ranks, {.ignore_merges = true});
   return MakeBpeTokenizer(std::move(vocabulary), std::move(bpe));
 }

@@ -90,6 +90,98 @@ TEST(Score, TextTotalsAndBitsPerByte) {
   EXPECT_NE(table.out.find("bits per byte"), std::string::npos) << table.err;
 }
 
+TEST(Score, WindowsAndLossByPosition) {
+  const TinyModelFolder tiny;
+  std::string text;
+  for (int i = 0; i < 500; ++i) text += i % 7 == 0 ? ' ' : static_cast<char>('a' + i * i % 26);
+  WriteFileAtomically(tiny / "text.txt", text);
+  const ProgramResult result = RunTaipan({"score", "--model", tiny.model(), "--text", tiny / "text.txt", "--context",
+                                          "64", "--stride", "64", "--svg", tiny / "loss.svg", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = Json::parse(result.out);
+  EXPECT_EQ(json.at("scored_tokens"), 500 - 8);  // the first of each of eight windows has nothing before it
+  EXPECT_EQ(json.at("context"), 64);
+  EXPECT_EQ(json.at("words"), 72);
+  const double nll = json.at("nll").get<double>();
+  EXPECT_NEAR(json.at("perplexity").get<double>(), std::exp(nll / 492), 1e-9);
+  EXPECT_NEAR(std::log(json.at("word_perplexity").get<double>()), nll / 72, 1e-9);
+  EXPECT_NEAR(json.at("byte_perplexity").get<double>(), std::exp(nll / 500), 1e-9);
+  double sum = 0;
+  int64_t tokens = 0;
+  for (const Json& bucket : json.at("by_position")) {
+    tokens += bucket.at("tokens").get<int64_t>();
+    sum += bucket.at("tokens").get<double>() * bucket.at("nll").get<double>();
+  }
+  EXPECT_EQ(json.at("by_position").size(), 6u);  // 1, 2-3, ..., 32-63
+  EXPECT_EQ(json.at("by_position")[0].at("tokens"), 8);
+  EXPECT_EQ(tokens, 492);
+  EXPECT_NEAR(sum, nll, 1e-9 * nll);
+  EXPECT_EQ(ReadFile(tiny / "loss.svg").rfind("<svg", 0), 0u);
+
+  // Half a window apart unless --stride says otherwise: every token but the first.
+  const ProgramResult half =
+      RunTaipan({"score", "--model", tiny.model(), "--text", tiny / "text.txt", "--context", "64", "--json"});
+  EXPECT_EQ(Json::parse(half.out).at("scored_tokens"), 499);
+  EXPECT_EQ(Json::parse(half.out).at("stride"), 32);
+}
+
+TEST(Score, PairsAreCutAndScoredAsInTheHarness) {
+  const TinyModelFolder tiny;
+  // White space that ends a context goes with the continuation; equal contexts apart.
+  const std::string pairs = R"({"context": "abc", "continuation": " de"}
+{"context": "xy", "continuation": "z"}
+{"context": "abc ", "continuation": "de"}
+{"context": "abc", "continuation": "q"}
+)";
+  const ProgramResult result = RunTaipan({"score", "--model", tiny.model(), "--pairs", "-", "--json"}, pairs);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto lines = Lines(result.out);
+  ASSERT_EQ(lines.size(), 4u);
+  const auto whole =
+      Lines(RunTaipan({"score", "--model", tiny.model(), "--tokens", "-", "--json"}, "[97,98,99,32,100,101]").out);
+  double expected = 0;
+  for (size_t i = 3; i < 6; ++i) expected += whole.at(0).at("logprobs")[i].get<double>();
+  EXPECT_NEAR(lines[0].at("sum_logprob").get<double>(), expected, 1e-5);
+  EXPECT_EQ(lines[0].at("context_tokens"), 3);
+  EXPECT_EQ(lines[0].at("continuation_tokens"), 3);
+  EXPECT_EQ(lines[2].at("sum_logprob"), lines[0].at("sum_logprob"));
+  EXPECT_EQ(lines[3].at("continuation_tokens"), 1);
+  EXPECT_TRUE(lines[1].at("greedy").is_boolean());
+
+  // What lies further back than --context is dropped.
+  const ProgramResult cut =
+      RunTaipan({"score", "--model", tiny.model(), "--pairs", "-", "--context", "3", "--json"}, pairs);
+  EXPECT_EQ(Lines(cut.out).at(0).at("context_tokens"), 1);
+  ExpectOneLineError(RunTaipan({"score", "--model", tiny.model(), "--pairs", "-", "--context", "2"}, pairs), 1,
+                     {"line 1", "--context", "3"});
+  EXPECT_NE(RunTaipan({"score", "--model", tiny.model(), "--pairs", "-"}, pairs).out.find("greedy"), std::string::npos);
+}
+
+TEST(Score, BadPairsAndFlagsThatDoNotGoTogether) {
+  const TinyModelFolder tiny;
+  auto refused = [&](const std::string& text, const std::vector<std::string>& parts) {
+    ExpectOneLineError(RunTaipan({"score", "--model", tiny.model(), "--pairs", "-"}, text), 1, parts);
+  };
+  refused("", {"empty"});
+  refused("[1]\n", {"line 1"});
+  refused("{\"context\": \"a\"}\n", {"line 1", "continuation"});
+  refused("{\"context\": \"a\", \"continuation\": 3}\n", {"line 1", "continuation"});
+  refused("{\"context\": \"a\", \"continuation\": \"b\"}\n{\"context\": \"a\", \"continuation\": \"\"}\n", {"line 2"});
+  refused("{\"context\": \"\", \"continuation\": \"b\"}\n", {"line 1", "BOS"});
+  refused("{\"context\": \"a\"", {"line 1"});
+  auto usage = [&](const std::vector<std::string>& flags) {
+    std::vector<std::string> all = {"score", "--model", tiny.model()};
+    all.insert(all.end(), flags.begin(), flags.end());
+    EXPECT_EQ(RunTaipan(all, "[1]").exit_code, 2) << flags.back();
+  };
+  usage({"--text", "-", "--tokens", "-"});
+  usage({"--tokens", "-", "--context", "8"});
+  usage({"--text", "-", "--stride", "8"});
+  usage({"--text", "-", "--context", "8", "--stride", "9"});
+  usage({"--pairs", "-", "--by-position"});
+  usage({"--text", "-", "--context", "8", "--logits", tiny / "x"});
+}
+
 TEST(Score, BadTokensAreNamedByFileAndLine) {
   const TinyModelFolder tiny;
   const std::string path = tiny / "tokens.jsonl", logits = tiny / "logits.safetensors";

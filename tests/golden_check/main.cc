@@ -75,6 +75,12 @@ std::string TestName(std::string set) {
   return set;
 }
 
+void Register(const char* kind, const std::string& set, const std::string& folder, std::function<void()> check) {
+  testing::RegisterTest(
+      kind, TestName(set).c_str(), nullptr, folder.c_str(), __FILE__, __LINE__,
+      [folder, check = std::move(check)]() -> testing::Test* { return new GoldenSet(check, folder); });
+}
+
 int RegisterTokenizers() {
   if (!PathExists(PathOf("tokenizers/samples.jsonl"))) return 0;
   const auto samples = ReadJsonLines("tokenizers/samples.jsonl");
@@ -86,12 +92,6 @@ int RegisterTokenizers() {
     ++count;
   }
   return count;
-}
-
-void Register(const char* kind, const std::string& set, const std::string& folder, std::function<void()> check) {
-  testing::RegisterTest(
-      kind, TestName(set).c_str(), nullptr, folder.c_str(), __FILE__, __LINE__,
-      [folder, check = std::move(check)]() -> testing::Test* { return new GoldenSet(check, folder); });
 }
 
 int RegisterSets() {

@@ -4,8 +4,8 @@
     taipan convert IN.gguf OUT.gguf --to gguf --dtype q8_0
     python3 tools/interchange/check_gguf.py IN.gguf OUT.gguf
 
-Every tensor of OUT must hold the bytes that the Python package gguf makes of IN's values in OUT's type, so that both our
-dequantisation and our quantisation are checked. OUT may have other metadata. Exits 1 on a difference.
+Every tensor of OUT must hold the bytes that the Python package gguf makes of IN's values in OUT's type, so that both
+our dequantisation and our quantisation are checked. OUT may have other metadata. Exits 1 on a difference.
 """
 import sys
 

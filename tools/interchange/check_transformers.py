@@ -109,6 +109,7 @@ def main():
     parser.add_argument("models", nargs="*", help="folders or .gguf files; none: small random models")
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     good = True
     for model in args.models:
         with tempfile.TemporaryDirectory() as folder:

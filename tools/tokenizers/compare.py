@@ -76,18 +76,22 @@ def files_below(paths):
 
 
 def documents(paths, megabytes, draw):
-    found, size = [], 0
+    found = []
     for path in files_below(paths):
         with open(path, encoding="utf-8", errors="replace", newline="") as file:
             text = file.read()
         at = 0
-        while at < len(text) and size < megabytes * 1e6:
+        while at < len(text):
             end = at + int(200 * 320 ** draw.random())
             end = text.find("\n", end) + 1 or len(text)
             found.append(text[at:end])
-            size += len(found[-1].encode())
             at = end
-    return found
+    draw.shuffle(found)
+    size, count = 0, 0
+    while count < len(found) and size < megabytes * 1e6:
+        size += len(found[count].encode())
+        count += 1
+    return found[:count]
 
 
 def random_strings(count, draw):
@@ -115,7 +119,7 @@ def differences(name, path, peer, program, texts, texts_file):
     count = sum(a != b for a, b in zip(ours, theirs)) + abs(len(ours) - len(theirs))
     print(f"{name}: {len(texts)} texts, {size / 1e6:.1f} MB, {sum(map(len, theirs))} tokens, {count} differ")
     print(f"  taipan: {run.stderr.strip().splitlines()[-1]}")
-    print(f"  python: {seconds:.3f} s, {size / 1e6 / seconds:.1f} MB/s")
+    print(f"  python: {seconds:.3f} s, {size / 1e6 / seconds:.1f} MB/s", flush=True)
     shown = 0
     for text, a, b in zip(texts, ours, theirs):
         if a != b and shown < 3:
