@@ -9,8 +9,8 @@
 #include "base/fields.h"
 #include "base/test_folder.h"
 #include "text/gguf_pre_tokenization.h"
-#include "text/gguf_test_vocabularies.h"
 #include "text/sentencepiece_test_model.h"
+#include "text/test_gguf_vocabularies.h"
 #include "text/tokenizer_config.h"
 
 namespace taipan {

@@ -8,9 +8,9 @@
 
 #include "base/test_folder.h"
 #include "text/chat_template.h"
-#include "text/gguf_test_vocabularies.h"
 #include "text/sentencepiece_test_model.h"
 #include "text/sentencepiece_tokenizer.h"
+#include "text/test_gguf_vocabularies.h"
 
 namespace taipan {
 namespace {
