@@ -22,7 +22,7 @@ except ImportError as error:
     sys.exit(77)
 
 TINY = {"model_type": "taipan", "hidden_size": 32, "intermediate_size": 32, "layer_pattern": ["attention"],
-        "num_attention_heads": 1, "num_key_value_heads": 1, "attention_head_dim": 32}
+        "num_attention_heads": 1, "num_key_value_heads": 1, "attention_head_dim": 32, "rope_theta": 10000.0}
 
 
 def run(program, *arguments, text=None):
