@@ -3,13 +3,14 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/commands.h"
-#include "cli/gguf_tokenizer.h"
 #include "cli/model_argument.h"
 #include "cli/new_folder.h"
 #include "cli/output.h"
+#include "infer/gguf_text.h"
 #include "model/checkpoint.h"
 #include "model/export.h"
 #include "model/model_files.h"
+#include "text/gguf_vocabulary_files.h"
 #include "text/tokenizer_config.h"
 
 namespace taipan {
@@ -19,32 +20,56 @@ struct ConvertOptions {
   std::string in, out, to, dtype = "f32";
 };
 
-// Returns how many files were copied.
-size_t CopyTokenizerFiles(const std::string& from, const std::string& to) {
-  const auto files = ReadTokenizerFiles(from);
-  for (const auto& [name, content] : files) WriteFileAtomically(to + "/" + name, content);
-  return files.size();
+// What f gives, nothing where the tokenizer's files are damaged or say what the other format cannot: the weights are
+// of use without it.
+template <class F>
+auto OrWithoutTokenizer(const F& f) -> decltype(f()) {
+  try {
+    return f();
+  } catch (const UserError& error) {
+    Note(fmt::format("the tokenizer stays behind: {}", error.what()));
+    return {};
+  }
 }
 
-// The vocabulary and chat template of the model; empty, with the reason, where GGUF cannot hold them.
-GgufMetadata TokenizerMetadata(const std::string& path, int64_t vocab_size, std::string& reason) {
-  if (!IsGgufPath(path)) return VocabularyMetadata(path, vocab_size, reason);
-  GgufMetadata tokenizer;
-  const GgufFile file(path);
-  for (const auto& [key, value] : file.metadata()) {
-    if (key.starts_with("tokenizer.")) tokenizer[key] = value;
+// The vocabulary and chat template for a GGUF file; empty where the model has none.
+GgufMetadata TokenizerMetadata(const std::string& in, int64_t vocab_size) {
+  if (IsGgufPath(in)) {
+    GgufMetadata tokenizer;
+    const GgufFile file(in);
+    for (const auto& [key, value] : file.metadata()) {
+      if (key.starts_with("tokenizer.")) tokenizer[key] = value;
+    }
+    return tokenizer;
   }
-  return tokenizer;
+  if (!HasTokenizer(in)) return {};
+  return OrWithoutTokenizer([&] {
+    const FolderVocabulary read = ReadFolderVocabulary(in, vocab_size);
+    if (!read.remark.empty()) Note(fmt::format("{}: {}", in, read.remark));
+    return VocabularyMetadata(read.vocabulary);
+  });
+}
+
+// Writes the files of the tokenizer and returns how many they are.
+size_t WriteTokenizer(const std::string& in, const std::string& folder) {
+  std::vector<std::pair<std::string, std::string>> files;
+  if (IsGgufPath(in)) {
+    const GgufFile file(in);
+    if (HasVocabulary(file)) files = OrWithoutTokenizer([&] { return TokenizerFiles(ReadGgufVocabulary(file), in); });
+  } else {
+    files = ReadTokenizerFiles(in);
+  }
+  for (const auto& [name, content] : files) WriteFileAtomically(folder + "/" + name, content);
+  return files.size();
 }
 
 void ConvertToGguf(const ConvertOptions& o, GgmlType type) {
   if (PathExists(o.out)) throw UserError({o.out, "exists already", "a new file", "", "nothing was written"});
   Model model = LoadModel(o.in);
-  std::string reason;
-  const GgufMetadata tokenizer = TokenizerMetadata(o.in, model.config().vocab_size, reason);
+  const GgufMetadata tokenizer = TokenizerMetadata(o.in, model.config().vocab_size);
   ExportGguf(model, type, tokenizer, o.out, o.in);
   Note(fmt::format("wrote {}: {} parameters, {}{}", o.out, FormatExact(CountParameters(model.config())), o.dtype,
-                   reason.empty() ? "" : ", without a tokenizer: " + reason));
+                   tokenizer.empty() ? ", no tokenizer" : ""));
 }
 
 void ConvertToFolder(const ConvertOptions& o, GgmlType type) {
@@ -57,10 +82,10 @@ void ConvertToFolder(const ConvertOptions& o, GgmlType type) {
   Model model = LoadModel(o.in);
   const TemporaryFolder folder(target);
   ExportFolder(model, naming, type, folder.path(), o.in);
-  const size_t copied = IsDirectory(o.in) ? CopyTokenizerFiles(o.in, folder.path()) : 0;
+  const size_t files = WriteTokenizer(o.in, folder.path());
   ReplaceDirectory(folder.path(), target);
   Note(fmt::format("wrote {}: {} parameters, {}{}", target, FormatExact(CountParameters(config)), o.dtype,
-                   copied == 0 ? ", no tokenizer" : ""));
+                   files == 0 ? ", no tokenizer" : ""));
 }
 
 void RunConvert(ConvertOptions o) {

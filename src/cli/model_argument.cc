@@ -2,7 +2,6 @@
 
 #include "base/error.h"
 #include "base/files.h"
-#include "cli/gguf_tokenizer.h"
 #include "model/checkpoint.h"
 #include "model/model_files.h"
 

@@ -6,9 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "formats/gguf.h"
 #include "model/config.h"
-#include "text/gguf_vocabulary.h"
+#include "text/tokenizer.h"
 
 namespace taipan {
 
@@ -23,8 +22,5 @@ struct ModelText {
 // Of a model's folder or .gguf file. UserError for files that are damaged or of a kind that is not supported, and for
 // a tokenizer with more tokens than the model.
 ModelText LoadModelText(const std::string& path, const ModelConfig& config);
-
-// The keys tokenizer.ggml.* of a file that has them.
-GgufVocabulary ReadGgufVocabulary(const GgufFile& file);
 
 }  // namespace taipan

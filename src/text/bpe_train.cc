@@ -1,11 +1,11 @@
 #include "text/bpe_train.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <queue>
 
 #include "base/error.h"
 #include "text/byte_alphabet.h"
+#include "text/tokenizer_json_write.h"
 #include "text/utf8.h"
 
 namespace taipan {
@@ -193,50 +193,19 @@ TrainedBpe TrainBpe(const WordCounts& words, int64_t vocab_size, const std::vect
 }
 
 std::string TokenizerJson(const TrainedBpe& bpe) {
-  using Json = nlohmann::ordered_json;
-  Json vocab = Json::object(), added = Json::array(), merges = Json::array();
-  std::vector<std::pair<std::string, int64_t>> spellings;
+  ByteLevelBpeFile file;
   for (const std::string& special : bpe.special_tokens) {
-    const auto id = static_cast<int64_t>(spellings.size());
-    spellings.emplace_back(special, id);
-    added.push_back({{"id", id},
-                     {"content", special},
-                     {"single_word", false},
-                     {"lstrip", false},
-                     {"rstrip", false},
-                     {"normalized", false},
-                     {"special", true}});
+    const auto id = static_cast<int64_t>(file.vocab.size());
+    file.vocab.emplace_back(special, id);
+    file.added.push_back({id, special, /*special=*/true});
   }
-  for (const std::string& token : bpe.tokens) spellings.emplace_back(SpellBytes(token), spellings.size());
-  const auto spelling = [&](int32_t id) -> const std::string& { return spellings[static_cast<size_t>(id)].first; };
-  for (const BpeMerge& merge : bpe.merges)
-    merges.push_back(fmt::format("{} {}", spelling(merge.left), spelling(merge.right)));
-  // ordered_json looks for equal keys at every insertion by name; there are none here.
-  auto& entries = vocab.get_ref<Json::object_t&>();
-  entries.reserve(spellings.size());
-  for (auto& [text, id] : spellings) entries.Container::emplace_back(text, id);
-  const Json byte_level = {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
-  const Json json = {{"version", "1.0"},
-                     {"truncation", nullptr},
-                     {"padding", nullptr},
-                     {"added_tokens", std::move(added)},
-                     {"normalizer", nullptr},
-                     {"pre_tokenizer", byte_level},
-                     {"post_processor", nullptr},
-                     {"decoder", byte_level},
-                     {"model",
-                      {{"type", "BPE"},
-                       {"dropout", nullptr},
-                       {"unk_token", nullptr},
-                       {"continuing_subword_prefix", nullptr},
-                       {"end_of_word_suffix", nullptr},
-                       {"fuse_unk", false},
-                       {"byte_fallback", false},
-                       {"ignore_merges", false},
-                       {"vocab", std::move(vocab)},
-                       {"merges", std::move(merges)}}}};
-  return json.dump(1) + "\n";
+  for (const std::string& token : bpe.tokens) file.vocab.emplace_back(SpellBytes(token), file.vocab.size());
+  const auto spelling = [&](int32_t id) -> const std::string& { return file.vocab[static_cast<size_t>(id)].first; };
+  for (const BpeMerge& merge : bpe.merges) {
+    file.merges.push_back(fmt::format("{} {}", spelling(merge.left), spelling(merge.right)));
+  }
+  file.pre_tokenizer = ByteLevelEntry(/*use_regex=*/true);
+  return WriteTokenizerJson(std::move(file));
 }
 
 }  // namespace taipan

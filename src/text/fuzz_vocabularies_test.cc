@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 
 #include "base/rng.h"
 #include "base/test_folder.h"
 #include "text/chat_template.h"
-#include "text/gguf_vocabulary.h"
+#include "text/gguf_vocabulary_files.h"
 #include "text/sentencepiece_test_model.h"
 #include "text/sentencepiece_tokenizer.h"
 #include "text/tokenizer_config.h"
@@ -154,7 +156,8 @@ TEST(FuzzVocabularies, Tiktoken) {
   });
 }
 
-TEST(FuzzVocabularies, Gguf) {
+// f(vocabulary) with changes to small ones of both models.
+void FuzzGguf(const std::function<void(const GgufVocabulary&)>& f) {
   GgufVocabulary gpt2;
   gpt2.model = "gpt2";
   gpt2.pre = "llama-bpe";
@@ -199,6 +202,51 @@ TEST(FuzzVocabularies, Gguf) {
           v.pre = Mutated(v.pre, pieces, draw);
       }
     }
+    f(v);
+  });
+}
+
+TEST(FuzzVocabularies, Gguf) {
+  FuzzGguf([](const GgufVocabulary& v) { Use(*MakeGgufTokenizer(v, "input")); });
+}
+
+// What is written can be read, and says the same.
+TEST(FuzzVocabularies, GgufAsFiles) {
+  TestFolder folder;
+  FuzzGguf([&](const GgufVocabulary& v) {
+    const auto files = TokenizerFiles(v, "input");
+    for (const auto& [name, content] : files) std::ofstream(folder / name, std::ios::binary) << content;
+    const std::unique_ptr<Tokenizer> read = LoadTokenizer(folder / files.front().first);
+    EXPECT_LE(read->vocab_size(), static_cast<int64_t>(v.tokens.size()));
+    Use(*read);
+    std::filesystem::remove(folder / "tokenizer.model");
+  });
+}
+
+// Files that tokenizers read, damaged or not, become a vocabulary that can be used, or are refused.
+TEST(FuzzVocabularies, FoldersAsGguf) {
+  TestFolder folder;
+  const std::vector<std::string> merges = {"h e", "l l", "he ll", "\u0120 he"};
+  std::ofstream(folder / "vocab.json") << TestVocabJson(TestSpellings(merges, {"<|endoftext|>"}));
+  std::ofstream(folder / "merges.txt") << "h e\nl l\nhe ll\n\u0120 he\n";
+  const GgufVocabulary gpt2 = ReadFolderVocabulary(folder.path(), 261).vocabulary;
+  const std::string json = TokenizerFiles(gpt2, "seed").front().second;
+  const std::string pieces = SentencePieceTestModel({"\u2581a", "ab", "\u2581he", "\u2581"});
+  const std::vector<std::string> parts = {"null", "0",     "-1",      "[]",         "{}",
+                                          "true", "false", "\"NFC\"", "\"Digits\"", "\""};
+  Fuzz([&](Draws& draw) {
+    const bool sentencepiece = draw.Below(2) == 0;
+    std::string content = sentencepiece ? pieces : json;
+    // Most changes near one end, where the settings are.
+    const size_t settings = std::min<size_t>(content.size(), sentencepiece ? 60 : 1000);
+    const size_t begin = sentencepiece ? content.size() - settings : 0;
+    content.replace(begin, settings,
+                    Mutated(content.substr(begin, settings), sentencepiece ? kWirePieces : parts, draw));
+    std::filesystem::remove(folder / "tokenizer.model");
+    std::ofstream(folder / "tokenizer.json", std::ios::binary) << json;
+    std::ofstream(folder / (sentencepiece ? "tokenizer.model" : "tokenizer.json"), std::ios::binary) << content;
+    const GgufVocabulary v = ReadFolderVocabulary(folder.path(), 270).vocabulary;
+    EXPECT_EQ(v.tokens.size(), 270u);
     Use(*MakeGgufTokenizer(v, "input"));
   });
 }

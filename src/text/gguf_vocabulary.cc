@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "text/bpe_tokenizer.h"
-#include "text/byte_alphabet.h"
+#include "text/gguf_pre_tokenization.h"
 #include "text/merge_list.h"
 #include "text/one_line.h"
 
@@ -13,51 +13,7 @@ namespace taipan {
 namespace {
 
 using Kind = BpeVocabulary::Kind;
-
-enum Type { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
-
-constexpr const char* kQwen2 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
-    R"(\s*[\r\n]+|\s+(?!\S)|\s+)";
-// Mistral's: a capital opens a word inside of another.
-constexpr const char* kTekken = R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
-                                R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
-                                R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-// How a text is cut into words, by the names of tokenizer.ggml.pre.
-struct PreTokenization {
-  std::vector<const char*> names;
-  std::vector<const char*> patterns;  // each cuts what the one before it left
-  bool ignore_merges = false, add_bos = false;
-};
-
-const std::vector<PreTokenization>& KnownPreTokenizations() {
-  static const std::vector<PreTokenization> kKnown = {
-      {{"gpt-2", "phi-2", "mpt", "olmo", "jais", "mellum", "modern-bert"}, {kGpt2Pattern}},
-      {{"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}, {R"(\p{N})", kGpt2Pattern}},
-      {{"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "lfm2"}, {kLlama3Pattern}, true, true},
-      {{"dbrx", "smaug-bpe", "chatglm-bpe"}, {kLlama3Pattern}},
-      {{"glm4"}, {kLlama3Pattern}, true},
-      {{"qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"}, {kQwen2}},
-      {{"tekken"}, {kTekken}, true, true},
-      {{"falcon"}, {R"([\p{P}\$\+<=>\^~\|`]+)", kGpt2Pattern, "[0-9][0-9][0-9]"}},
-      {{"default"}, {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Pattern, R"(\p{N}+)", "[0-9][0-9][0-9]"}},
-  };
-  return kKnown;
-}
-
-const PreTokenization& FindPreTokenization(const std::string& name, const std::string& where) {
-  std::vector<std::string> names;
-  for (const PreTokenization& known : KnownPreTokenizations()) {
-    for (const char* one : known.names) {
-      if (name == one) return known;
-      names.emplace_back(one);
-    }
-  }
-  std::sort(names.begin(), names.end());
-  throw UserError({where, "tokenizer.ggml.pre names a word pattern that is not supported",
-                   fmt::format("{}", fmt::join(names, ", ")), OneLine(name), ""});
-}
+using enum GgufVocabulary::Type;
 
 void CheckLists(const GgufVocabulary& v, const std::string& where) {
   const auto refuse_size = [&](const char* list, size_t size) {
@@ -67,7 +23,8 @@ void CheckLists(const GgufVocabulary& v, const std::string& where) {
   if (v.tokens.empty()) throw UserError(where, "tokenizer.ggml.tokens is missing or empty");
   if (!v.types.empty() && v.types.size() != v.tokens.size()) refuse_size("token_type", v.types.size());
   if (v.model == "llama" && v.scores.size() != v.tokens.size()) refuse_size("scores", v.scores.size());
-  for (const auto& [name, id] : {std::pair("bos", v.bos), std::pair("eos", v.eos), std::pair("unknown", v.unk)}) {
+  for (const auto& [name, id] :
+       {std::pair("bos", v.bos), std::pair("eos", v.eos), std::pair("unknown", v.unk), std::pair("eot", v.eot)}) {
     if (id.has_value() && (*id < 0 || *id >= static_cast<int64_t>(v.tokens.size()))) {
       throw UserError({where, fmt::format("tokenizer.ggml.{}_token_id is not in the vocabulary", name),
                        fmt::format("0 to {}", v.tokens.size() - 1), std::to_string(*id), ""});
@@ -97,7 +54,7 @@ BpeVocabulary WithKinds(const GgufVocabulary& v, const std::string& where) {
 }
 
 std::unique_ptr<Tokenizer> MakeByteLevel(const GgufVocabulary& v, const std::string& where) {
-  const PreTokenization& pre = FindPreTokenization(v.pre.empty() ? "default" : v.pre, where);
+  const PreTokenization& pre = FindPreTokenization(v.pre, where);
   BpeVocabulary vocabulary = WithKinds(v, where);
   MergeList merges(vocabulary, where);
   for (size_t i = 0; i < v.merges.size(); ++i) {

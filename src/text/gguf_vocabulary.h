@@ -13,13 +13,15 @@
 namespace taipan {
 
 struct GgufVocabulary {
+  enum Type { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
   std::string model;  // tokenizer.ggml.model: "gpt2" or "llama"
   std::string pre;    // tokenizer.ggml.pre, for gpt2: the name of the word pattern; "": "default"
   std::vector<std::string> tokens;
   std::vector<float> scores;             // llama: a token of a higher score merges first
-  std::vector<int32_t> types;            // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
+  std::vector<int32_t> types;            // Type, as SentencePiece numbers them too; empty: all normal
   std::vector<std::string> merges;       // gpt2: "LEFT RIGHT", by rank
   std::optional<int32_t> bos, eos, unk;  // tokenizer.ggml.{bos,eos,unknown}_token_id
+  std::optional<int32_t> eot;            // tokenizer.ggml.eot_token_id: ends an answer, as eos does
   std::optional<bool> add_bos, add_eos;  // none: as llama.cpp for this model and pre
   std::optional<bool> add_space_prefix;  // llama; none: true
   std::string chat_template;             // tokenizer.chat_template, "" where there is none (see ChatTemplate)

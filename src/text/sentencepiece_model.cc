@@ -38,6 +38,12 @@ class Message {
     return number_;
   }
   bool Flag() const { return Number() != 0; }
+  float Float() const {
+    float value = 0;
+    if (type_ != 5) Damaged("another type for a float");
+    std::memcpy(&value, bytes_.data(), sizeof value);
+    return value;
+  }
   std::string_view Bytes() const {
     if (type_ != 2) Damaged("another type for a string or message");
     return bytes_;
@@ -97,6 +103,7 @@ SentencePieceModel::Piece ReadPiece(Message piece) {
   SentencePieceModel::Piece result;
   while (piece.Next()) {
     if (piece.field() == 1) result.text = piece.Bytes();
+    if (piece.field() == 2) result.score = piece.Float();
     if (piece.field() == 3) {
       if (piece.Number() < 1 || piece.Number() > 6) piece.Damaged("a piece of an unknown type");
       result.type = static_cast<int>(piece.Number());
@@ -113,6 +120,25 @@ SentencePieceModel::Piece ReadPiece(Message piece) {
   return result;
 }
 
+std::string Varint(uint64_t n) {
+  std::string bytes;
+  for (; n >= 0x80; n >>= 7) bytes += static_cast<char>(n | 0x80);
+  return bytes + static_cast<char>(n);
+}
+
+std::string NumberField(uint64_t field, int64_t n) { return Varint(field << 3) + Varint(static_cast<uint64_t>(n)); }
+
+std::string BytesField(uint64_t field, std::string_view bytes) {
+  return Varint(field << 3 | 2) + Varint(bytes.size()) + std::string(bytes);
+}
+
+std::string PieceField(const SentencePieceModel::Piece& piece) {
+  std::string score(sizeof piece.score, '\0');
+  std::memcpy(score.data(), &piece.score, sizeof piece.score);
+  const std::string type = piece.type == SentencePieceModel::kNormal ? "" : NumberField(3, piece.type);
+  return BytesField(1, BytesField(1, piece.text) + Varint(2 << 3 | 5) + score + type);
+}
+
 }  // namespace
 
 SentencePieceModel ReadSentencePieceModel(std::string_view content, const std::string& where) {
@@ -123,6 +149,8 @@ SentencePieceModel ReadSentencePieceModel(std::string_view content, const std::s
     if (message.field() == 2) {
       Message trainer(message.Bytes(), where);
       while (trainer.Next()) {
+        if (trainer.field() == 3) model.algorithm = static_cast<int>(trainer.Number());
+        if (trainer.field() == 35) model.byte_fallback = trainer.Flag();
         if (trainer.field() == 24) model.whitespace_as_suffix = trainer.Flag();
         if (trainer.field() == 44) model.unknown_surface = trainer.Bytes();
       }
@@ -132,6 +160,8 @@ SentencePieceModel ReadSentencePieceModel(std::string_view content, const std::s
       while (normalizer.Next()) {
         if (normalizer.field() == 2 && !normalizer.Bytes().empty()) CheckCharacterMap(normalizer.Bytes(), normalizer);
         if (message.field() == 5) continue;
+        if (normalizer.field() == 2) model.maps_characters = !normalizer.Bytes().empty();
+        if (normalizer.field() == 5) model.escape_whitespaces = normalizer.Flag();
         if (normalizer.field() == 3) model.add_dummy_prefix = normalizer.Flag();
         if (normalizer.field() == 4) model.remove_extra_whitespaces = normalizer.Flag();
       }
@@ -139,6 +169,25 @@ SentencePieceModel ReadSentencePieceModel(std::string_view content, const std::s
   }
   if (model.pieces.empty()) message.Damaged("no vocabulary");
   return model;
+}
+
+std::string WriteSentencePieceModel(const SentencePieceModel& model, const SentencePieceIds& ids) {
+  std::string content;
+  for (const SentencePieceModel::Piece& piece : model.pieces) content += PieceField(piece);
+  std::string trainer = NumberField(3, model.algorithm) + NumberField(4, static_cast<int64_t>(model.pieces.size())) +
+                        NumberField(24, model.whitespace_as_suffix) + NumberField(35, model.byte_fallback) +
+                        NumberField(40, ids.unk) + NumberField(41, ids.bos) + NumberField(42, ids.eos) +
+                        NumberField(43, -1) + BytesField(44, model.unknown_surface);
+  const auto name = [&](uint64_t field, int32_t id) {
+    if (id >= 0) trainer += BytesField(field, model.pieces.at(static_cast<size_t>(id)).text);
+  };
+  name(45, ids.unk);
+  name(46, ids.bos);
+  name(47, ids.eos);
+  const std::string normalizer = BytesField(1, "identity") + NumberField(3, model.add_dummy_prefix) +
+                                 NumberField(4, model.remove_extra_whitespaces) +
+                                 NumberField(5, model.escape_whitespaces);
+  return content + BytesField(2, trainer) + BytesField(3, normalizer);
 }
 
 }  // namespace taipan

@@ -158,16 +158,23 @@ BpeVocabulary WithAddedTokens(std::vector<std::string> spellings, const std::str
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> MakeGpt2Tokenizer(const NamedText& vocab, const NamedText& merges,
-                                             const TokenizerConfig& config) {
-  BpeVocabulary vocabulary = WithAddedTokens(ReadVocabulary(vocab.content, vocab.path), vocab.path, config);
-  MergeList list(vocabulary, vocab.path);
+Gpt2Files ReadGpt2Files(const NamedText& vocab, const NamedText& merges, const TokenizerConfig& config) {
+  Gpt2Files files{WithAddedTokens(ReadVocabulary(vocab.content, vocab.path), vocab.path, config), {}};
   Lines lines(merges.content);
   std::string_view line;
   while (lines.Next(&line)) {
     const bool comment = lines.number() == 1 && line.starts_with("#version");
-    if (!comment && !line.empty()) list.Add(line, fmt::format("{}, line {}", merges.path, lines.number()));
+    if (!comment && !line.empty()) files.merges.push_back({line, lines.number()});
   }
+  return files;
+}
+
+std::unique_ptr<Tokenizer> MakeGpt2Tokenizer(const NamedText& vocab, const NamedText& merges,
+                                             const TokenizerConfig& config) {
+  Gpt2Files files = ReadGpt2Files(vocab, merges, config);
+  BpeVocabulary& vocabulary = files.vocabulary;
+  MergeList list(vocabulary, vocab.path);
+  for (const auto& [text, line] : files.merges) list.Add(text, fmt::format("{}, line {}", merges.path, line));
   vocabulary.patterns.emplace_back(kGpt2Pattern, vocab.path);
   vocabulary.add_bos = config.add_bos_token.value_or(false);
   vocabulary.add_eos = config.add_eos_token.value_or(false);

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "text/bpe_tokenizer.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_config.h"
 
@@ -17,6 +18,17 @@ struct NamedText {
 // "<|endoftext|>" where the vocabulary has it.
 std::unique_ptr<Tokenizer> MakeGpt2Tokenizer(const NamedText& vocab, const NamedText& merges,
                                              const TokenizerConfig& config);
+
+// The same files before anything is made of them. The merges are lines of `merges.content`.
+struct Gpt2Files {
+  struct Merge {
+    std::string_view text;  // "LEFT RIGHT"
+    int64_t line = 0;
+  };
+  BpeVocabulary vocabulary;  // without the bytes of text tokens, and without patterns
+  std::vector<Merge> merges;
+};
+Gpt2Files ReadGpt2Files(const NamedText& vocab, const NamedText& merges, const TokenizerConfig& config);
 
 // Whether these are lines of a base64 token and its rank.
 bool LooksLikeTiktoken(std::string_view content);

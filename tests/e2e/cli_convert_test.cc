@@ -63,6 +63,42 @@ TEST(Convert, TokenizersTravelAlong) {
   EXPECT_EQ(f.Score("model"), f.Score("hf"));
 }
 
+// Byte-level BPE into a GGUF file of a model with more rows than tokens, and back.
+TEST(Convert, TrainedTokenizersTravelThroughGguf) {
+  TestFolder f;
+  std::string text;
+  for (int i = 0; i < 20; ++i) text += "It was a bright cold day in April, and the clocks were striking thirteen.\n";
+  WriteFileAtomically(f / "text.txt", text);
+  std::string config = kMamba2Config;
+  WriteFileAtomically(f / "given.json", config.replace(config.find("256"), 3, "320"));
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"init", "--config", f / "given.json", "--out", f / "model"},
+        {"tokenizer", "train", "--vocab-size", "300", "--data", f / "text.txt", "--out", f / "trained.json",
+         "--special-token", "<|endoftext|>"}}) {
+    const ProgramResult result = RunTaipan(command);
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+  }
+  WriteFileAtomically(f / "model/tokenizer.json", ReadFile(f / "trained.json"));
+  WriteFileAtomically(f / "model/tokenizer_config.json", R"({"eos_token": "<|endoftext|>"})");
+  ExpectConverts({f / "model", f / "x.gguf"});
+  ExpectConverts({f / "x.gguf", f / "back"});
+  const auto ids = [&](const std::string& folder) {
+    const ProgramResult encode = RunTaipan({"tokenizer", "encode", "--tokenizer", folder, "--text", f / "text.txt"});
+    EXPECT_EQ(encode.exit_code, 0) << encode.err;
+    return encode.out;
+  };
+  EXPECT_EQ(ids(f / "model"), ids(f / "back"));
+  ExpectConverts({f / "back", f / "y.gguf"});
+  ExpectConverts({f / "y.gguf", f / "again"});
+  EXPECT_EQ(ReadFile(f / "back/tokenizer.json"), ReadFile(f / "again/tokenizer.json"));
+
+  WriteFileAtomically(f / "back/tokenizer.json", "{}");
+  const ProgramResult without = RunTaipan({"convert", f / "back", f / "z.gguf"});
+  EXPECT_EQ(without.exit_code, 0) << without.err;
+  EXPECT_NE(without.err.find("the tokenizer stays behind: "), std::string::npos) << without.err;
+  EXPECT_NE(without.err.find(", no tokenizer"), std::string::npos) << without.err;
+}
+
 // Weights of another program are a beginning like any other.
 TEST(Convert, TrainingStartsFromTransformersFolders) {
   const Mamba2Folder f;
