@@ -26,7 +26,7 @@ Json TokenizerJson(const Json& cases, const Json& one) {
 }
 
 const Json& Cases() {
-  static const Json cases = ParseJson(ReadFile("src/text/tokenizer_cases.json"), "cases");
+  static const Json cases = ParseJson(ReadFile("tests/golden/tokenizers/cases.json"), "cases");
   return cases;
 }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes src/text/tokenizer_cases.json: small tokenizers of every supported kind with ids and decoded texts as the Python
+"""Writes tests/golden/tokenizers/cases.json: small tokenizers of every supported kind with ids and decoded texts as the Python
 package `tokenizers` gives them. The unit tests of folder `text` compare with them.
 
-    python3 tools/tokenizers/make_cases.py > src/text/tokenizer_cases.json
+    python3 tools/tokenizers/make_cases.py > tests/golden/tokenizers/cases.json
 """
 import json
 import sys
