@@ -30,7 +30,7 @@ function(taipan_module name)
 endfunction()
 
 # taipan_test_program(NAME LABEL SOURCES ... LIBRARIES ...): GoogleTest program taipan_NAME_tests, run by ctest in the
-# source folder. The target library_tests is all of them but those that run the program (LABEL e2e).
+# source folder. The target LABEL_tests is all of a label.
 function(taipan_test_program name label)
   cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
   set(target taipan_${name}_tests)
@@ -38,10 +38,8 @@ function(taipan_test_program name label)
   target_link_libraries(${target} PRIVATE ${ARG_LIBRARIES} taipan_flags GTest::gtest GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${target} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES LABELS ${label})
-  if(NOT TARGET library_tests)
-    add_custom_target(library_tests)
+  if(NOT TARGET ${label}_tests)
+    add_custom_target(${label}_tests)
   endif()
-  if(NOT label STREQUAL "e2e")
-    add_dependencies(library_tests ${target})
-  endif()
+  add_dependencies(${label}_tests ${target})
 endfunction()

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds everything, runs every test. Exit code 0 only if all passed; the last line counts.
-#   scripts/test.sh [--debug|--asan|--tsan|--coverage] [--library] [ctest arguments, e.g. -R kernels or -L unit]
-#     --library                    builds and runs all tests but those of the program
+#   scripts/test.sh [--debug|--asan|--tsan|--coverage] [--unit] [ctest arguments, e.g. -R kernels or -L unit]
+#     --unit                       builds and runs the unit tests alone
 #   scripts/test.sh --golden     the golden checks alone, on the folder TAIPAN_GOLDEN (default tests/golden)
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-build=$root/build options=() golden= library= targets=(--all)
+build=$root/build options=() golden= unit= targets=(--all)
 while [ $# -gt 0 ]; do
   case $1 in
     --debug | --asan | --tsan | --coverage) options=("$1") build=$root/build-${1#--} ;;
     --golden) golden=1 ;;
-    --library) targets=(library_tests) library=1 ;;
+    --unit) targets=(unit_tests) unit=1 ;;
     --help) usage "${BASH_SOURCE[0]}" && exit 0 ;;
     *) break ;;
   esac
@@ -26,7 +26,7 @@ if [ -n "$golden" ]; then
   set -- -R '^golden$' --verbose "$@"
 else
   "$root/scripts/build.sh" "${options[@]}" "${targets[@]}"
-  [ -z "$library" ] || set -- -LE e2e "$@"
+  [ -z "$unit" ] || set -- -L unit "$@"
   say "running the tests"
 fi
 
