@@ -111,16 +111,18 @@ make_models() {
   done
 }
 
-setup_only=no build=yes compare=()
+setup_only=no list=no build=yes compare=()
 for argument in "$@"; do
   case $argument in
     --help | -h) usage "${BASH_SOURCE[0]}" && exit 0 ;;
     --setup) setup_only=yes ;;
-    --program | --program=* | --list) build=no compare+=("$argument") ;;
+    --list) list=yes compare+=("$argument") ;;
+    --program | --program=*) build=no compare+=("$argument") ;;
     *) compare+=("$argument") ;;
   esac
 done
 
+[ "$list" = no ] || exec python3 "$tools/compare.py" --peers "$peers" "${compare[@]}"
 mkdir -p "$peers"
 peers=$(cd "$peers" && pwd)
 install_packages

@@ -1,6 +1,7 @@
 // taipan bench: measures speed.
 
 #include "cli/commands.h"
+#include "cli/flags.h"
 
 namespace taipan {
 

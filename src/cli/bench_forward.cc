@@ -5,6 +5,7 @@
 
 #include "cli/bench_run.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "infer/sequence_reader.h"
 
 namespace taipan {

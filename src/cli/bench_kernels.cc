@@ -7,6 +7,7 @@
 #include "cli/bench_kernel_cases.h"
 #include "cli/bench_roof.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "cli/model_argument.h"
 #include "kernels/isa.h"
 

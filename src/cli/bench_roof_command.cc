@@ -6,6 +6,7 @@
 #include "cli/bench_roof.h"
 #include "cli/bench_roof_cache.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "cli/model_argument.h"
 #include "kernels/gemm_tile.h"
 #include "kernels/isa.h"

@@ -1,11 +1,10 @@
 #include "cli/bench_run.h"
 
-#include <CLI/CLI.hpp>
-
 #include <algorithm>
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "cli/flags.h"
 #include "cli/model_argument.h"
 #include "infer/selection.h"
 #include "model/model_files.h"

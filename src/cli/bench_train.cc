@@ -2,6 +2,7 @@
 
 #include "cli/bench_run.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "train/trainer.h"
 
 namespace taipan {

@@ -2,7 +2,9 @@
 // The subcommands. Each Add function declares its flags below `app` and runs the command in its callback; failures
 // leave as UserError and are printed by main.
 
-#include <CLI/CLI.hpp>
+namespace CLI {
+class App;
+}
 
 namespace taipan {
 

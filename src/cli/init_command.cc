@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "cli/new_folder.h"
 #include "cli/output.h"
 #include "model/model_files.h"

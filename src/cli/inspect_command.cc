@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
 #include "model/checkpoint.h"

@@ -1,11 +1,8 @@
 #pragma once
-// What commands share: results on stdout, everything else on stderr; tables; the flags every command has.
-
-#include <CLI/CLI.hpp>
+// What commands share: results on stdout, everything else on stderr; tables.
 
 #include <chrono>
 #include <cstdint>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -46,12 +43,5 @@ class CountProgress {
   std::chrono::steady_clock::time_point start_;
   ProgressLine line_;
 };
-
-// --threads N and --isa NAME, acting at once.
-void AddThreadsFlag(CLI::App& command);
-// Checks for flags. Unlike CLI::Range they refuse NaN and signs of unsigned numbers, and say what they expect.
-CLI::Validator NumberFromTo(double least, double most);
-CLI::Validator WholeNumber(int64_t least, int64_t most = std::numeric_limits<int64_t>::max());
-void AddJsonFlag(CLI::App& command, bool& json);
 
 }  // namespace taipan

@@ -130,7 +130,7 @@ void ScoreText(const Model& model, const ScoreFlags& flags) {
     return;
   }
   PrintTextScore(result, size, flags);
-  if (flags.by_position) Print("\n" + by_position.Table());
+  if (flags.by_position) Print(fmt::format("\n{}", by_position.Table()));
   Note(fmt::format("{:.1f} s, {:.0f} tokens/s", result.seconds, static_cast<double>(result.tokens) / result.seconds));
 }
 

@@ -9,6 +9,7 @@
 #include "base/fields.h"
 #include "base/parallel.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "cli/output.h"
 #include "cli/token_lines.h"
 #include "text/tokenizer.h"

@@ -6,6 +6,7 @@
 #include "base/files.h"
 #include "cli/bench_model_roof.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
 #include "infer/generator.h"

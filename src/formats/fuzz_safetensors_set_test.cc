@@ -7,8 +7,8 @@
 
 #include "base/files.h"
 #include "base/test_folder.h"
+#include "base/test_fuzz.h"
 #include "formats/safetensors_set.h"
-#include "formats/test_fuzz.h"
 
 namespace taipan {
 namespace {

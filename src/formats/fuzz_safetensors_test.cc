@@ -10,8 +10,8 @@
 
 #include "base/files.h"
 #include "base/test_folder.h"
+#include "base/test_fuzz.h"
 #include "formats/safetensors.h"
-#include "formats/test_fuzz.h"
 
 namespace taipan {
 namespace {

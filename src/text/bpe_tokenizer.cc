@@ -2,16 +2,16 @@
 
 #include "base/error.h"
 #include "text/leading_space_decoder.h"
+#include "text/sentencepiece_bpe.h"
 #include "text/utf8.h"
 
 namespace taipan {
 namespace {
 
-constexpr std::string_view kSpacePiece = "\xE2\x96\x81";  // U+2581
-
 class BpeTokenizer : public Tokenizer {
  public:
-  BpeTokenizer(BpeVocabulary vocabulary, Bpe bpe) : vocabulary_(std::move(vocabulary)), bpe_(std::move(bpe)) {
+  BpeTokenizer(BpeVocabulary vocabulary, Bpe bpe)
+      : vocabulary_(std::move(vocabulary)), bpe_(std::move(bpe)), spaces_open_pieces_(SpacesOpenPieces(bpe_)) {
     std::vector<std::pair<std::string, int32_t>> added, special;
     for (size_t i = 0; i < vocabulary_.tokens.size(); ++i) {
       const BpeVocabulary::Token& token = vocabulary_.tokens[i];
@@ -36,7 +36,11 @@ class BpeTokenizer : public Tokenizer {
     if (options.add_special_tokens && vocabulary_.add_bos && bos().has_value()) ids.push_back(*bos());
     bool after_special = true;
     const auto on_text = [&](std::string_view part) {
-      vocabulary_.spaces_as_pieces ? AppendPieces(part, after_special, ids) : AppendWords(part, ids);
+      if (vocabulary_.spaces_as_pieces) {
+        EncodePieces(bpe_, spaces_open_pieces_, part, vocabulary_.add_space_prefix && after_special, ids);
+      } else {
+        AppendWords(part, ids);
+      }
       after_special = false;
     };
     const auto on_token = [&](int32_t id) {
@@ -93,15 +97,9 @@ class BpeTokenizer : public Tokenizer {
         text, [&](size_t begin, size_t end, bool) { AppendCut(text.substr(begin, end - begin), level + 1, ids); });
   }
 
-  void AppendPieces(std::string_view text, bool after_special, std::vector<int32_t>& ids) const {
-    std::string pieces;
-    if (vocabulary_.add_space_prefix && after_special) pieces += kSpacePiece;
-    for (const char c : text) c == ' ' ? pieces.append(kSpacePiece) : pieces.append(1, c);
-    bpe_.Encode(pieces, ids);
-  }
-
   BpeVocabulary vocabulary_;
   Bpe bpe_;
+  bool spaces_open_pieces_;
   std::unordered_map<std::string_view, int32_t> ids_;  // views of vocabulary_'s spellings
   std::vector<bool> spells_space_;
   SpecialTokens with_special_, without_special_;

@@ -1,18 +1,16 @@
 // Random mutations of vocabularies, configs and chat templates: each is read, and what is read can be used, or it is
-// refused by a UserError of one line. TAIPAN_FUZZ_INPUTS sets how many of each (default 2000), TAIPAN_FUZZ_SEED which
-// ones. Input i is a function of (seed, i) alone. Meant for a build with AddressSanitizer too.
+// refused by a UserError of one line (base/test_fuzz.h).
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 
-#include "base/rng.h"
 #include "base/test_folder.h"
+#include "base/test_fuzz.h"
 #include "text/chat_template.h"
 #include "text/gguf_vocabulary_files.h"
 #include "text/sentencepiece_test_model.h"
@@ -24,48 +22,14 @@
 namespace taipan {
 namespace {
 
-int64_t FromEnvironment(const char* name, int64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::atoll(text) : otherwise;
-}
-
-class Draws {
- public:
-  Draws(uint64_t seed, uint32_t input) : key_{.seed = seed, .stream = kTestStream, .step = input} {}
-  size_t Below(size_t n) { return static_cast<size_t>(RandomBelow(key_, next_++, n)); }
-  template <class T>
-  const T& OneOf(const std::vector<T>& choices) {
-    return choices[Below(choices.size())];
-  }
-
- private:
-  RandomKey key_;
-  uint64_t next_ = 0;
-};
-
-// Up to four changes: bits, bytes, deleted or repeated stretches, a cut, or one of `pieces` put in.
+// Up to four changes of bytes, or one of `pieces` put in.
 std::string Mutated(std::string text, const std::vector<std::string>& pieces, Draws& draw) {
   for (size_t changes = draw.Below(5); changes > 0; --changes) {
-    const size_t at = draw.Below(text.size() + 1);
-    const size_t run = std::min(draw.Below(16) + 1, text.size() - at);
-    switch (draw.Below(7)) {
-      case 0:
-        if (run > 0) text[at] = static_cast<char>(text[at] ^ (1 << draw.Below(8)));
-        break;
-      case 1:
-        for (size_t i = 0; i < run; ++i) text[at + i] = static_cast<char>(draw.Below(256));
-        break;
-      case 2:
-        text.erase(at, run);
-        break;
-      case 3:
-        text.insert(at, text.substr(draw.Below(text.size() + 1), draw.Below(64)));
-        break;
-      case 4:
-        if (draw.Below(4) == 0) text.resize(at);
-        break;
-      default:
-        text.replace(at, draw.Below(2) * run, draw.OneOf(pieces));
+    if (draw.Below(3) > 0) {
+      ChangeBytes(text, draw);
+    } else {
+      const size_t at = draw.Below(text.size() + 1);
+      text.replace(at, draw.Below(2) * draw.Below(16), draw.OneOf(pieces));
     }
   }
   return text;
@@ -81,27 +45,12 @@ void Use(const Tokenizer& t) {
   for (int32_t id = 0; id < std::min<int64_t>(t.vocab_size(), 400); ++id) t.TokenBytes(id);
 }
 
-// `f` reads and uses input i; either it returns, or a UserError of one line leaves it.
-void Fuzz(const std::function<void(Draws&)>& f) {
-  const int64_t inputs = FromEnvironment("TAIPAN_FUZZ_INPUTS", 2000);
-  const auto seed = static_cast<uint64_t>(FromEnvironment("TAIPAN_FUZZ_SEED", 1));
-  int64_t read = 0;
-  for (int64_t i = 0; i < inputs; ++i) {
-    Draws draw(seed, static_cast<uint32_t>(i));
-    try {
-      f(draw);
-      ++read;
-    } catch (const UserError& error) {
-      const std::string line = error.what();
-      ASSERT_EQ(line.find('\n'), line.npos) << "input " << i << ": " << line;
-      ASSERT_LT(line.size(), 1000u) << "input " << i;
-    } catch (const std::exception& error) {
-      FAIL() << "input " << i << " of seed " << seed << ": " << error.what();
-    }
-  }
-  testing::Test::RecordProperty("read", static_cast<int>(read));
-  EXPECT_GT(read, inputs / 50);
-  EXPECT_LT(read, inputs);
+// `f` reads and uses what it makes of the draws. Neither all nor none of it can be read.
+template <class F>
+void FuzzSome(F&& f) {
+  const FuzzCounts counts = Fuzz("", f, 2000);
+  EXPECT_GT(counts.parsed, counts.inputs / 50);
+  EXPECT_LT(counts.parsed, counts.inputs);
 }
 
 const std::vector<std::string> kWirePieces = {std::string("\x0a\x00", 2),
@@ -123,7 +72,7 @@ TEST(FuzzVocabularies, SentencePiece) {
   const std::string map =
       WireBytes(3, WireBytes(2, std::string("\x00\x04\x00\x00", 4) + std::string(1024, '\0') + std::string(8, '\0')));
   const std::vector<std::string> seeds = {small, SentencePieceTestModel({"a"}, false), small + map};
-  Fuzz([&](Draws& draw) {
+  FuzzSome([&](Draws& draw) {
     std::string content = draw.OneOf(seeds);
     // Most changes near the end, where the settings are: the byte pieces are many and alike.
     const size_t keep = draw.Below(2) * (content.size() - std::min<size_t>(content.size(), 120));
@@ -138,7 +87,7 @@ TEST(FuzzVocabularies, VocabularyAndMerges) {
   const std::vector<std::string> pieces = {
       "0", "-1",       "1e99", "18446744073709551616", "null", "\"a\":1,", "{", "[", "\"", "\\ud800", "\n",
       " ", "#version", "</w>"};
-  Fuzz([&](Draws& draw) {
+  FuzzSome([&](Draws& draw) {
     const bool change_vocab = draw.Below(2) == 0;
     const std::string lines = "#version: 0.2\nh e\nl l\nhe ll\n\u0120 he\n";
     Use(*MakeGpt2Tokenizer({change_vocab ? Mutated(vocab, pieces, draw) : vocab, "v"},
@@ -150,7 +99,7 @@ TEST(FuzzVocabularies, Tiktoken) {
   // A whole file is too large to be read thousands of times: what is not damaged ends at the number of ranks.
   const std::string seed = TestTiktoken({"he", "ll", "hell"}, 300);
   const std::vector<std::string> pieces = {"=", "==", " ", "\n", "IQ==", "0", "-1", "99999999999999999999"};
-  Fuzz([&](Draws& draw) {
+  FuzzSome([&](Draws& draw) {
     const std::string problem = UserErrorOf([&] { MakeTiktokenTokenizer(Mutated(seed, pieces, draw), "f", {}); });
     if (problem.find("unknown kind") == problem.npos) throw UserError(problem, "");
   });
@@ -176,7 +125,7 @@ void FuzzGguf(const std::function<void(const GgufVocabulary&)>& f) {
   for (size_t i = 256; i < 260; ++i) llama.scores[i] = -static_cast<float>(i);
   const std::vector<std::string> pieces = {
       " ", "\u0120", "\u2581", "<0x41>", "h", "e", "", "<s>", std::string(1500, 'x')};
-  Fuzz([&](Draws& draw) {
+  FuzzSome([&](Draws& draw) {
     GgufVocabulary v = draw.Below(2) == 0 ? gpt2 : llama;
     for (size_t changes = draw.Below(4); changes > 0; --changes) {
       std::string& token = v.tokens[draw.Below(2) == 0 ? draw.Below(v.tokens.size()) : 256 + draw.Below(5)];
@@ -234,7 +183,7 @@ TEST(FuzzVocabularies, FoldersAsGguf) {
   const std::string pieces = SentencePieceTestModel({"\u2581a", "ab", "\u2581he", "\u2581"});
   const std::vector<std::string> parts = {"null", "0",     "-1",      "[]",         "{}",
                                           "true", "false", "\"NFC\"", "\"Digits\"", "\""};
-  Fuzz([&](Draws& draw) {
+  FuzzSome([&](Draws& draw) {
     const bool sentencepiece = draw.Below(2) == 0;
     std::string content = sentencepiece ? pieces : json;
     // Most changes near one end, where the settings are.
@@ -260,7 +209,7 @@ TEST(FuzzVocabularies, Configs) {
   const std::vector<std::string> pieces = {"null", "0",       "-1",   "1e400",      "\"\"",       "[",
                                            "{",    "]",       "}",    ",",          ":",          "\"256\"",
                                            "true", "\\u0000", "\xff", "4294967296", "\"content\""};
-  Fuzz([&](Draws& draw) {
+  FuzzSome([&](Draws& draw) {
     TokenizerConfig read;
     ReadTokenizerConfig(Mutated(config, pieces, draw), "input", read);
     ReadGenerationConfig(Mutated(generation, pieces, draw), "input", read);
@@ -330,7 +279,7 @@ TEST(FuzzVocabularies, ChatTemplates) {
                                            "none",
                                            "\xc2\xa0",
                                            "\xff"};
-  Fuzz([&](Draws& draw) {
+  FuzzSome([&](Draws& draw) {
     const ChatTemplate chat(Mutated(draw.OneOf(seeds), pieces, draw), "input", {{"bos_token", "<s>"}});
     chat.Render({{"system", "S"}, {"user", " a bx"}, {"assistant", "\xff\u00e9"}}, draw.Below(2) == 0);
   });

@@ -1,6 +1,5 @@
 #include "text/gguf_vocabulary.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -8,6 +7,7 @@
 #include "text/gguf_pre_tokenization.h"
 #include "text/merge_list.h"
 #include "text/one_line.h"
+#include "text/sentencepiece_bpe.h"
 
 namespace taipan {
 namespace {
@@ -66,42 +66,20 @@ std::unique_ptr<Tokenizer> MakeByteLevel(const GgufVocabulary& v, const std::str
   return MakeBpeTokenizer(std::move(vocabulary), std::move(bpe));
 }
 
-// A piece's text: U+2581 is a space, "<0x41>" the byte where the type says so.
-std::string PieceBytes(const std::string& piece, int type) {
-  if (type == kByte) return {static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16))};
-  std::string bytes;
-  for (size_t i = 0; i < piece.size();) {
-    const bool space = std::string_view(piece).substr(i).starts_with("\xE2\x96\x81");
-    bytes += space ? ' ' : piece[i];
-    i += space ? 3 : 1;
-  }
-  return bytes;
-}
-
 bool SpellsByte(const std::string& piece) {
   static constexpr std::string_view kHex = "0123456789ABCDEF";
   return piece.size() == 6 && piece.starts_with("<0x") && piece[5] == '>' && kHex.find(piece[3]) != kHex.npos &&
          kHex.find(piece[4]) != kHex.npos;
 }
 
-// Falling scores as rising ranks; equal scores have equal ranks (then the leftmost merges first). -1 for tokens that
-// merges never give.
-std::vector<int32_t> RanksOf(const GgufVocabulary& v, const std::string& where) {
-  std::vector<float> scores;
-  const auto merges_give = [&](size_t i) { return TypeOf(v, i) == kNormal || TypeOf(v, i) == kUserDefined; };
+// The scores of the tokens that merges give.
+std::vector<std::optional<float>> Scores(const GgufVocabulary& v, const std::string& where) {
+  std::vector<std::optional<float>> scores(v.tokens.size());
   for (size_t i = 0; i < v.tokens.size(); ++i) {
     if (std::isnan(v.scores[i])) throw UserError(where, fmt::format("tokenizer.ggml.scores: entry {} is NaN", i));
-    if (merges_give(i)) scores.push_back(v.scores[i]);
+    if (TypeOf(v, i) == kNormal || TypeOf(v, i) == kUserDefined) scores[i] = v.scores[i];
   }
-  std::sort(scores.begin(), scores.end(), std::greater<>());
-  scores.erase(std::unique(scores.begin(), scores.end()), scores.end());
-  std::vector<int32_t> ranks(v.tokens.size(), -1);
-  for (size_t i = 0; i < v.tokens.size(); ++i) {
-    if (!merges_give(i)) continue;
-    const auto place = std::lower_bound(scores.begin(), scores.end(), v.scores[i], std::greater<>());
-    ranks[i] = static_cast<int32_t>(place - scores.begin());
-  }
-  return ranks;
+  return scores;
 }
 
 std::unique_ptr<Tokenizer> MakeSentencePieceLike(const GgufVocabulary& v, const std::string& where) {
@@ -116,13 +94,17 @@ std::unique_ptr<Tokenizer> MakeSentencePieceLike(const GgufVocabulary& v, const 
       throw UserError({where, fmt::format("tokenizer.ggml.tokens: token {} is too long", i),
                        fmt::format("at most {} bytes", Bpe::kMaxRankedToken), std::to_string(v.tokens[i].size()), ""});
     }
-    if (vocabulary.tokens[i].kind != Kind::kSpecial) vocabulary.tokens[i].bytes = PieceBytes(v.tokens[i], type);
+    if (type == kByte) {
+      vocabulary.tokens[i].bytes = static_cast<char>(std::stoi(v.tokens[i].substr(3, 2), nullptr, 16));
+    } else if (vocabulary.tokens[i].kind != Kind::kSpecial) {
+      vocabulary.tokens[i].bytes = PieceText(v.tokens[i]);
+    }
     tokens.push_back(vocabulary.tokens[i].kind == Kind::kSpecial || type == kUnused ? "" : v.tokens[i]);
   }
   vocabulary.spaces_as_pieces = true;
   vocabulary.add_space_prefix = v.add_space_prefix.value_or(true);
   vocabulary.add_bos = v.add_bos.value_or(true);
-  Bpe bpe = Bpe::FromRanks(std::move(tokens), RanksOf(v, where),
+  Bpe bpe = Bpe::FromRanks(std::move(tokens), RanksByScore(Scores(v, where)),
                            {.characters = true, .byte_fallback = true, .unknown = v.unk.value_or(-1)});
   return MakeBpeTokenizer(std::move(vocabulary), std::move(bpe));
 }

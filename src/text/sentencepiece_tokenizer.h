@@ -1,5 +1,5 @@
 #pragma once
-// SentencePiece's tokenizer.model, through libsentencepiece.
+// SentencePiece's tokenizer.model: what libsentencepiece makes of it, by our own merges where those are all there is.
 
 #include <memory>
 #include <string>

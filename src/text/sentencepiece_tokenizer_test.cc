@@ -2,8 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sentencepiece_processor.h>
+
+#include <set>
 
 #include "base/test_folder.h"
+#include "base/test_fuzz.h"
 #include "text/sentencepiece_test_model.h"
 
 namespace taipan {
@@ -76,6 +80,57 @@ TEST(SentencePiece, RefusesDamagedModels) {
   EXPECT_TRUE(LooksLikeSentencePiece(good));
   EXPECT_FALSE(LooksLikeSentencePiece("IQ== 0\nIg== 1\n"));
   EXPECT_FALSE(LooksLikeSentencePiece(""));
+}
+
+// A model of a few pieces with equal scores and, at times, special ones, some of which our own merges must leave to the
+// library.
+std::string RandomModel(Draws& draw, const std::vector<std::string>& letters) {
+  std::string model = SentencePieceTestModel({}, draw.Below(4) > 0);
+  std::set<std::string> known;
+  const auto add = [&](const std::string& piece) {
+    const size_t kind = draw.Below(60);
+    const int type = kind == 0 ? 3 : kind == 1 ? 4 : kind == 2 ? 5 : 1;
+    if (known.insert(piece).second) model += WirePiece(piece, -static_cast<float>(draw.Below(7)), type);
+  };
+  for (const std::string& letter : letters) {
+    if (draw.Below(30) > 0) add(letter);
+  }
+  for (size_t n = 1 + draw.Below(15); n > 0; --n) {
+    std::string piece;
+    for (size_t size = 2 + draw.Below(4); size > 0; --size) piece += draw.OneOf(letters);
+    add(piece);
+  }
+  if (draw.Below(20) == 0) model += WireBytes(3, WireNumber(4, 1));  // remove_extra_whitespaces
+  return model;
+}
+
+TEST(SentencePiece, OwnMergesGiveTheLibrarysIds) {
+  const std::vector<std::string> letters = {"\u2581", "a", "b", "\u00e9"};
+  const std::vector<std::string> parts = {" ", "  ", "a", "b", "ab", "\u00e9", "\u2581", "z", "\n", "<s>", "\xff"};
+  size_t ids = 0, refused = 0;
+  for (uint32_t i = 0; i < 1000; ++i) {
+    Draws draw(7, i);
+    const std::string model = RandomModel(draw, letters);
+    const auto tokenizer = MakeSentencePieceTokenizer(model, "m", {});
+    sentencepiece::SentencePieceProcessor library;
+    ASSERT_TRUE(library.LoadFromSerializedProto(model).ok());
+    for (int t = 0; t < 10; ++t) {
+      std::string text;
+      const size_t kinds = parts.size() - (draw.Below(4) > 0);  // mostly well-formed
+      for (size_t size = draw.Below(40); size > 0; --size) text += parts[draw.Below(kinds)];
+      std::vector<int> expected;
+      const auto status = library.Encode(text, &expected);
+      if (!status.ok()) {  // some models with unused pieces
+        EXPECT_THAT(UserErrorOf([&] { tokenizer->Encode(text); }), HasSubstr("not consumed"));
+        ++refused;
+        continue;
+      }
+      ASSERT_EQ(tokenizer->Encode(text), expected) << "model " << i << ": " << text;
+      ids += expected.size();
+    }
+  }
+  EXPECT_GT(ids, 100'000u);
+  EXPECT_LT(refused, 500u);
 }
 
 TEST(SentencePiece, IdsOutOfRange) {

@@ -9,6 +9,7 @@
 #include "text/sentencepiece_tokenizer.h"
 #include "text/tokenizer_config.h"
 #include "text/tokenizer_json.h"
+#include "text/tokenizer_json_write.h"
 #include "text/utf8.h"
 #include "text/vocabulary_files.h"
 
@@ -134,34 +135,10 @@ std::string_view ByteTokenizer::TokenBytes(int32_t id) const {
 }
 
 std::string ByteTokenizerJson() {
-  using OrderedJson = nlohmann::ordered_json;
-  OrderedJson vocab = OrderedJson::object();
-  const auto& characters = ByteAlphabet();
-  for (int b = 0; b < 256; ++b) vocab[characters[static_cast<size_t>(b)]] = b;
-  const auto byte_level = [](bool use_regex) {
-    return OrderedJson{
-        {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
-  };
-  const OrderedJson json = {{"version", "1.0"},
-                            {"truncation", nullptr},
-                            {"padding", nullptr},
-                            {"added_tokens", OrderedJson::array()},
-                            {"normalizer", nullptr},
-                            {"pre_tokenizer", byte_level(false)},
-                            {"post_processor", nullptr},
-                            {"decoder", byte_level(true)},
-                            {"model",
-                             {{"type", "BPE"},
-                              {"dropout", nullptr},
-                              {"unk_token", nullptr},
-                              {"continuing_subword_prefix", nullptr},
-                              {"end_of_word_suffix", nullptr},
-                              {"fuse_unk", false},
-                              {"byte_fallback", false},
-                              {"ignore_merges", false},
-                              {"vocab", std::move(vocab)},
-                              {"merges", OrderedJson::array()}}}};
-  return json.dump(2) + "\n";
+  ByteLevelBpeFile file;
+  for (int b = 0; b < 256; ++b) file.vocab.emplace_back(ByteAlphabet()[static_cast<size_t>(b)], b);
+  file.pre_tokenizer = ByteLevelEntry(false);
+  return WriteTokenizerJson(std::move(file));
 }
 
 bool HasTokenizer(const std::string& directory) {

@@ -67,7 +67,7 @@ def add_flags(parser):
 
 
 def from_flags(args):
-    if not args.peers.is_dir():
+    if not args.peers.is_dir() and not args.list:
         sys.exit(f"error: {args.peers}: no such folder: scripts/compare.sh --setup makes it")
     settings = SettingsFile(args.peers / "settings.json", args.threads, args.retune)
     return Setup(args.peers.resolve(), args.program.resolve(), args.models.resolve(), args.threads, args.lock, settings,

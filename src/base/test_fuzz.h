@@ -1,7 +1,7 @@
 #pragma once
 // For the fuzz tests of readers: random draws, changes of bytes, and the loop. TAIPAN_FUZZ_INPUTS sets how many inputs
-// (default 5000), TAIPAN_FUZZ_SEED which ones. Input i is a function of (seed, i) alone, so that a failure can be run
-// again. Meant for a build with AddressSanitizer too.
+// (default: what the test names), TAIPAN_FUZZ_SEED which ones. Input i is a function of (seed, i) alone, so that a
+// failure can be run again. Meant for a build with AddressSanitizer too.
 
 #include <gtest/gtest.h>
 
@@ -64,12 +64,12 @@ struct FuzzCounts {
   std::set<std::string> problems;
 };
 
-// Calls read(draw) for every input: it makes the input, which it calls `name`, and reads it. A UserError of one short
-// line that begins with that name is a refusal, anything else a failure.
+// Calls read(draw) for every input: it makes the input, which it calls `name` ("": has names of its own), and reads it.
+// A UserError of one short line that begins with that name is a refusal, anything else a failure.
 template <class Read>
-FuzzCounts Fuzz(const std::string& name, Read&& read) {
+FuzzCounts Fuzz(const std::string& name, Read&& read, int64_t usual_inputs = 5000) {
   FuzzCounts counts;
-  counts.inputs = FromEnvironment("TAIPAN_FUZZ_INPUTS", 5000);
+  counts.inputs = FromEnvironment("TAIPAN_FUZZ_INPUTS", usual_inputs);
   const auto seed = static_cast<uint64_t>(FromEnvironment("TAIPAN_FUZZ_SEED", 1));
   for (int64_t i = 0; i < counts.inputs; ++i) {
     Draws draw(seed, static_cast<uint32_t>(i));
