@@ -118,7 +118,18 @@ TEST(ScoreWindows, EveryTokenInTheFirstWindowThatHasIt) {
       previous = end;
       if (end == c.tokens) break;
     }
-    const ScoreResult result = ScoreWindows(model, tokens, {.context = c.context, .stride = c.stride});
+    double reported = 0;
+    int64_t last = 0;
+    const auto on_logprobs = [&](int64_t begin, int64_t first, std::span<const float> part) {
+      EXPECT_EQ(begin % c.stride, 0);
+      EXPECT_GT(first, std::max(begin, last));  // positions in the whole, each once
+      EXPECT_LE(first + static_cast<int64_t>(part.size()), std::min(begin + c.context, c.tokens));
+      last = first + static_cast<int64_t>(part.size()) - 1;
+      for (const float x : part) reported += x;
+    };
+    const ScoreResult result =
+        ScoreWindows(model, tokens, {.context = c.context, .stride = c.stride, .on_logprobs = on_logprobs});
+    EXPECT_NEAR(reported, expected, 1e-9);
     EXPECT_EQ(result.tokens, c.tokens);
     EXPECT_EQ(result.scored, c.scored);
     EXPECT_NEAR(result.sum_logprob, expected, 1e-9) << c.tokens << " " << c.context << " " << c.stride;

@@ -188,6 +188,13 @@ TEST(Checkpoint, NamesTheFirstMismatchAndItsCause) {
               AllOf(HasSubstr("mixer.in_proj.weight"), HasSubstr("n_groups should be 2")));
   EXPECT_THAT(Damaged(kHfMamba2Text, [](Json& json, Items&) { json["tie_word_embeddings"] = true; }).error(),
               AllOf(HasSubstr("lm_head.weight"), HasSubstr("tie_word_embeddings should be false")));
+  const std::vector<float> small(5 * 32);
+  EXPECT_THAT(Damaged(kHfLlamaText,
+                      [&](Json&, Items& items) {
+                        items.push_back({"lm_head.weight", DType::kF32, {5, 32}, small.data()});
+                      })
+                  .error(),
+              AllOf(HasSubstr("expected [97, 32], found [5, 32]"), HasSubstr("tie_word_embeddings should be false")));
   EXPECT_THAT(Damaged(kHfLlamaText, [](Json& json, Items&) { json["tie_word_embeddings"] = false; }).error(),
               AllOf(HasSubstr("lm_head.weight [97, 32]"), HasSubstr("tie_word_embeddings should be true")));
   EXPECT_THAT(Damaged(kHfLlamaText, [](Json& json, Items&) { json["num_key_value_heads"] = 2; }).error(),

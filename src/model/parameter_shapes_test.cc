@@ -64,6 +64,9 @@ TEST(TensorNames, OfOtherPrograms) {
             "model.layers.3.self_attn.o_proj.weight [24, 40]");
   EXPECT_EQ(name_of(Naming::kBamba, "model.layers.2.mlp.up_proj.weight"),
             "model.layers.2.feed_forward.up_proj.weight [20, 24]");
+  EXPECT_EQ(name_of(Naming::kBamba, "model.layers.2.mlp_norm.weight"), "model.layers.2.pre_ff_layernorm.weight [24]");
+  EXPECT_EQ(name_of(Naming::kBamba, "model.layers.2.norm.weight"), "model.layers.2.input_layernorm.weight [24]");
+  EXPECT_EQ(name_of(Naming::kBamba, "model.layers.2.mixer.D"), "model.layers.2.mamba.D [4]");
   EXPECT_EQ(name_of(Naming::kBamba, "model.norm.weight"), "model.final_layernorm.weight [24]");
   EXPECT_EQ(name_of(Naming::kGguf, "lm_head.weight"), "output.weight [61, 24]");
   EXPECT_EQ(name_of(Naming::kGguf, "model.layers.2.mixer.A_log"), "blk.2.ssm_a [4, 1]");

@@ -30,7 +30,6 @@ std::vector<int32_t> RanksByScore(const std::vector<std::optional<float>>& score
     if (score.has_value()) order.push_back(*score);
   }
   std::sort(order.begin(), order.end(), std::greater<>());
-  order.erase(std::unique(order.begin(), order.end()), order.end());
   std::vector<int32_t> ranks(scores.size(), -1);
   for (size_t i = 0; i < scores.size(); ++i) {
     if (!scores[i].has_value()) continue;
