@@ -43,7 +43,7 @@ bool CharactersArePieces(const Model& model) {
 }
 
 // Encoding by our own merges, several times faster than the library's, for models where merging by score is all that
-// the library does with valid UTF-8 (Llama 2's and Mistral's are such).
+// the library does with valid UTF-8 between user-defined pieces (Llama 2's and Mistral's are such).
 std::optional<Bpe> PlainBpe(const Model& model) {
   const bool plain = model.algorithm == Model::kBpe && model.byte_fallback && model.escape_whitespaces &&
                      !model.maps_characters && !model.remove_extra_whitespaces && !model.whitespace_as_suffix;
@@ -54,12 +54,15 @@ std::optional<Bpe> PlainBpe(const Model& model) {
   for (const Model::Piece& piece : model.pieces) {
     const bool normal = piece.type == Model::kNormal, byte = piece.type == Model::kByte;
     const bool special = piece.type == Model::kControl || piece.type == Model::kUnknown;
-    if (!normal && !byte && !special) return std::nullopt;
+    const bool user_defined = piece.type == Model::kUserDefined;
+    if (!normal && !byte && !special && !user_defined) return std::nullopt;
+    const bool has_space = piece.text.find(' ') != piece.text.npos || piece.text.find(kSpacePiece) != piece.text.npos;
+    if (user_defined && (has_space || ValidUtf8Size(piece.text) != piece.text.size())) return std::nullopt;
     // A text's character that spells a special token is that token to the library.
     if (special && Utf8CharacterSize(piece.text) == piece.text.size()) return std::nullopt;
     if (std::isnan(piece.score) || piece.text.size() > Bpe::kMaxRankedToken) return std::nullopt;
     bytes += byte ? 1 : 0;
-    tokens.push_back(special ? "" : piece.text);
+    tokens.push_back(normal || byte ? piece.text : "");
     scores.push_back(normal ? std::optional<float>(piece.score) : std::nullopt);
   }
   if (bytes != 256) return std::nullopt;
@@ -73,7 +76,7 @@ class SentencePieceTokenizer : public Tokenizer {
     const auto status = processor_.LoadFromSerializedProto(content);
     if (!status.ok()) Refuse(status.message());
     if (processor_.GetPieceSize() != vocab_size()) Refuse("a vocabulary of two sizes");
-    std::vector<std::pair<std::string, int32_t>> specials;
+    std::vector<std::pair<std::string, int32_t>> specials, user_defined;
     for (size_t i = 0; i < model_.pieces.size(); ++i) {
       const Model::Piece& piece = model_.pieces[i];
       bytes_.push_back(BytesOf(piece, model_));
@@ -81,8 +84,10 @@ class SentencePieceTokenizer : public Tokenizer {
       const bool text = !special && piece.type != Model::kByte;
       spells_space_.push_back(text && piece.text.starts_with(kSpacePiece));
       if (special) specials.emplace_back(piece.text, static_cast<int32_t>(i));
+      if (piece.type == Model::kUserDefined) user_defined.emplace_back(piece.text, static_cast<int32_t>(i));
     }
     specials_ = SpecialTokens(std::move(specials));
+    user_defined_ = SpecialTokens(std::move(user_defined));
     bpe_ = PlainBpe(model_);
     spaces_open_pieces_ = bpe_.has_value() && SpacesOpenPieces(*bpe_);
     if (processor_.bos_id() >= 0) set_bos(processor_.bos_id());
@@ -138,7 +143,7 @@ class SentencePieceTokenizer : public Tokenizer {
   void AppendIds(std::string_view text, std::vector<int32_t>& ids) const {
     if (text.empty()) return;
     if (bpe_.has_value() && ValidUtf8Size(text) == text.size()) {
-      return EncodePieces(*bpe_, spaces_open_pieces_, text, model_.add_dummy_prefix, ids);
+      return AppendOwnIds(text, ids);
     }
     // The library counts the bytes of its normalised text, up to three for each of the input's, in 32 bits.
     if (text.size() > std::numeric_limits<int32_t>::max() / 8) {
@@ -150,6 +155,18 @@ class SentencePieceTokenizer : public Tokenizer {
     ids.insert(ids.end(), pieces.begin(), pieces.end());
   }
 
+  void AppendOwnIds(std::string_view text, std::vector<int32_t>& ids) const {
+    bool space_before = model_.add_dummy_prefix;
+    const auto on_text = [&](std::string_view part) {
+      EncodePieces(*bpe_, spaces_open_pieces_, part, space_before, ids);
+      space_before = false;
+    };
+    user_defined_.Split(text, on_text, [&](int32_t id) {
+      if (space_before) on_text("");
+      ids.push_back(id);
+    });
+  }
+
   std::string where_;
   Model model_;
   SentencePieceOptions options_;
@@ -158,7 +175,7 @@ class SentencePieceTokenizer : public Tokenizer {
   bool spaces_open_pieces_ = false;
   std::vector<std::string> bytes_;
   std::vector<bool> spells_space_;  // a text that begins with a space
-  SpecialTokens specials_;
+  SpecialTokens specials_, user_defined_;
 };
 
 }  // namespace

@@ -88,8 +88,8 @@ std::string RandomModel(Draws& draw, const std::vector<std::string>& letters) {
   std::string model = SentencePieceTestModel({}, draw.Below(4) > 0);
   std::set<std::string> known;
   const auto add = [&](const std::string& piece) {
-    const size_t kind = draw.Below(60);
-    const int type = kind == 0 ? 3 : kind == 1 ? 4 : kind == 2 ? 5 : 1;
+    const size_t kind = draw.Below(40);
+    const int type = kind == 0 ? 3 : kind == 1 ? 5 : kind < 5 ? 4 : 1;
     if (known.insert(piece).second) model += WirePiece(piece, -static_cast<float>(draw.Below(7)), type);
   };
   for (const std::string& letter : letters) {
@@ -107,8 +107,9 @@ std::string RandomModel(Draws& draw, const std::vector<std::string>& letters) {
 TEST(SentencePiece, OwnMergesGiveTheLibrarysIds) {
   const std::vector<std::string> letters = {"\u2581", "a", "b", "\u00e9"};
   const std::vector<std::string> parts = {" ", "  ", "a", "b", "ab", "\u00e9", "\u2581", "z", "\n", "<s>", "\xff"};
-  size_t ids = 0, refused = 0;
-  for (uint32_t i = 0; i < 1000; ++i) {
+  int64_t ids = 0, refused = 0;
+  const int64_t models = FromEnvironment("TAIPAN_FUZZ_INPUTS", 1000);
+  for (uint32_t i = 0; i < models; ++i) {
     Draws draw(7, i);
     const std::string model = RandomModel(draw, letters);
     const auto tokenizer = MakeSentencePieceTokenizer(model, "m", {});
@@ -120,17 +121,17 @@ TEST(SentencePiece, OwnMergesGiveTheLibrarysIds) {
       for (size_t size = draw.Below(40); size > 0; --size) text += parts[draw.Below(kinds)];
       std::vector<int> expected;
       const auto status = library.Encode(text, &expected);
-      if (!status.ok()) {  // some models with unused pieces
+      if (!status.ok()) {  // some models with unused or user-defined pieces
         EXPECT_THAT(UserErrorOf([&] { tokenizer->Encode(text); }), HasSubstr("not consumed"));
         ++refused;
         continue;
       }
       ASSERT_EQ(tokenizer->Encode(text), expected) << "model " << i << ": " << text;
-      ids += expected.size();
+      ids += static_cast<int64_t>(expected.size());
     }
   }
-  EXPECT_GT(ids, 100'000u);
-  EXPECT_LT(refused, 500u);
+  EXPECT_GT(ids, 100 * models);
+  EXPECT_LT(refused, models);
 }
 
 TEST(SentencePiece, IdsOutOfRange) {
