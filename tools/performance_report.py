@@ -66,7 +66,7 @@ class Results:
     def load_remarks(path):
         sections = {}
         if path.is_file():
-            for part in path.read_text(encoding="utf-8").split("\n## ")[1:]:
+            for part in ("\n" + path.read_text(encoding="utf-8")).split("\n## ")[1:]:
                 name, _, text = part.partition("\n")
                 sections[name.strip()] = text.strip()
         return sections
