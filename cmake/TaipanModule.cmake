@@ -35,6 +35,7 @@ function(taipan_test_program name label)
   cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
   set(target taipan_${name}_tests)
   add_executable(${target} ${ARG_SOURCES})
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)  # a third of the time to build
   target_link_libraries(${target} PRIVATE ${ARG_LIBRARIES} taipan_flags GTest::gtest GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${target} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES LABELS ${label})

@@ -10,8 +10,8 @@ namespace taipan {
 namespace {
 
 ModelConfig Config(const std::string& name) {
-  ModelConfig c = FindPreset(name == "bamba-8m" ? "jamba-8m" : name).config;
-  if (name == "bamba-8m")
+  ModelConfig c = FindPreset(name == "bamba-1m" ? "jamba-1m" : name).config;
+  if (name == "bamba-1m")
     std::replace(c.layer_pattern.begin(), c.layer_pattern.end(), LayerKind::kMamba2, LayerKind::kMamba2Mlp);
   c.vocab_size = 2000;
   return c;
@@ -43,7 +43,7 @@ int64_t MeasuredBytes(const ModelConfig& c, const TrainingShape& shape) {
 }
 
 TEST(TrainingMemory, PredictsTheArenasOfAStep) {
-  for (const char* name : {"taipan-8m", "mamba2-8m", "transformer-8m", "bamba-8m"}) {
+  for (const char* name : {"taipan-1m", "mamba2-1m", "transformer-1m", "bamba-1m"}) {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       for (const Recompute recompute : {Recompute::kNone, Recompute::kMixer, Recompute::kBlock}) {
         const ModelConfig c = Config(name);
