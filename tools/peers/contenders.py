@@ -60,6 +60,8 @@ class Ours:
             report = json.loads(output)
         except json.JSONDecodeError as error:
             raise quiet.Failure(f"{self.flags}: its report is not JSON: {error}") from None
+        if "model" in report:
+            report["model"] = pathlib.Path(report["model"]).stem  # where the folder lies says nothing
         sample = {"peak_rss_bytes": peak, "others_share": others, "report": report}
         if "tokens_per_second" in report:
             sample["tokens_per_second"] = report["tokens_per_second"]["median"]
