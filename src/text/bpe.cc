@@ -75,7 +75,8 @@ Bpe Bpe::FromRanks(std::vector<std::string> tokens, const std::vector<int32_t>& 
     for (size_t cut = 1; cut < token.size(); ++cut) {
       const int32_t left = bpe.Find(token.substr(0, cut));
       const int32_t right = left < 0 ? -1 : bpe.Find(token.substr(cut));
-      if (right >= 0) merges.push_back({.left = left, .right = right, .result = static_cast<int32_t>(id)});
+      if (right < 0 || ranks[static_cast<size_t>(left)] < 0 || ranks[static_cast<size_t>(right)] < 0) continue;
+      merges.push_back({.left = left, .right = right, .result = static_cast<int32_t>(id)});
     }
   }
   bpe.ReservePairs(merges.size());

@@ -32,7 +32,7 @@ class Bpe {
   static Bpe FromMerges(std::vector<std::string> tokens, const std::vector<BpeMerge>& merges,
                         const BpeSettings& settings);
   // Without a list of merges: two neighbours merge where their concatenation is a token, the one of the lowest
-  // ranks[id] first (tiktoken: the id; SentencePiece: by falling score). -1: merges never give this token.
+  // ranks[id] first (tiktoken: the id; SentencePiece: by falling score). -1: merges neither give nor take this token.
   static Bpe FromRanks(std::vector<std::string> tokens, const std::vector<int32_t>& ranks, const BpeSettings& settings);
 
   // Appends the ids. O(n log n) in the length of the word. May be called from several threads at once.

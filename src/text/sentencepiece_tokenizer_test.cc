@@ -134,6 +134,13 @@ TEST(SentencePiece, OwnMergesGiveTheLibrarysIds) {
   EXPECT_LT(refused, models);
 }
 
+// A piece that begins like the spelling of a byte must not swallow a character's last byte.
+TEST(SentencePiece, BytesNeverMerge) {
+  const std::string model = SentencePieceTestModel({"<0xAC>a", "<", "0", "x", "A", "C", ">", "a", "\u2581"});
+  const auto tokenizer = MakeSentencePieceTokenizer(model, "m", {});
+  EXPECT_THAT(tokenizer->Encode("\u20aca"), ElementsAre(268, 4 + 0xE2, 4 + 0x82, 4 + 0xAC, 267));
+}
+
 TEST(SentencePiece, IdsOutOfRange) {
   EXPECT_THAT(UserErrorOf([] { TestTokenizer()->TokenBytes(267); }), HasSubstr("expected 0 to 266, found 267"));
   EXPECT_FALSE(TestTokenizer()->IsSpecial(-1));
