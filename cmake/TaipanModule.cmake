@@ -35,7 +35,11 @@ function(taipan_test_program name label)
   cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
   set(target taipan_${name}_tests)
   add_executable(${target} ${ARG_SOURCES})
-  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)  # a third of the time to build
+  # The tests' own code takes half the time to build so; the library's is as it ships, or with all sanitizers.
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  if(TAIPAN_SANITIZE MATCHES "undefined")
+    target_compile_options(${target} PRIVATE -fno-sanitize=undefined)
+  endif()
   target_link_libraries(${target} PRIVATE ${ARG_LIBRARIES} taipan_flags GTest::gtest GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${target} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES LABELS ${label})
