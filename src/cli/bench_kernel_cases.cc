@@ -15,6 +15,7 @@
 #include "kernels/rms_norm.h"
 #include "kernels/ssd.h"
 #include "kernels/swiglu.h"
+#include "model/block_table.h"
 
 namespace taipan {
 namespace {
@@ -106,7 +107,7 @@ class Cases {
   std::shared_ptr<Ssd> NewSsd() const {
     auto s = std::make_shared<Ssd>();
     const int64_t heads = c_.ssm_heads(), inner = c_.d_inner(), state = c_.n_groups * c_.state_size;
-    s->shape = {heads, c_.head_dim, c_.state_size, c_.n_groups, c_.chunk_size};
+    s->shape = {heads, c_.head_dim, c_.state_size, c_.n_groups, SsdChunk(c_.chunk_size)};
     s->x = Random({t_, inner}, dtype_);
     s->dt = Random({t_, heads}, DType::kF32, 0.55f);  // 0.05 to 1.05
     s->b = Random({t_, state}, dtype_);

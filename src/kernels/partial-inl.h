@@ -47,32 +47,59 @@ HWY_INLINE hn::Vec<D> LoadFloats(D d, const float* p) {
   return hn::LoadU(d, p);
 }
 
-// Rounded to nearest even, as ToBF16 does; the payload of a NaN may differ. The CPU's own instruction, where it has
-// one, is a tenth of the work and makes numbers below 2^-126 zero.
+// bfloat16 in the low half of each lane, rounded to nearest even as ToBF16 does; the payload of a NaN may differ.
 template <class D>
-HWY_INLINE void StoreFloats(hn::Vec<D> v, D d, BF16* p) {
-#if HWY_TARGET == HWY_AVX3
-  // In assembly, because an intrinsic is inlined only into functions that are compiled for AVX512-BF16.
-  if constexpr (hn::MaxLanes(D()) == 16) {
-    if (HWY_LIKELY(bf16_instructions.load(std::memory_order_relaxed))) {
-      __m256i half;
-      __asm__("vcvtneps2bf16 %1, %0" : "=v"(half) : "v"(v.raw));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), half);
-      return;
-    }
-  }
-#endif
-  const hn::Rebind<uint16_t, D> d16;
+HWY_INLINE hn::Vec<hn::Rebind<uint32_t, D>> BF16Bits(D, hn::Vec<D> v) {
   const hn::Rebind<uint32_t, D> d32;
-  const hn::Rebind<int32_t, D> di;
   const auto bits = hn::BitCast(d32, v);
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1u));
   const auto rounded = hn::Add(hn::Add(bits, hn::Set(d32, 0x7fffu)), odd);
   const auto quiet = hn::Or(bits, hn::Set(d32, 0x400000u));
   const auto number = hn::RebindMask(d32, hn::Eq(v, v));  // Ne(NaN, NaN) is false on x86
-  const auto half = hn::ShiftRight<16>(hn::IfThenElse(number, rounded, quiet));
-  const auto demoted = hn::DemoteTo(d16, hn::BitCast(di, half));  // below 2^16: nothing saturates
-  hn::StoreU(demoted, d16, reinterpret_cast<uint16_t*>(p));
+  return hn::ShiftRight<16>(hn::IfThenElse(number, rounded, quiet));
+}
+
+// The CPU's own conversions, where it has them, are a tenth of the work; they make numbers below 2^-126 zero. They
+// stand in assembly, because an intrinsic is inlined only into functions that are compiled for AVX512-BF16.
+#if HWY_TARGET == HWY_AVX3
+HWY_INLINE bool HasConversion() { return HWY_LIKELY(bf16_instructions.load(std::memory_order_relaxed)); }
+#endif
+
+template <class D>
+HWY_INLINE void StoreFloats(hn::Vec<D> v, D d, BF16* p) {
+  const hn::Rebind<uint16_t, D> d16;
+  uint16_t* to = reinterpret_cast<uint16_t*>(p);
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (hn::MaxLanes(D()) >= 8) {
+    if (HasConversion()) {
+      hn::Vec<decltype(d16)> half;
+      __asm__("vcvtneps2bf16 %1, %0" : "=v"(half.raw) : "v"(v.raw));
+      hn::StoreU(half, d16, to);
+      return;
+    }
+  }
+#endif
+  const hn::Rebind<int32_t, D> di;
+  const auto demoted = hn::DemoteTo(d16, hn::BitCast(di, BF16Bits(d, v)));  // below 2^16: nothing saturates
+  hn::StoreU(demoted, d16, to);
+}
+
+// Pairs (first[i], second[i]), first in the low half.
+template <class D>
+HWY_INLINE hn::Vec<hn::Rebind<uint32_t, D>> BF16Pairs(D d, hn::Vec<D> first, hn::Vec<D> second) {
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (hn::MaxLanes(D()) == 16) {
+    if (HasConversion()) {
+      __m512i halves;  // first's 16 values, then second's
+      __asm__("vcvtne2ps2bf16 %2, %1, %0" : "=v"(halves) : "v"(second.raw), "v"(first.raw));
+      const hn::Rebind<uint32_t, D> d32;
+      const auto value = hn::Iota(d32, 0u);  // lane i takes values i and 16 + i
+      const auto order = hn::Or(value, hn::ShiftLeft<16>(hn::Add(value, hn::Set(d32, 16u))));
+      return hn::Vec<decltype(d32)>{_mm512_permutexvar_epi16(order.raw, halves)};
+    }
+  }
+#endif
+  return hn::Or(BF16Bits(d, first), hn::ShiftLeft<16>(BF16Bits(d, second)));
 }
 template <class D>
 HWY_INLINE void StoreFloats(hn::Vec<D> v, D d, float* p) {

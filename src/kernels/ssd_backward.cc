@@ -12,6 +12,7 @@
 #include "base/parallel.h"
 #include "kernels/ssd_backward_internal.h"
 #include "kernels/ssd_ops-inl.h"
+#include "kernels/ssd_triangle-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace taipan::ssd {
@@ -36,31 +37,6 @@ HeadWork WorkOf(const BackwardArgs& a, const Chunk& c, int64_t block, int64_t in
           s.ddt + in_block * q};
 }
 
-// Row j of the transposed triangle, j >= from: with E_i = exp(cum_i - cum_j) for i >= j and 0 before, m_i = cb E,
-// dcb_i += dm E dt_j, row sums of w = dm cb E dt_j to dcum_i. Returns sum_i dm cb E.
-template <class T>
-float TriangleRow(int64_t j, int64_t from, int64_t length, Decay decay, const float* cb, const float* dm, float* dcum,
-                  float* dcb, T* m) {
-  const FloatTag d;
-  const auto cum_j = hn::Set(d, decay.cum[j]), dt_j = hn::Set(d, decay.dt[j]);
-  const auto row = hn::Set(d, static_cast<float>(j)), iota = hn::Iota(d, 0.0f);
-  FloatVec sum = hn::Zero(d);
-  ForVectors(d, length - from, [&](int64_t at, auto part) HWY_ATTR {
-    const int64_t i = from + at;
-    const auto seen = hn::Ge(hn::Add(iota, hn::Set(d, static_cast<float>(i))), row);
-    // The difference is never positive where seen; elsewhere it must not overflow.
-    const auto fall = hn::Min(hn::Sub(Load(d, decay.cum + i, part), cum_j), hn::Zero(d));
-    const auto e = hn::IfThenElseZero(seen, ExpOfNegative(d, fall));
-    const auto grad = Load(d, dm + i, part), mask = hn::Mul(Load(d, cb + i, part), e);
-    const auto w = hn::Mul(grad, mask);
-    sum = hn::Add(sum, w);
-    Store(hn::MulAdd(w, dt_j, Load(d, dcum + i, part)), d, dcum + i, part);
-    Store(hn::MulAdd(hn::Mul(grad, e), dt_j, Load(d, dcb + i, part)), d, dcb + i, part);
-    Store(mask, d, m + i, part);
-  });
-  return SumLanes(d, sum);
-}
-
 // Within the chunk, one head: s.dx columns, dcum, ddt and the block's dproducts.
 template <class T>
 void BackwardTriangle(const BackwardArgs& a, const HeadWork& w, int64_t block, bool first_head,
@@ -80,15 +56,20 @@ void BackwardTriangle(const BackwardArgs& a, const HeadWork& w, int64_t block, b
     const int64_t rows = std::min(kTriangleBlock, length - j0);
     O::Product(rows, length - j0, p, O::Rows(x + j0 * a.in.x.stride, a.in.x.stride), columns + j0, q, s.dm + j0, q,
                false);
+    const TriangleRows<T> t = {.cb = a.groups.Products(a.shape, w.c.begin + j0, group),
+                               .dm = s.dm,
+                               .dcb = a.DProducts(block, w.c.begin + j0),
+                               .dcum = w.dcum,
+                               .m = m,
+                               .ddt = w.ddt,
+                               .cb_stride = ProductsStride(a.shape),
+                               .q = q};
     for (int64_t r = 0; r < rows; ++r) {
-      const int64_t j = j0 + r;
-      float* dcb = a.DProducts(block, w.c.begin + j);
-      if (first_head) std::memset(dcb + j0, 0, static_cast<size_t>(length - j0) * sizeof(float));
-      T* row = m + r * q;
-      w.ddt[j] += TriangleRow(j, j0, length, w.decay, a.groups.Products(a.shape, w.c.begin + j, group), s.dm + r * q,
-                              w.dcum, dcb, row);
-      if (padded > length) row[length] = T();
+      if (first_head) std::memset(t.dcb + r * q + j0, 0, static_cast<size_t>(length - j0) * sizeof(float));
+      if (padded > length) m[r * q + length] = T();
     }
+    DiagonalBlock(t, j0, rows, w.decay);
+    if (j0 + rows < length) BeyondDiagonal(t, j0 + rows, length, w.decay, s.weight);
     O::Product(rows, p, length - j0, O::Rows(m + j0, q), O::FromRow(rows_of_dy, j0, p), p,
                s.dx + j0 * width + w.in_block * p, width, false);
   }
@@ -286,7 +267,7 @@ void SumBlocks(const BackwardArgs& a, int64_t group, int64_t cols, float* first,
 }
 
 // dB_j = (through states) + sum_i dcb_ji C_i, dC_i likewise with B, summed over the group's blocks.
-// scratch: 2 x [Q, Q] in T, then [Q, N] packed.
+// scratch: 2 x [Q, Q] floats.
 template <class T>
 void GroupChunk(const BackwardArgs& a, const Chunk& c, int64_t group, void* scratch) {
   using O = Ops<T>;
@@ -300,26 +281,27 @@ void GroupChunk(const BackwardArgs& a, const Chunk& c, int64_t group, void* scra
     SumBlocks(a, group, n, a.dc + row * n, a.rows() * n);
     SumBlocks(a, group, length - j, a.dproducts + row * q + j, a.rows() * q);
   }
-  T *by_j = static_cast<T*>(scratch), *by_i = by_j + q * q;  // [j, i], and its transpose
-  for (int64_t j = 0; j < length; ++j) {
-    const float* from = a.DProducts(block0, c.begin + j);
-    for (int64_t i = 0; i < q; ++i) {
-      const float v = i >= j && i < length ? from[i] : 0.0f;
-      if constexpr (sizeof(T) == sizeof(float)) {
-        by_j[j * q + i] = by_i[i * q + j] = v;
-      } else {
-        by_j[j * q + i] = by_i[i * q + j] = ToBF16(v);
-      }
+  T* by_j = static_cast<T*>(scratch);                      // [j, i]: left operand of dB
+  Packed* by_i = reinterpret_cast<Packed*>(by_j + q * q);  // the same packed: transposed, left operand of dC
+  for (int64_t j0 = 0; j0 < length; j0 += kTriangleBlock) {
+    const float* rows = a.DProducts(block0, c.begin + j0) + j0;
+    const int64_t height = std::min(kTriangleBlock, length - j0);
+    for (int64_t r = 0; r < height; ++r) {
+      const float* row = rows + r * q;
+      T* to = by_j + (j0 + r) * q + j0;
+      ForVectors(d, length - j0,
+                 [&](int64_t i, auto part) HWY_ATTR { Store(Load(d, row + i, part), d, to + i, part); });
+      if (length < q) to[length - j0] = T();
     }
+    O::Pack(height, length - j0, rows, q, nullptr, by_i + O::PackedRows(j0) * q + j0, q);
   }
-  for (int64_t i = 0; length < q && i < length; ++i) by_i[i * q + length] = T();
   const auto* b = static_cast<const Packed*>(a.groups.B(a.shape, c.index, group));
   const auto* cc = static_cast<const Packed*>(a.groups.C(a.shape, c.index, group));
   float *db = a.DB(block0, c.begin), *dc = a.DC(block0, c.begin);
   for (int64_t r0 = 0; r0 < length; r0 += kTriangleBlock) {
     const int64_t rows = std::min(kTriangleBlock, length - r0);
     O::Product(rows, n, length - r0, O::Rows(by_j + r0 * q + r0, q), O::FromRow(cc, r0, n), n, db + r0 * n, n, true);
-    O::Product(rows, n, r0 + rows, O::Rows(by_i + r0 * q, q), b, n, dc + r0 * n, n, true);
+    O::Product(rows, n, r0 + rows, O::PackedTransposed(by_i + r0, q), b, n, dc + r0 * n, n, true);
   }
   for (int64_t j = 0; j < length; ++j) {
     T *to_b = a.out.dB.As<T>(c.begin + j) + group * n, *to_c = a.out.dC.As<T>(c.begin + j) + group * n;

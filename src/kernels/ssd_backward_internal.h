@@ -35,7 +35,7 @@ struct BackwardScratch {
   float* decay;   // [block heads, kDecayArrays, Q]
   float* dcum;    // [block heads, Q]
   float* ddt;     // [block heads, Q]
-  float* weight;  // [Q]
+  float* weight;  // [Q] decays since the end of a block of the triangle
   float* dm;      // [kTriangleBlock, Q] x_j . dy_i
   float* tmp;     // [Q, N]
   void* m;        // [kTriangleBlock, Q] in the element type of x

@@ -94,18 +94,34 @@ void Prepare(const SsdShape& shape, const SsdInputs& in, const Chunk& c, int64_t
   run(shape, in, c, group, transposed, packed, b_out, c_out, products);
 }
 
-// m[j] = cb[j] * exp(cum_i - cum_j) * dt_j for j <= i, 0 for i < j < width.
+// Rows [i0, i0 + rows) of the masked triangle: m_ij = cb_ij exp(cum_i - cum_j) dt_j for j <= i, 0 for other j < width.
+// Left of the diagonal block the exponential is exp(cum_i - cum_i0) exp(cum_i0 - cum_j): two factors of at most 1.
 template <class T>
-void MaskRow(int64_t i, int64_t width, const float* cb, Decay decay, T* m) {
+void MaskRows(const ForwardArgs& a, const Chunk& c, int64_t i0, int64_t rows, int64_t group, Decay decay, float* before,
+              T* m) {
   const FloatTag d;
-  const auto cum_i = hn::Set(d, decay.cum[i]), last = hn::Set(d, static_cast<float>(i));
-  const auto iota = hn::Iota(d, 0.0f);
-  ForVectors(d, width, [&](int64_t j, auto part) HWY_ATTR {
-    const auto e = hn::Exp(d, hn::Sub(cum_i, Load(d, decay.cum + j, part)));
-    const auto value = hn::Mul(hn::Mul(Load(d, cb + j, part), e), Load(d, decay.dt + j, part));
-    const auto seen = hn::Le(hn::Add(iota, hn::Set(d, static_cast<float>(j))), last);
-    Store(hn::IfThenElseZero(seen, value), d, m + j, part);
+  const int64_t q = PaddedChunk(a.shape), width = (i0 + rows + 1) / 2 * 2;
+  const auto first = hn::Set(d, decay.cum[i0]);
+  ForVectors(d, i0, [&](int64_t j, auto part) HWY_ATTR {
+    const auto e = ExpOfNegative(d, hn::Sub(first, Load(d, decay.cum + j, part)));
+    Store(hn::Mul(e, Load(d, decay.dt + j, part)), d, before + j, part);
   });
+  for (int64_t i = i0; i < i0 + rows; ++i, m += q) {
+    const float* cb = a.groups.Products(a.shape, c.begin + i, group);
+    const auto cum_i = hn::Set(d, decay.cum[i]), last = hn::Set(d, static_cast<float>(i));
+    const auto since_first = ExpOfNegative(d, hn::Sub(cum_i, first));
+    ForVectors(d, i0, [&](int64_t j, auto part) HWY_ATTR {
+      const auto weight = hn::Mul(since_first, Load(d, before + j, part));
+      Store(hn::Mul(Load(d, cb + j, part), weight), d, m + j, part);
+    });
+    ForVectors(d, width - i0, [&](int64_t at, auto part) HWY_ATTR {
+      const int64_t j = i0 + at;
+      const auto seen = hn::Le(hn::Add(hn::Iota(d, 0.0f), hn::Set(d, static_cast<float>(j))), last);
+      const auto fall = hn::Sub(cum_i, Load(d, decay.cum + j, part));  // positive where not seen
+      const auto value = hn::Mul(hn::Mul(Load(d, cb + j, part), ExpOfNegative(d, fall)), Load(d, decay.dt + j, part));
+      Store(hn::IfThenElseZero(seen, value), d, m + j, part);
+    });
+  }
 }
 
 // acc (+)= sum_{j <= i} cb_ij exp(cum_i - cum_j) dt_j x_j of one head.
@@ -118,10 +134,8 @@ void Triangle(const ForwardArgs& a, const Chunk& c, int64_t head, Decay decay, c
   T* m = static_cast<T*>(s.m);
   O::Pack(c.length, p, a.in.x.As<T>(c.begin) + head * p, a.in.x.stride, nullptr, packed, p);
   for (int64_t i0 = 0; i0 < c.length; i0 += kTriangleBlock) {
-    const int64_t rows = std::min(kTriangleBlock, c.length - i0), width = (i0 + rows + 1) / 2 * 2;
-    for (int64_t i = 0; i < rows; ++i) {
-      MaskRow(i0 + i, width, a.groups.Products(a.shape, c.begin + i0 + i, group), decay, m + i * q);
-    }
+    const int64_t rows = std::min(kTriangleBlock, c.length - i0);
+    MaskRows(a, c, i0, rows, group, decay, s.weight, m);
     O::Product(rows, p, i0 + rows, O::Rows(m, q), packed, p, acc + i0 * a.blocks.width, a.blocks.width, accumulate);
   }
 }

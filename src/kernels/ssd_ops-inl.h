@@ -89,19 +89,9 @@ struct Ops<BF16> {
   }
 
  private:
-  static HWY_INLINE hn::Vec<hn::RebindToUnsigned<FloatTag>> Rounded(FloatTag d, FloatVec v) {
-    const hn::RebindToUnsigned<FloatTag> du;
-    const auto bits = hn::BitCast(du, v);
-    const auto up = hn::Add(hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u)), hn::Set(du, 0x7fffu));
-    // Eq, not Ne: Highway 1.0.3 compares ordered on x86, so Ne(NaN, NaN) is false.
-    return hn::IfThenElse(hn::RebindMask(du, hn::Eq(v, v)), hn::Add(bits, up), hn::Or(bits, hn::Set(du, 0x400000u)));
-  }
   template <class P>
   static HWY_INLINE void StorePairs(FloatTag d, FloatVec even, FloatVec odd, uint32_t* to, P part) {
-    const hn::RebindToUnsigned<FloatTag> du;
-    const auto high = hn::And(Rounded(d, odd), hn::Set(du, 0xffff0000u));
-    const auto pairs = hn::Or(hn::ShiftRight<16>(Rounded(d, even)), high);
-    Store(hn::BitCast(d, pairs), d, reinterpret_cast<float*>(to), part);
+    Store(hn::BitCast(d, BF16Pairs(d, even, odd)), d, reinterpret_cast<float*>(to), part);
   }
 };
 

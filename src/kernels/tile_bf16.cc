@@ -94,20 +94,17 @@ void RunProduct(const PairProduct& g) {
   }
 }
 
-// Bits of x rounded to bf16 in the low half of each lane.
-HWY_INLINE hn::Vec<IntTag> Rounded(FloatVec x) {
-  const IntTag du;
-  const auto bits = hn::BitCast(du, x);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
-  const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), odd));
-  const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du, 0x40u));
-  return hn::IfThenElse(hn::RebindMask(du, hn::Eq(x, x)), rounded, quiet);  // Ne is false for NaN in Highway 1.0.3
+// The pairs of lanes of two rows; a null second row is zeros.
+HWY_INLINE hn::Vec<IntTag> LoadPairs(const float* first, const float* second) {
+  const FloatTag d;
+  return BF16Pairs(d, hn::LoadU(d, first), second ? hn::LoadU(d, second) : hn::Zero(d));
 }
-
-HWY_INLINE hn::Vec<IntTag> LoadBits(const float* p) { return Rounded(hn::LoadU(FloatTag(), p)); }
-HWY_INLINE hn::Vec<IntTag> LoadBits(const BF16* p) {
+HWY_INLINE hn::Vec<IntTag> LoadPairs(const BF16* first, const BF16* second) {
+  const IntTag du;
   const hn::Rebind<uint16_t, IntTag> d16;
-  return hn::PromoteTo(IntTag(), hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p)));
+  const auto load = [&](const BF16* p)
+                        HWY_ATTR { return hn::PromoteTo(du, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p))); };
+  return second ? hn::Or(load(first), hn::ShiftLeft<16>(load(second))) : load(first);
 }
 inline uint32_t Bits(float x) { return ToBF16(x).bits; }
 inline uint32_t Bits(BF16 x) { return x.bits; }
@@ -119,10 +116,7 @@ void PackRows(int64_t k, int64_t n, const T* from, int64_t ld, uint32_t* to, int
   for (int64_t p = 0; p < k; p += 2, to += ld_to) {
     const T *first = from + p * ld, *second = p + 1 < k ? first + ld : nullptr;
     int64_t j = 0;
-    for (; j + lanes <= n; j += lanes) {
-      const auto high = second ? hn::ShiftLeft<16>(LoadBits(second + j)) : hn::Zero(du);
-      hn::StoreU(hn::Or(LoadBits(first + j), high), du, to + j);
-    }
+    for (; j + lanes <= n; j += lanes) hn::StoreU(LoadPairs(first + j, second ? second + j : nullptr), du, to + j);
     for (; j < n; ++j) to[j] = Bits(first[j]) | (second ? Bits(second[j]) << 16 : 0u);
   }
 }
@@ -135,9 +129,11 @@ inline uint32_t PairAt(const float* p) { return Bits(p[0]) | Bits(p[1]) << 16; }
 using Four = hn::Full128<uint32_t>;  // four pairs of one row of the source
 HWY_INLINE hn::Vec<Four> LoadFour(const BF16* p) { return hn::LoadU(Four(), reinterpret_cast<const uint32_t*>(p)); }
 HWY_INLINE hn::Vec<Four> LoadFour(const float* p) {
-  HWY_ALIGN uint32_t pairs[4];
-  for (int i = 0; i < 4; ++i) pairs[i] = PairAt(p + 2 * i);
-  return hn::Load(Four(), pairs);
+  const hn::CappedTag<float, 8> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  HWY_ALIGN BF16 eight[8];
+  for (int64_t i = 0; i < 8; i += lanes) StoreFloats(hn::LoadU(d, p + i), d, eight + i);
+  return LoadFour(eight);
 }
 
 // Transposes the 4 x 4 pairs of four rows of the source.
@@ -164,12 +160,14 @@ void TransposeFour(const T* rows, int64_t ld, uint32_t* to, int64_t ld_to) {
 }
 #endif
 
-// Four rows of the source become four columns of `to`.
+// Four rows of the source become four columns of `to`; of all rows but whole blocks of 16, pairs from `done` on.
 template <class T>
 void PackColumns(int64_t k, int64_t n, const T* from, int64_t ld, uint32_t* to, int64_t ld_to) {
-  const int64_t pairs = k / 2;
+  constexpr int64_t kBlock = 16;
+  const int64_t pairs = k / 2, whole = UsesInstructions() ? n / kBlock * kBlock : 0, done = pairs / kBlock * kBlock;
+  if (whole > 0) TransposePairsAvx512BF16(done, whole, from, ld, to, ld_to);
   for (int64_t j = 0; j < n; j += 4) {
-    int64_t p = 0;
+    int64_t p = j < whole ? done : 0;
     for (; j + 4 <= n && p + 4 <= pairs; p += 4) TransposeFour(from + j * ld + 2 * p, ld, to + p * ld_to + j, ld_to);
     for (int64_t i = j; i < std::min(j + 4, n); ++i) {
       for (int64_t q = p; q < pairs; ++q) to[q * ld_to + i] = PairAt(from + i * ld + 2 * q);

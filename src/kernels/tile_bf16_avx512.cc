@@ -91,7 +91,60 @@ TAIPAN_AVX512BF16 void Columns(const Product& g, __mmask16 mask) {
   RestOfRows<NV, kTail, kRows - 1>(g, i, mask);
 }
 
+// 16 pairs of a row of the source.
+TAIPAN_AVX512BF16 inline __m512i LoadRow(const BF16* p) { return _mm512_loadu_si512(p); }
+TAIPAN_AVX512BF16 inline __m512i LoadRow(const float* p) {
+  return (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(p + kLanes), _mm512_loadu_ps(p));
+}
+
+// to[p][i] = pair p of row i, 16 x 16. (The forms without a mask read, says GCC 12, something uninitialized.)
+constexpr __mmask16 kAll = 0xffff;
+template <class T>
+TAIPAN_AVX512BF16 void TransposeBlock(const T* from, int64_t ld, uint32_t* to, int64_t ld_to) {
+  __m512i r[16], t[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) r[i] = LoadRow(from + i * ld);
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_maskz_unpacklo_epi32(kAll, r[i], r[i + 1]);
+    t[i + 1] = _mm512_maskz_unpackhi_epi32(kAll, r[i], r[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {  // r[i + c]: in its 128-bit part b, pair 4 b + c of rows i to i + 3
+    r[i] = _mm512_maskz_unpacklo_epi64(static_cast<__mmask8>(kAll), t[i], t[i + 2]);
+    r[i + 1] = _mm512_maskz_unpackhi_epi64(static_cast<__mmask8>(kAll), t[i], t[i + 2]);
+    r[i + 2] = _mm512_maskz_unpacklo_epi64(static_cast<__mmask8>(kAll), t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_maskz_unpackhi_epi64(static_cast<__mmask8>(kAll), t[i + 1], t[i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const __m512i even0 = _mm512_maskz_shuffle_i32x4(kAll, r[c], r[4 + c], 0x88),
+                  odd0 = _mm512_maskz_shuffle_i32x4(kAll, r[c], r[4 + c], 0xdd);
+    const __m512i even1 = _mm512_maskz_shuffle_i32x4(kAll, r[8 + c], r[12 + c], 0x88);
+    const __m512i odd1 = _mm512_maskz_shuffle_i32x4(kAll, r[8 + c], r[12 + c], 0xdd);
+    _mm512_storeu_si512(to + c * ld_to, _mm512_maskz_shuffle_i32x4(kAll, even0, even1, 0x88));
+    _mm512_storeu_si512(to + (4 + c) * ld_to, _mm512_maskz_shuffle_i32x4(kAll, odd0, odd1, 0x88));
+    _mm512_storeu_si512(to + (8 + c) * ld_to, _mm512_maskz_shuffle_i32x4(kAll, even0, even1, 0xdd));
+    _mm512_storeu_si512(to + (12 + c) * ld_to, _mm512_maskz_shuffle_i32x4(kAll, odd0, odd1, 0xdd));
+  }
+}
+
+template <class T>
+TAIPAN_AVX512BF16 void TransposeBlocks(int64_t pairs, int64_t n, const T* from, int64_t ld, uint32_t* to,
+                                       int64_t ld_to) {
+  for (int64_t j = 0; j < n; j += kLanes) {
+    for (int64_t p = 0; p < pairs; p += kLanes) TransposeBlock(from + j * ld + 2 * p, ld, to + p * ld_to + j, ld_to);
+  }
+}
+
 }  // namespace
+
+void TransposePairsAvx512BF16(int64_t pairs, int64_t n, const BF16* from, int64_t ld, uint32_t* to, int64_t ld_to) {
+  TransposeBlocks(pairs, n, from, ld, to, ld_to);
+}
+void TransposePairsAvx512BF16(int64_t pairs, int64_t n, const float* from, int64_t ld, uint32_t* to, int64_t ld_to) {
+  TransposeBlocks(pairs, n, from, ld, to, ld_to);
+}
 
 bool HasAvx512BF16() {
   static const bool has = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
@@ -124,6 +177,8 @@ bool HasAvx512BF16() { return false; }
 void TileGemmAvx512BF16(int64_t, int64_t, int64_t, TilePairs, const uint32_t*, int64_t, float*, int64_t, bool) {
   CHECK(false);
 }
+void TransposePairsAvx512BF16(int64_t, int64_t, const BF16*, int64_t, uint32_t*, int64_t) { CHECK(false); }
+void TransposePairsAvx512BF16(int64_t, int64_t, const float*, int64_t, uint32_t*, int64_t) { CHECK(false); }
 
 }  // namespace taipan
 #endif

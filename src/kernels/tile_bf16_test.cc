@@ -120,8 +120,8 @@ void CheckPacking(const std::vector<T>& from, int64_t k, int64_t n, int64_t ld, 
 }
 
 TEST(TileBF16, PackingIsExact) {
-  test::ForEachSimdTarget([] {
-    for (const int64_t k : {1, 2, 7, 8, 9, 64}) {
+  ForEachImplementation([] {
+    for (const int64_t k : {1, 2, 7, 8, 9, 64, 71}) {
       for (const int64_t n : {1, 3, 4, 16, 19, 64}) {
         for (const bool transposed : {false, true}) {
           const int64_t ld = (transposed ? k : n) + 1, size = (transposed ? n : k) * ld;
