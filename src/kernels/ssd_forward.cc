@@ -104,15 +104,15 @@ void MaskRows(const ForwardArgs& a, const Chunk& c, int64_t i0, int64_t rows, in
   const auto first = hn::Set(d, decay.cum[i0]);
   ForVectors(d, i0, [&](int64_t j, auto part) HWY_ATTR {
     const auto e = ExpOfNegative(d, hn::Sub(first, Load(d, decay.cum + j, part)));
-    Store(hn::Mul(e, Load(d, decay.dt + j, part)), d, before + j, part);
+    Store(e, d, before + j, part);
   });
   for (int64_t i = i0; i < i0 + rows; ++i, m += q) {
     const float* cb = a.groups.Products(a.shape, c.begin + i, group);
     const auto cum_i = hn::Set(d, decay.cum[i]), last = hn::Set(d, static_cast<float>(i));
     const auto since_first = ExpOfNegative(d, hn::Sub(cum_i, first));
     ForVectors(d, i0, [&](int64_t j, auto part) HWY_ATTR {
-      const auto weight = hn::Mul(since_first, Load(d, before + j, part));
-      Store(hn::Mul(Load(d, cb + j, part), weight), d, m + j, part);
+      const auto e = hn::Mul(since_first, Load(d, before + j, part));
+      Store(hn::Mul(hn::Mul(Load(d, cb + j, part), e), Load(d, decay.dt + j, part)), d, m + j, part);
     });
     ForVectors(d, width - i0, [&](int64_t at, auto part) HWY_ATTR {
       const int64_t j = i0 + at;
