@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/progress.h"
 
 namespace taipan {
 namespace {
@@ -51,8 +52,7 @@ uint32_t LoadLittle(const char* p, int64_t bytes) {
 }
 
 // The texts of a JSONL file one after the other.
-std::string JoinJsonLines(const MappedFile& file, const std::string& path) {
-  const std::string_view all(file.data(), static_cast<size_t>(file.size()));
+std::string JoinJsonLines(std::string_view all, const std::string& path) {
   std::string text;
   int64_t line_number = 0;
   for (size_t begin = 0; begin < all.size();) {
@@ -73,65 +73,39 @@ std::string JoinJsonLines(const MappedFile& file, const std::string& path) {
   return text;
 }
 
-uint64_t Mix(uint64_t hash, uint64_t word) {
-  // The finaliser of MurmurHash3 over a running sum: every bit of a word reaches every bit of the result.
-  uint64_t x = (hash ^ word) + 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 33)) * 0xff51afd7ed558ccdu;
-  x = (x ^ (x >> 33)) * 0xc4ceb9fe1a85ec53u;
-  return x ^ (x >> 33);
-}
-
-uint64_t HashRange(uint64_t hash, const char* data, int64_t size) {
-  int64_t i = 0;
-  for (; i + 8 <= size; i += 8) {
-    uint64_t word;
-    std::memcpy(&word, data + i, 8);
-    hash = Mix(hash, word);
-  }
-  uint64_t tail = 0;
-  std::memcpy(&tail, data + i, static_cast<size_t>(size - i));
-  return Mix(hash, tail);
-}
-
 }  // namespace
 
-uint64_t HashContent(const char* data, int64_t size) {
-  constexpr int64_t kSample = int64_t{1} << 20, kSamples = 64;
-  uint64_t hash = Mix(0, static_cast<uint64_t>(size));
-  if (size <= kSample * kSamples) return HashRange(hash, data, size);
-  for (int64_t i = 0; i < kSamples; ++i) {
-    const int64_t begin = (size - kSample) / (kSamples - 1) * i;
-    hash = HashRange(hash, data + (i + 1 < kSamples ? begin : size - kSample), kSample);
-  }
-  return hash;
-}
-
-// One file: a mapping of bytes or of 16- or 32-bit ids, or ids in memory.
+// One file: bytes or 16- or 32-bit ids in it, or what was made of its text.
 struct Corpus::Part {
   std::string path;
-  int64_t begin = 0;  // in the corpus, tokens
-  int64_t size = 0;   // tokens
-  int64_t width = 1;  // bytes a token in the mapping, or in `text`
-  std::unique_ptr<MappedFile> file;
-  std::string text;          // bytes in memory, where there is no mapping
-  std::vector<int32_t> ids;  // used where not empty
-
-  const char* bytes() const { return file ? file->data() : text.data(); }
+  int64_t begin = 0;               // in the corpus, tokens
+  int64_t size = 0;                // tokens
+  std::unique_ptr<DataFile> file;  // null: tokens that never were in a file
+  bool from_file = true;           // tokens are read from `file`; else from `text` or `ids`
+  int64_t width = 1;               // bytes a token in the file, or in `text`
+  std::string text;                // used where not empty
+  std::vector<int32_t> ids;        // used where not empty
 
   void Read(int64_t from, int64_t count, int64_t vocab_size, int32_t* out) const {
+    std::string buffer;
+    const char* bytes = text.data() + from;
+    if (from_file) {
+      buffer.resize(static_cast<size_t>(count * width));
+      file->Read(from * width, count * width, buffer.data());
+      bytes = buffer.data();
+    }
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t at = from + i;
-      const int64_t id = !ids.empty() ? ids[static_cast<size_t>(at)]
-                         : width == 1 ? static_cast<unsigned char>(bytes()[at])
-                                      : int64_t{LoadLittle(bytes() + at * width, width)};
+      const int64_t id = !ids.empty() ? ids[static_cast<size_t>(from + i)]
+                         : width == 1 ? static_cast<unsigned char>(bytes[i])
+                                      : int64_t{LoadLittle(bytes + i * width, width)};
       if (id < 0 || id >= vocab_size) [[unlikely]]
-        Reject(at, id, vocab_size);
+        Reject(from + i, id, vocab_size);
       out[i] = static_cast<int32_t>(id);
     }
   }
 
   [[noreturn]] void Reject(int64_t at, int64_t id, int64_t vocab_size) const {
-    const std::string offset = file ? fmt::format(" (byte {})", at * width) : "";
+    const std::string offset = from_file ? fmt::format(" (byte {})", at * width) : "";
     throw UserError({path, fmt::format("token {}{} is outside the vocabulary", at, offset),
                      fmt::format("an id below {}", vocab_size), std::to_string(id), ""});
   }
@@ -157,6 +131,7 @@ Corpus::Corpus(std::vector<int32_t> tokens, int64_t vocab_size, const std::strin
   part->path = name;
   part->size = static_cast<int64_t>(tokens.size());
   part->ids = std::move(tokens);
+  part->from_file = false;
   const int64_t bytes = part->size * 4;
   stamps_.push_back({name, bytes, HashContent(reinterpret_cast<const char*>(part->ids.data()), bytes)});
   bytes_are_tokens_ = vocab_size == 256;
@@ -179,10 +154,9 @@ bool HoldsText(const std::vector<std::string>& paths) {
 void Corpus::AddFile(const std::string& path, const Tokenizer* tokenizer) {
   auto part = std::make_unique<Part>();
   part->path = path;
-  part->file = std::make_unique<MappedFile>(path);
-  const int64_t bytes = part->file->size();
-  if (bytes == 0) throw UserError(path, "the file is empty");
-  stamps_.push_back({std::filesystem::path(path).filename().string(), bytes, HashContent(part->file->data(), bytes)});
+  part->file = std::make_unique<DataFile>(path, memory_);
+  if (part->file->size() == 0) throw UserError(path, "the file is empty");
+  stamps_.push_back(part->file->stamp());
   // Without a tokenizer a vocabulary of 256 is taken for bytes.
   const bool bytes_are_ids = tokenizer ? IsByteTokenizer(tokenizer) : vocab_size_ == 256;
   switch (KindOf(path)) {
@@ -218,20 +192,20 @@ void Corpus::FillFromText(Part& part, bool json_lines, const Tokenizer* tokenize
     throw UserError({part.path, "text needs a tokenizer and the model has none", "", "",
                      "give --tokenizer, or token files (.u16, .u32, .bin)"});
   }
+  bytes_are_tokens_ = bytes_are_tokens_ && IsByteTokenizer(tokenizer);
+  part.size = part.file->size();
+  if (IsByteTokenizer(tokenizer) && !json_lines) return;
+  part.from_file = false;
+  part.text = part.file->Take(memory_);
   if (json_lines) {
-    part.text = JoinJsonLines(*part.file, part.path);
-    part.file.reset();
+    part.text = JoinJsonLines(part.text, part.path);
     if (part.text.empty()) throw UserError(part.path, "the file holds no text");
   }
-  const std::string_view text = part.file ? std::string_view(part.file->data(), static_cast<size_t>(part.file->size()))
-                                          : std::string_view(part.text);
-  part.size = static_cast<int64_t>(text.size());
+  part.size = static_cast<int64_t>(part.text.size());
   if (IsByteTokenizer(tokenizer)) return;
-  bytes_are_tokens_ = false;
-  part.ids = tokenizer->Encode(text);
+  part.ids = tokenizer->Encode(part.text);
   part.size = static_cast<int64_t>(part.ids.size());
-  part.file.reset();
-  part.text.clear();
+  std::string().swap(part.text);
 }
 
 void Corpus::AddPart(std::unique_ptr<Part> part) {
@@ -257,8 +231,16 @@ void Corpus::Read(int64_t begin, int64_t count, int32_t* out) const {
 }
 
 std::string Corpus::Describe() const {
-  return fmt::format("{} file{}, {:.2f} M tokens", parts_.size(), parts_.size() == 1 ? "" : "s",
+  int64_t bytes = 0;
+  for (const FileStamp& stamp : stamps_) bytes += stamp.bytes;
+  return fmt::format("{} file{}, {}, {:.2f} M tokens", parts_.size(), parts_.size() == 1 ? "" : "s", FormatBytes(bytes),
                      static_cast<double>(size_) / 1e6);
+}
+
+void Corpus::CheckUnchanged() const {
+  for (const auto& part : parts_) {
+    if (part->file) part->file->CheckUnchanged();
+  }
 }
 
 void CheckSameData(const std::vector<FileStamp>& saved, const std::vector<FileStamp>& now, const std::string& where) {

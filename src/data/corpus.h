@@ -1,6 +1,7 @@
 #pragma once
 // Training data as one virtual array of token ids: the concatenation of files. Raw token files and byte-tokenised text
-// are served from the file mapping and never copied; other text is encoded once when the corpus is opened.
+// are read from the file when they are needed (small files are copied, see data_file.h); other text is encoded once
+// when the corpus is opened.
 
 #include <cstdint>
 #include <memory>
@@ -8,20 +9,10 @@
 #include <vector>
 
 #include "base/files.h"
+#include "data/data_file.h"
 #include "text/tokenizer.h"
 
 namespace taipan {
-
-// Identifies the content of one data file, so that a resumed run can tell that it reads the same data.
-struct FileStamp {
-  std::string name;   // without its folder: data may move
-  int64_t bytes = 0;  // of the file
-  uint64_t hash = 0;  // of the content; of evenly spaced samples where the file is large
-
-  bool operator==(const FileStamp&) const = default;
-};
-// Hash of everything up to 64 MiB, of 64 samples of 1 MiB (the first and the last bytes among them) beyond.
-uint64_t HashContent(const char* data, int64_t size);
 
 // Whether any of the paths, or any file below them, is text and so needs a tokenizer. Missing paths are no text.
 bool HoldsText(const std::vector<std::string>& paths);
@@ -43,13 +34,16 @@ class Corpus {
 
   int64_t size() const { return size_; }  // N, tokens
   int64_t vocab_size() const { return vocab_size_; }
-  // Token ids [begin, begin + count), within [0, N). UserError naming file and position for an id >= vocab_size.
+  // Token ids [begin, begin + count), within [0, N). UserError naming file and position for an id >= vocab_size;
+  // DataChanged where a file is read that is no longer what it was.
   void Read(int64_t begin, int64_t count, int32_t* out) const;
   // Whether every token stands for one byte of text, so that nats a token are nats a byte.
   bool bytes_are_tokens() const { return bytes_are_tokens_; }
   const std::vector<FileStamp>& stamps() const { return stamps_; }
-  // "3 files, 16.2 M tokens"
+  // "3 files, 16.4 MB, 16.20 M tokens"
   std::string Describe() const;
+  // DataChanged for the first file with other content than it had when it was opened, read again or not.
+  void CheckUnchanged() const;
 
  private:
   struct Part;
@@ -61,6 +55,7 @@ class Corpus {
   std::vector<std::unique_ptr<Part>> parts_;
   std::vector<FileStamp> stamps_;
   int64_t size_ = 0, vocab_size_ = 0;
+  int64_t memory_ = int64_t{256} << 20;  // bytes of files that may still be copied
   bool bytes_are_tokens_ = true;
 };
 
