@@ -165,6 +165,44 @@ void Q6_K(const uint8_t* b, float* __restrict to) {
   }
 }
 
+// d f16, qs 16: d levels[q]. Levels lie closer where weights are more frequent.
+constexpr float kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+void IQ4_NL(const uint8_t* b, float* __restrict to) {
+  const float d = HalfAt(b);
+  const uint8_t* qs = b + 2;
+  for (int i = 0; i < 16; ++i) {
+    to[i] = d * kIq4Levels[qs[i] & 15];
+    to[i + 16] = d * kIq4Levels[qs[i] >> 4];
+  }
+}
+
+// d f16, high 2, low 4, qs 128: (d scale) levels[q]. Eight runs of 32 as in IQ4_NL; scales have six bits, minus 32: the
+// low four in the halves of `low`, the high two in `high`.
+void IQ4_XS(const uint8_t* b, float* __restrict to) {
+  const float d = HalfAt(b);
+  const int high = ReadAt<uint16_t>(b + 2);
+  for (int run = 0; run < 8; ++run, to += 32) {
+    const int scale4 = (b[4 + run / 2] >> (run % 2 * 4)) & 15, scale2 = (high >> (run * 2)) & 3;
+    const float scale = d * static_cast<float>((scale4 | scale2 << 4) - 32);
+    const uint8_t* qs = b + 8 + run * 16;
+    for (int i = 0; i < 16; ++i) {
+      to[i] = scale * kIq4Levels[qs[i] & 15];
+      to[i + 16] = scale * kIq4Levels[qs[i] >> 4];
+    }
+  }
+}
+
+// exponent 1, qs 16: 2^(exponent - 128) levels[q], the levels being twice those of four-bit floats.
+constexpr float kFp4Levels[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+void MXFP4(const uint8_t* b, float* __restrict to) {
+  const float d = std::ldexp(1.0f, b[0] - 128);
+  const uint8_t* qs = b + 1;
+  for (int i = 0; i < 16; ++i) {
+    to[i] = d * kFp4Levels[qs[i] & 15];
+    to[i + 16] = d * kFp4Levels[qs[i] >> 4];
+  }
+}
+
 template <class Stored>
 void Widen(const uint8_t* b, float* __restrict to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
@@ -187,13 +225,14 @@ template <GgmlType kType, int kElements, int kBytes, void (*kBlock)(const uint8_
 constexpr Row kBlockRow = {kType, kElements, kBytes, Blocks<kElements, kBytes, kBlock>};
 
 constexpr Row kRows[] = {
-    {GgmlType::kF32, 1, 4, Widen<float>},       {GgmlType::kF16, 1, 2, Widen<F16>},
-    {GgmlType::kBF16, 1, 2, Widen<BF16>},       kBlockRow<GgmlType::kQ4_0, 32, 18, Q4_0>,
-    kBlockRow<GgmlType::kQ4_1, 32, 20, Q4_1>,   kBlockRow<GgmlType::kQ5_0, 32, 22, Q5_0>,
-    kBlockRow<GgmlType::kQ5_1, 32, 24, Q5_1>,   kBlockRow<GgmlType::kQ8_0, 32, 34, Q8_0>,
-    kBlockRow<GgmlType::kQ2_K, 256, 84, Q2_K>,  kBlockRow<GgmlType::kQ3_K, 256, 110, Q3_K>,
-    kBlockRow<GgmlType::kQ4_K, 256, 144, Q4_K>, kBlockRow<GgmlType::kQ5_K, 256, 176, Q5_K>,
-    kBlockRow<GgmlType::kQ6_K, 256, 210, Q6_K>,
+    {GgmlType::kF32, 1, 4, Widen<float>},           {GgmlType::kF16, 1, 2, Widen<F16>},
+    {GgmlType::kBF16, 1, 2, Widen<BF16>},           kBlockRow<GgmlType::kQ4_0, 32, 18, Q4_0>,
+    kBlockRow<GgmlType::kQ4_1, 32, 20, Q4_1>,       kBlockRow<GgmlType::kQ5_0, 32, 22, Q5_0>,
+    kBlockRow<GgmlType::kQ5_1, 32, 24, Q5_1>,       kBlockRow<GgmlType::kQ8_0, 32, 34, Q8_0>,
+    kBlockRow<GgmlType::kQ2_K, 256, 84, Q2_K>,      kBlockRow<GgmlType::kQ3_K, 256, 110, Q3_K>,
+    kBlockRow<GgmlType::kQ4_K, 256, 144, Q4_K>,     kBlockRow<GgmlType::kQ5_K, 256, 176, Q5_K>,
+    kBlockRow<GgmlType::kQ6_K, 256, 210, Q6_K>,     kBlockRow<GgmlType::kIQ4_NL, 32, 18, IQ4_NL>,
+    kBlockRow<GgmlType::kIQ4_XS, 256, 136, IQ4_XS>, kBlockRow<GgmlType::kMXFP4, 32, 17, MXFP4>,
 };
 
 const Row* FindRow(uint32_t number) {

@@ -20,9 +20,10 @@ using testing::HasSubstr;
 // Made by tools/interchange/make_gguf_golden.py.
 const char* const kGolden = "tests/golden/gguf/types.gguf";
 
-constexpr GgmlType kAll[] = {GgmlType::kF32,  GgmlType::kF16,  GgmlType::kQ4_0, GgmlType::kQ4_1, GgmlType::kQ5_0,
-                             GgmlType::kQ5_1, GgmlType::kQ8_0, GgmlType::kQ2_K, GgmlType::kQ3_K, GgmlType::kQ4_K,
-                             GgmlType::kQ5_K, GgmlType::kQ6_K, GgmlType::kBF16};
+constexpr GgmlType kAll[] = {GgmlType::kF32,    GgmlType::kF16,    GgmlType::kQ4_0,  GgmlType::kQ4_1,
+                             GgmlType::kQ5_0,   GgmlType::kQ5_1,   GgmlType::kQ8_0,  GgmlType::kQ2_K,
+                             GgmlType::kQ3_K,   GgmlType::kQ4_K,   GgmlType::kQ5_K,  GgmlType::kQ6_K,
+                             GgmlType::kIQ4_NL, GgmlType::kIQ4_XS, GgmlType::kMXFP4, GgmlType::kBF16};
 
 bool SameBits(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && std::memcmp(a.data(), b.data(), static_cast<size_t>(a.bytes())) == 0;

@@ -195,8 +195,8 @@ TEST(Gguf, BadTensors) {
   EXPECT_THAT(TensorComplaint(TensorEntry("t", {64}, kF32, 32)), HasSubstr("passes the end of the file"));
   EXPECT_THAT(TensorComplaint(TensorEntry("t", {1, 1, 1, 1, 1}, kF32, 0)),
               HasSubstr("too many dimensions, expected at most 4, found 5"));
-  EXPECT_THAT(TensorComplaint(TensorEntry("t", {32}, 20, 0)),
-              AllOf(HasSubstr("has a type that cannot be read, expected one of F32, F16,"), HasSubstr("found IQ4_NL")));
+  EXPECT_THAT(TensorComplaint(TensorEntry("t", {32}, 21, 0)),
+              AllOf(HasSubstr("has a type that cannot be read, expected one of F32, F16,"), HasSubstr("found IQ3_S")));
   EXPECT_THAT(TensorComplaint(TensorEntry("t", {32}, 12345, 0)), HasSubstr("found type 12345"));
   EXPECT_THAT(TensorComplaint(TensorEntry("t", {33, 2}, kQ4_0, 0)),
               HasSubstr("rows that are not whole blocks, expected a multiple of 32 for Q4_0, found 33"));

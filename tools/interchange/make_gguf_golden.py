@@ -14,9 +14,10 @@ from gguf import GGMLQuantizationType as Type
 from gguf import GGUFValueType as Value
 
 QUANTIZED_BY_GGUF = [Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0, Type.F16, Type.BF16]
-# Super-blocks that gguf reads but does not make: (type, byte offsets of the f16 scales in a block).
+# Blocks that gguf reads but does not make: (type, byte offsets of the f16 scales in a block).
 RANDOM_BLOCKS = [
-    (Type.Q2_K, [80, 82]), (Type.Q3_K, [108]), (Type.Q4_K, [0, 2]), (Type.Q5_K, [0, 2]), (Type.Q6_K, [208])]
+    (Type.Q2_K, [80, 82]), (Type.Q3_K, [108]), (Type.Q4_K, [0, 2]), (Type.Q5_K, [0, 2]), (Type.Q6_K, [208]),
+    (Type.IQ4_NL, [0]), (Type.IQ4_XS, [0]), (Type.MXFP4, [])]
 
 
 def stored(values, kind):
