@@ -104,22 +104,28 @@ void SafetensorsSet::OpenShards(const std::string& index_path) {
   for (auto& [shard, index] : shards) {
     index = files_.size();
     files_.emplace_back(path_ + "/" + shard);
-    AddTensors(index);
+  }
+  for (const auto& [name, shard] : map) {  // of copies in other shards the index says which one counts
+    if (files_[shards.at(shard)].Has(name)) file_of_.emplace(name, shards.at(shard));
+  }
+  for (size_t file = 0; file < files_.size(); ++file) {
+    AddTensors(file, [&](const std::string& name) { return map.count(name) != 0; });
   }
   for (const auto& [name, shard] : map) {
-    const auto found = file_of_.find(name);
-    if (found != file_of_.end() && found->second == shards.at(shard)) continue;
+    if (file_of_.count(name) != 0) continue;
+    const auto other = std::find_if(files_.begin(), files_.end(), [&](const auto& file) { return file.Has(name); });
     throw UserError({index_path, "tensor " + QuoteName(name) + " is not in the shard that the index names",
-                     QuoteName(shard), found == file_of_.end() ? "in none" : files_[found->second].path(), ""});
+                     QuoteName(shard), other == files_.end() ? "in none" : other->path(), ""});
   }
 }
 
-void SafetensorsSet::AddTensors(size_t file) {
+void SafetensorsSet::AddTensors(size_t file, const std::function<bool(const std::string&)>& known) {
   for (const std::string& name : files_[file].Names()) {
+    if (known && known(name)) continue;
     const auto [at, added] = file_of_.emplace(name, file);
     if (added) continue;
-    throw UserError({files_[file].path(), "tensor " + QuoteName(name) + " is in two shards", "in one",
-                     "also in " + files_[at->second].path(), ""});
+    throw UserError({files_[file].path(), "tensor " + QuoteName(name) + " is in two shards and not in the index",
+                     "in one", "also in " + files_[at->second].path(), ""});
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // The safetensors files of a model folder: model.safetensors, or shards that model.safetensors.index.json lists.
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -12,7 +13,8 @@ namespace taipan {
 class SafetensorsSet : public TensorSource {
  public:
   // UserError where neither form is there (with the command that converts a pytorch_model.bin), a shard is missing, the
-  // index names a file outside the folder, a tensor is in no shard or in two, or a shard itself is damaged.
+  // index names a file outside the folder, a tensor is not in the shard that the index names or,
+  // not being in the index, in two, or a shard itself is damaged.
   explicit SafetensorsSet(const std::string& folder);
 
   const std::vector<SafetensorsFile>& files() const { return files_; }
@@ -27,7 +29,7 @@ class SafetensorsSet : public TensorSource {
 
  private:
   void OpenShards(const std::string& index_path);
-  void AddTensors(size_t file);
+  void AddTensors(size_t file, const std::function<bool(const std::string&)>& known = {});  // all but those known
 
   std::string path_;
   std::vector<SafetensorsFile> files_;

@@ -153,8 +153,24 @@ TEST(SafetensorsSet, EveryTensorIsInExactlyOneFile) {
               HasSubstr("tensor \"c\" is not in the shard that the index names, expected \"s1\", found "));
   EXPECT_THAT(IndexComplaint(folder, R"({"weight_map":{"a":"s1","x":"s2"}})"),
               HasSubstr("tensor \"x\" is not in the shard that the index names, expected \"s2\", found in none"));
-  EXPECT_THAT(IndexComplaint(folder, R"({"weight_map":{"a":"s1","b":"s3"}})"),
-              HasSubstr("s3: tensor \"b\" is in two shards"));
+  WriteShard(folder / "s4", {"b", "d"});
+  EXPECT_THAT(IndexComplaint(folder, R"({"weight_map":{"a":"s1","d":"s4"}})"),
+              HasSubstr("s4: tensor \"b\" is in two shards and not in the index"));
+}
+
+// Some programs save a tied tensor into every shard that uses it.
+TEST(SafetensorsSet, TheIndexSaysWhichCopyCounts) {
+  TestFolder folder;
+  const float other[] = {7, 8};
+  WriteShard(folder / "s1", {"a", "b"});
+  WriteSafetensors(folder / "s2", {Item("c", 2), {"b", DType::kF32, {2}, other}});
+  EXPECT_EQ(IndexComplaint(folder, R"({"weight_map":{"a":"s1","b":"s1","c":"s2"}})"), "");
+  EXPECT_EQ(SafetensorsSet(folder.path()).ReadF32("b", {2}).F32()[0], 1);
+  EXPECT_EQ(IndexComplaint(folder, R"({"weight_map":{"a":"s1","b":"s2","c":"s2"}})"), "");
+  const SafetensorsSet set(folder.path());
+  EXPECT_EQ(set.ReadF32("b", {2}).F32()[0], 7);
+  EXPECT_EQ(set.Stored("b").file, folder / "s2");
+  EXPECT_THAT(set.Names(), ElementsAre("a", "b", "c"));
 }
 
 TEST(SafetensorsSet, BadIndex) {
