@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/files.h"
+#include "model/config_defaults.h"
 #include "model/rope_scaling.h"
 
 namespace taipan {
@@ -12,13 +13,15 @@ namespace {
 
 constexpr int64_t kMostLayers = 1 << 16;  // far more than any model has; the pattern is a list of that length
 
+// The values of fields come from the file and from config_defaults.
+
 // What every architecture of transformers may say.
 struct Common {
   std::optional<int64_t> vocab_size, hidden_size, num_hidden_layers, bos_token_id, max_position_embeddings;
   Json eos_token_id;  // a number, null, or a list whose first one counts
   std::optional<bool> tie_word_embeddings;
   std::optional<double> initializer_range;
-  std::string hidden_act = "silu";
+  std::string hidden_act;
   Json quantization_config;
 };
 
@@ -36,10 +39,10 @@ void VisitCommon(Common& c, const FieldVisitor& visit) {
 
 struct Mamba2Fields : Common {
   std::optional<int64_t> num_heads;
-  int64_t head_dim = 64, state_size = 128, expand = 2, conv_kernel = 4, n_groups = 8, chunk_size = 256;
-  double layer_norm_epsilon = 1e-5;
-  std::array<double, 2> time_step_limit = {0.0, std::numeric_limits<double>::infinity()};
-  bool use_bias = false, use_conv_bias = true, tie = false;
+  int64_t head_dim = 0, state_size = 0, expand = 0, conv_kernel = 0, n_groups = 0, chunk_size = 0;
+  double layer_norm_epsilon = 0;
+  std::array<double, 2> time_step_limit = {};
+  bool use_bias = false, use_conv_bias = false, tie = false;
 };
 
 void VisitFields(Mamba2Fields& f, const FieldVisitor& visit) {
@@ -61,8 +64,8 @@ void VisitFields(Mamba2Fields& f, const FieldVisitor& visit) {
 // Attention as Llama, Mistral and Bamba have it.
 struct LlamaFields : Common {
   std::optional<int64_t> intermediate_size, num_attention_heads, num_key_value_heads, head_dim, sliding_window;
-  double rms_norm_eps = 1e-6;
-  std::optional<double> rope_theta, partial_rotary_factor;
+  double rms_norm_eps = 0;
+  double rope_theta = 0, partial_rotary_factor = 0;
   Json rope_scaling, rope_parameters;
   bool attention_bias = false, mlp_bias = false, tie = false;
 };
@@ -87,9 +90,9 @@ void VisitFields(LlamaFields& f, const FieldVisitor& visit) {
 struct BambaFields : LlamaFields {
   Json attn_layer_indices, mamba_d_head;
   std::optional<int64_t> mamba_n_heads;
-  int64_t mamba_d_conv = 4, mamba_d_state = 256, mamba_expand = 2, mamba_n_groups = 1, mamba_chunk_size = 256;
-  std::array<double, 2> time_step_limit = {0.0, std::numeric_limits<double>::infinity()};
-  bool mamba_conv_bias = true, mamba_proj_bias = false;
+  int64_t mamba_d_conv = 0, mamba_d_state = 0, mamba_expand = 0, mamba_n_groups = 0, mamba_chunk_size = 0;
+  std::array<double, 2> time_step_limit = {};
+  bool mamba_conv_bias = false, mamba_proj_bias = false;
 };
 
 void VisitFields(BambaFields& f, const FieldVisitor& visit) {
@@ -107,12 +110,12 @@ void VisitFields(BambaFields& f, const FieldVisitor& visit) {
   visit({.name = "time_step_limit"}, &f.time_step_limit);
 }
 
-// mamba_ssm's MambaConfig, and its ssm_cfg, whose defaults are those of its class Mamba2.
+// mamba_ssm's MambaConfig, and its ssm_cfg: arguments of its class Mamba2.
 struct SsmFields {
   std::optional<int64_t> d_model, n_layer, vocab_size;
-  int64_t d_intermediate = 0, pad_vocab_size_multiple = 8;
+  int64_t d_intermediate = 0, pad_vocab_size_multiple = 0;
   Json ssm_cfg, attn_layer_idx;
-  bool rms_norm = true, tie_embeddings = true;
+  bool rms_norm = false, tie_embeddings = false;
 };
 
 void VisitFields(SsmFields& f, const FieldVisitor& visit) {
@@ -128,11 +131,11 @@ void VisitFields(SsmFields& f, const FieldVisitor& visit) {
 }
 
 struct SsmLayerFields {
-  std::string layer = "Mamba1";  // what mamba_ssm takes where nothing is said
-  int64_t d_state = 128, d_conv = 4, expand = 2, headdim = 64, ngroups = 1, chunk_size = 256;
-  std::array<double, 2> dt_limit = {0.0, std::numeric_limits<double>::infinity()};
-  bool conv_bias = true, bias = false, D_has_hdim = false, rmsnorm = true, norm_before_gate = false;
-  Json ignored;
+  std::string layer;
+  int64_t d_state = 0, d_conv = 0, expand = 0, headdim = 0, ngroups = 0, chunk_size = 0;
+  std::array<double, 2> dt_limit = {};
+  bool conv_bias = false, bias = false, D_has_hdim = false, rmsnorm = false, norm_before_gate = false;
+  Json d_ssm, ignored;
 };
 
 void VisitFields(SsmLayerFields& f, const FieldVisitor& visit) {
@@ -144,6 +147,7 @@ void VisitFields(SsmLayerFields& f, const FieldVisitor& visit) {
   visit({.name = "ngroups"}, &f.ngroups);
   visit({.name = "chunk_size"}, &f.chunk_size);
   visit({.name = "dt_limit"}, &f.dt_limit);
+  visit({.name = "d_ssm"}, &f.d_ssm);
   visit({.name = "conv_bias"}, &f.conv_bias);
   visit({.name = "bias"}, &f.bias);
   visit({.name = "D_has_hdim"}, &f.D_has_hdim);
@@ -155,14 +159,15 @@ void VisitFields(SsmLayerFields& f, const FieldVisitor& visit) {
   }
 }
 
-// Only the fields that are asked for; null stands for the default.
+// Only the fields that are asked for.
 template <class Struct>
-Struct ReadKnown(const Json& object, const std::string& where) {
+Struct ReadKnown(const Json& object, const char* architecture, const std::string& where) {
   Struct fields;
+  const Json filled = WithDefaults(object, architecture);
   Json known = Json::object();
   for (const FieldInfo& info : ListFields(fields)) {
-    const auto value = object.find(info.name);
-    if (value != object.end() && !value->is_null()) known[info.name] = *value;
+    const auto value = filled.find(info.name);
+    if (value != filled.end()) known[info.name] = *value;
   }
   ReadFields(known, where, fields);
   return fields;
@@ -229,7 +234,7 @@ void CheckHeads(const ModelConfig& c, const std::optional<int64_t>& heads, const
 }
 
 CheckpointConfig ReadMamba2(const Json& json, const std::string& where) {
-  const auto f = ReadKnown<Mamba2Fields>(json, where);
+  const auto f = ReadKnown<Mamba2Fields>(json, "mamba2", where);
   ModelConfig c;
   SetCommon(f, where, c);
   SetLayers(f, LayerKind::kMamba2, c);
@@ -248,15 +253,15 @@ CheckpointConfig ReadMamba2(const Json& json, const std::string& where) {
   return {c, Naming::kMamba2};
 }
 
-void SetRope(const LlamaFields& f, double default_partial, const std::string& where, ModelConfig& c) {
+void SetRope(const LlamaFields& f, const std::string& where, ModelConfig& c) {
   const Json& scaling = f.rope_parameters.is_null() ? f.rope_scaling : f.rope_parameters;
   c.rope_scaling = ParseRopeScaling(scaling, where);
-  const auto number = [&](const char* key, const std::optional<double>& beside, double otherwise) {
+  const auto number = [&](const char* key, double beside) {
     if (scaling.is_object() && scaling.contains(key) && scaling[key].is_number()) return scaling[key].get<double>();
-    return beside.value_or(otherwise);
+    return beside;
   };
-  c.rope_theta = number("rope_theta", f.rope_theta, 10000.0);
-  c.partial_rotary_factor = number("partial_rotary_factor", f.partial_rotary_factor, default_partial);
+  c.rope_theta = number("rope_theta", f.rope_theta);
+  c.partial_rotary_factor = number("partial_rotary_factor", f.partial_rotary_factor);
 }
 
 void SetAttention(const LlamaFields& f, const std::string& where, ModelConfig& c) {
@@ -271,11 +276,11 @@ void SetAttention(const LlamaFields& f, const std::string& where, ModelConfig& c
 }
 
 CheckpointConfig ReadLlama(const Json& json, const std::string& where, bool mistral) {
-  auto f = ReadKnown<LlamaFields>(json, where);
+  const auto f = ReadKnown<LlamaFields>(json, mistral ? "mistral" : "llama", where);
   ModelConfig c;
   SetCommon(f, where, c);
   SetAttention(f, where, c);
-  SetRope(f, 1.0, where, c);
+  SetRope(f, where, c);
   const bool sliding = mistral && f.sliding_window.has_value();
   if (sliding) c.sliding_window = *f.sliding_window;
   SetLayers(f, sliding ? LayerKind::kSlidingAttention : LayerKind::kAttention, c);
@@ -283,11 +288,11 @@ CheckpointConfig ReadLlama(const Json& json, const std::string& where, bool mist
 }
 
 CheckpointConfig ReadBamba(const Json& json, const std::string& where) {
-  const auto f = ReadKnown<BambaFields>(json, where);
+  const auto f = ReadKnown<BambaFields>(json, "bamba", where);
   ModelConfig c;
   SetCommon(f, where, c);
   SetAttention(f, where, c);
-  SetRope(f, 0.5, where, c);
+  SetRope(f, where, c);
   RefuseFlag(f.mamba_proj_bias, false, "mamba_proj_bias", where);
   RefuseFlag(f.mamba_conv_bias, true, "mamba_conv_bias", where);
   SetLayers(f, LayerKind::kMamba2Mlp, c);
@@ -296,8 +301,7 @@ CheckpointConfig ReadBamba(const Json& json, const std::string& where) {
     c.layer_pattern[static_cast<size_t>(layer)] = LayerKind::kAttention;
   }
   c.expand = Needed(f.mamba_expand, "mamba_expand", where);
-  const int64_t heads = f.mamba_n_heads.value_or(128);
-  CheckRange(where, "mamba_n_heads", heads, AtLeast(1));
+  const int64_t heads = Needed(f.mamba_n_heads, "mamba_n_heads", where);
   c.head_dim = f.mamba_d_head.is_number_integer() ? f.mamba_d_head.get<int64_t>() : c.d_inner() / heads;
   c.state_size = f.mamba_d_state;
   c.conv_kernel = f.mamba_d_conv;
@@ -309,16 +313,17 @@ CheckpointConfig ReadBamba(const Json& json, const std::string& where) {
 }
 
 CheckpointConfig ReadMambaSsm(const Json& json, const std::string& where) {
-  const auto f = ReadKnown<SsmFields>(json, where);
+  const auto f = ReadKnown<SsmFields>(json, "mamba_ssm", where);
   const std::string within = where + ": ssm_cfg";
   SsmLayerFields layer;
-  if (!f.ssm_cfg.is_null()) ReadFields(f.ssm_cfg, within, layer);
+  ReadFields(f.ssm_cfg.is_object() ? WithDefaults(f.ssm_cfg, "mamba_ssm.ssm_cfg") : f.ssm_cfg, within, layer);
   Refuse(layer.layer != "Mamba2", "layer", "\"Mamba2\"", DescribeJson(layer.layer), within);
   RefuseFlag(layer.conv_bias, true, "conv_bias", within);
   RefuseFlag(layer.bias, false, "bias", within);
   RefuseFlag(layer.D_has_hdim, false, "D_has_hdim", within);
   RefuseFlag(layer.rmsnorm, true, "rmsnorm", within);
   RefuseFlag(layer.norm_before_gate, false, "norm_before_gate", within);
+  Refuse(!layer.d_ssm.is_null(), "d_ssm", "null", DescribeJson(layer.d_ssm), within);
   RefuseFlag(f.rms_norm, true, "rms_norm", where);
   Refuse(f.d_intermediate != 0, "d_intermediate", "0", std::to_string(f.d_intermediate), where);
   Refuse(!ReadIntegers(f.attn_layer_idx, "attn_layer_idx", where).empty(), "attn_layer_idx", "no attention layers",
@@ -383,18 +388,23 @@ CheckpointConfig ParseCheckpointConfig(const std::string& json_text, const std::
 }
 
 CheckpointConfig LoadCheckpointConfig(const std::string& path) {
-  CheckpointConfig checkpoint = ParseCheckpointConfig(ReadFile(path), path);
+  const std::string text = ReadFile(path);
+  CheckpointConfig checkpoint = ParseCheckpointConfig(text, path);
   const size_t slash = path.find_last_of('/');
   const std::string generation = path.substr(0, slash + 1) + "generation_config.json";
   ModelConfig& c = checkpoint.config;
-  if (checkpoint.naming == Naming::kTaipan || (c.bos_token_id && c.eos_token_id)) return checkpoint;
-  if (slash == std::string::npos || !PathExists(generation)) return checkpoint;
+  if (checkpoint.naming == Naming::kTaipan || slash == std::string::npos || !PathExists(generation)) return checkpoint;
+  const Json said = ParseJson(WithoutBareInfinity(text), path);
   const Json json = ParseJson(ReadFile(generation), generation);
   const auto id = [&](const char* key) {
     return json.is_object() && json.contains(key) ? FirstId(json[key], key, generation) : std::nullopt;
   };
-  if (!c.bos_token_id) c.bos_token_id = id("bos_token_id");
-  if (!c.eos_token_id) c.eos_token_id = id("eos_token_id");
+  const auto set = [&](const char* key, std::optional<int64_t>& ours) {  // a default of the class goes after it
+    const std::optional<int64_t> other = id(key);
+    if (other && (!said.contains(key) || said[key].is_null())) ours = other;
+  };
+  set("bos_token_id", c.bos_token_id);
+  set("eos_token_id", c.eos_token_id);
   ValidateModelConfig(c, generation);
   return checkpoint;
 }

@@ -136,6 +136,9 @@ TEST(HfConfig, RefusesWhatLlamaBlocksHaveNot) {
 TEST(HfConfig, MistralWindowsAreSliding) {
   Json json = Json::parse(kHfLlamaText);
   json["model_type"] = "mistral";
+  EXPECT_EQ(Parsed(json.dump()).layer_pattern[0], LayerKind::kSlidingAttention);
+  EXPECT_EQ(Parsed(json.dump()).sliding_window, 4096);
+  json["sliding_window"] = nullptr;
   EXPECT_EQ(Parsed(json.dump()).layer_pattern[0], LayerKind::kAttention);
   json["sliding_window"] = 32;
   EXPECT_EQ(Parsed(json.dump()).layer_pattern[0], LayerKind::kSlidingAttention);
@@ -172,6 +175,52 @@ TEST(HfConfig, WhatIsWrittenIsReadBack) {
   EXPECT_THAT(UserErrorOf([&] { ForeignConfigJson(c, Naming::kMambaSsm, "", "a"); }), HasSubstr("epsilon"));
   const ModelConfig taipan = FindPreset("taipan-1m").config;
   EXPECT_THAT(UserErrorOf([&] { TransformersNaming(taipan, "a"); }), HasSubstr("selective_attention"));
+}
+
+// transformers' classes; tools/interchange/check_defaults.py compares every key with them.
+TEST(HfConfig, MissingKeysAreTheClasses) {
+  const ModelConfig mistral = Parsed(R"({"model_type": "mistral"})");
+  EXPECT_EQ(mistral.layer_pattern, std::vector<LayerKind>(32, LayerKind::kSlidingAttention));
+  EXPECT_EQ(mistral.sliding_window, 4096);
+  EXPECT_EQ(mistral.num_attention_heads, 32);
+  EXPECT_EQ(mistral.num_key_value_heads, 8);
+  EXPECT_EQ(mistral.attention_head_dim, 128);
+  EXPECT_EQ(mistral.intermediate_size, 14336);
+  EXPECT_EQ(mistral.max_position_embeddings, 131072);
+  const ModelConfig whole = Parsed(R"({"model_type": "mistral", "sliding_window": null, "num_key_value_heads": null})");
+  EXPECT_EQ(whole.layer_pattern, std::vector<LayerKind>(32, LayerKind::kAttention));
+  EXPECT_EQ(whole.num_key_value_heads, 32);
+  const ModelConfig llama = Parsed(R"({"model_type": "llama", "num_attention_heads": 16})");
+  EXPECT_EQ(llama.num_key_value_heads, 16);
+  EXPECT_EQ(llama.attention_head_dim, 256);
+  EXPECT_EQ(llama.rms_norm_eps, 1e-6);
+  EXPECT_EQ(llama.rope_theta, 10000.0);
+  EXPECT_EQ(llama.vocab_size, 32000);
+  EXPECT_EQ(llama.bos_token_id, 1);
+  const ModelConfig bamba = Parsed(R"({"model_type": "bamba"})");
+  EXPECT_EQ(bamba.rms_norm_eps, 1e-5);
+  EXPECT_EQ(bamba.num_key_value_heads, 8);
+  EXPECT_EQ(bamba.partial_rotary_factor, 0.5);
+  EXPECT_EQ(bamba.state_size, 256);
+  EXPECT_EQ(bamba.head_dim, 64);
+  EXPECT_EQ(CountBlocks(bamba, LayerKind::kMamba2Mlp), 32);
+  const ModelConfig mamba2 = Parsed(R"({"model_type": "mamba2"})");
+  EXPECT_EQ(mamba2.num_layers(), 64);
+  EXPECT_EQ(mamba2.hidden_size, 4096);
+  EXPECT_EQ(mamba2.initializer_range, 0.1);
+  EXPECT_EQ(mamba2.eos_token_id, 2);
+  const ModelConfig ssm = Parsed(R"({"d_model": 128, "ssm_cfg": {"layer": "Mamba2"}})");
+  EXPECT_EQ(ssm.num_layers(), 64);
+  EXPECT_EQ(ssm.vocab_size, 50280);
+}
+
+TEST(HfConfig, NullIsNoMissingKey) {
+  EXPECT_EQ(Parsed(R"({"model_type": "llama", "bos_token_id": null})").bos_token_id, std::nullopt);
+  EXPECT_EQ(Parsed(R"({"model_type": "llama", "vocab_size": 2})").eos_token_id, std::nullopt);  // there is no 2
+  EXPECT_FALSE(Parsed(R"({"model_type": "llama", "tie_word_embeddings": null, "mlp_bias": null})").tie_word_embeddings);
+  EXPECT_THAT(ErrorOf(kHfMamba2Text, "use_conv_bias", nullptr), HasSubstr("use_conv_bias is not supported"));
+  EXPECT_THAT(ErrorOf(kHfLlamaText, "rms_norm_eps", nullptr),
+              HasSubstr("rms_norm_eps has the wrong type, expected a number, found null"));
 }
 
 TEST(HfConfig, TokensOfGenerationConfig) {
