@@ -3,6 +3,7 @@
 #include "api/core.h"
 #include "base/files.h"
 #include "base/parallel.h"
+#include "model/model_path.h"
 #include "text/tokenizer_config.h"
 
 namespace taipan {
@@ -40,7 +41,10 @@ const Tokenizer& Model::Impl::RequireTokenizer() const {
 Model::Model(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Model Model::Load(const std::string& directory) {
-  return Guarded([&] { return Model(std::make_shared<Impl>(LoadModel(directory), directory)); });
+  return Guarded([&] {
+    const std::string path = ModelPathOf(directory);
+    return Model(std::make_shared<Impl>(LoadModel(path), path));
+  });
 }
 
 Model Model::FromPreset(const std::string& name, uint64_t seed) {

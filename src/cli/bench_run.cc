@@ -35,6 +35,7 @@ void AddBenchFlags(CLI::App& command, BenchOptions& o) {
   command.add_flag("--refresh", o.refresh, "Measure the roof again although it is known");
   command.add_flag("--no-roof", o.no_roof, "Leave the roof out");
   AddJsonFlag(command, o.json);
+  AddLoadFlags(command);
   AddThreadsFlag(command);
 }
 
@@ -42,7 +43,7 @@ BenchModel LoadBenchModel(const BenchOptions& o) {
   const NamedConfig named = ResolveConfig(o.model);
   std::optional<double> share = o.selected_share;
   if (named.config.num_sals() == 0) share.reset();
-  if (!named.directory.empty()) return {LoadModel(named.directory), named.source, share};
+  if (!named.directory.empty()) return {LoadModel(named.directory, GivenLoadOptions()), named.source, share};
   BenchModel bench{Model(named.config), named.source, share};
   bench.model.Initialise(kSeed, kGateBias);
   if (named.config.num_sals() > 0 && !share) bench.forced_share = named.config.attention_budget;

@@ -66,7 +66,7 @@ size_t WriteTokenizer(const std::string& in, const std::string& folder) {
 
 void ConvertToGguf(const ConvertOptions& o, GgmlType type) {
   if (PathExists(o.out)) throw UserError({o.out, "exists already", "a new file", "", "nothing was written"});
-  Model model = LoadModel(o.in);
+  Model model = LoadModel(o.in, GivenLoadOptions());
   const GgufMetadata tokenizer = TokenizerMetadata(o.in, model.config().vocab_size);
   ExportGguf(model, type, tokenizer, o.out, o.in);
   Note(fmt::format("wrote {}: {} parameters, {}{}", o.out, FormatExact(CountParameters(model.config())), o.dtype,
@@ -80,7 +80,7 @@ void ConvertToFolder(const ConvertOptions& o, GgmlType type) {
                         : o.to == "mamba_ssm" ? Naming::kMambaSsm
                                               : TransformersNaming(config, o.in);
   if (naming != Naming::kTaipan) ForeignConfigJson(config, naming, "", o.in);  // refuses before the weights are read
-  Model model = LoadModel(o.in);
+  Model model = LoadModel(o.in, GivenLoadOptions());
   const TemporaryFolder folder(target);
   ExportFolder(model, naming, type, folder.path(), o.in);
   const size_t files = WriteTokenizer(o.in, folder.path());
@@ -96,10 +96,7 @@ void RunConvert(ConvertOptions o) {
     throw UserError({o.out, "the name does not fit the format", gguf ? "--to gguf" : "a file that ends in .gguf",
                      "--to " + o.to, ""});
   }
-  if (!IsDirectory(o.in) && !IsGgufPath(o.in)) {
-    throw UserError({o.in, "not a model", "a folder with config.json and model.safetensors, or a .gguf file",
-                     PathExists(o.in) ? "a file" : "nothing of that name", ""});
-  }
+  o.in = ModelPathWithNote(o.in);
   const GgmlType type = ParseExportType(o.dtype);
   gguf ? ConvertToGguf(o, type) : ConvertToFolder(o, type);
 }
@@ -109,7 +106,7 @@ void RunConvert(ConvertOptions o) {
 void AddConvertCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("convert", "Write a model in another format or element type");
   auto o = std::make_shared<ConvertOptions>();
-  command->add_option("IN", o->in, "A model directory or .gguf file")->required();
+  command->add_option("IN", o->in, "A model directory or GGUF file")->required();
   command->add_option("OUT", o->out, "A new or empty folder, or a new .gguf file")->required();
   command
       ->add_option("--to", o->to,
@@ -119,6 +116,7 @@ void AddConvertCommand(CLI::App& app) {
   command->add_option("--dtype", o->dtype, "Element type of the weights: f32, f16, bf16; in GGUF also q8_0")
       ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}))
       ->capture_default_str();
+  AddLoadFlags(*command);
   AddThreadsFlag(*command);
   command->callback([o] { RunConvert(*o); });
 }

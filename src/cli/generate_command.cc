@@ -225,6 +225,7 @@ void AddGenerateCommand(CLI::App& app) {
       command->add_option("--seed", sampling.seed, "Of the draws (default: random, shown on standard error)")
           ->check(WholeNumber(0));
   AddJsonFlag(*command, flags->json);
+  AddLoadFlags(*command);
   AddThreadsFlag(*command);
   command->footer("The filters apply in this order: temperature, top-k, top-p, min-p.");
   command->callback([flags, seed] {

@@ -23,7 +23,7 @@ struct Files {
 // A damaged file, or one that does not fit its config, shows here without reading the weights.
 std::optional<Files> InspectFiles(const std::string& path) {
   if (path.empty()) return std::nullopt;
-  const Checkpoint checkpoint = OpenCheckpoint(path);
+  const Checkpoint checkpoint = OpenCheckpoint(path, GivenLoadOptions());
   return Files{checkpoint.format, checkpoint.ElementTypes()};
 }
 
@@ -122,8 +122,9 @@ void AddInspectCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("inspect", "Show a model's config, parameters and memory");
   auto model = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
-  command->add_option("MODEL", *model, "A model directory, a .gguf file, a preset or a config file")->required();
+  command->add_option("MODEL", *model, "A model directory or GGUF file, a preset or a config file")->required();
   AddJsonFlag(*command, *json);
+  AddLoadFlags(*command);
   AddThreadsFlag(*command);
   command->callback([model, json] { RunInspect(*model, *json); });
 }

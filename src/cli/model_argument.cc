@@ -2,13 +2,40 @@
 
 #include "base/error.h"
 #include "base/files.h"
-#include "model/checkpoint.h"
+#include "cli/output.h"
 #include "model/model_files.h"
 
 namespace taipan {
 
+namespace {
+
+bool ignore_extra = false;
+
+// A config file, other than those that a model's folder holds beside it.
+bool IsConfigFile(const std::string& path) {
+  return PathExists(path) && !IsDirectory(path) && (path == "config.json" || path.ends_with("/config.json"));
+}
+
+}  // namespace
+
+void AddLoadFlags(CLI::App& command) {
+  command.add_flag("--ignore-extra", ignore_extra, "Leave out tensors that the model's config does not have");
+}
+
+LoadOptions GivenLoadOptions() { return {.ignore_extra = ignore_extra}; }
+
+std::string ModelPathWithNote(const std::string& given) {
+  const std::string found = ModelPathOf(given);
+  if (given != found && given != found + "/") Note(fmt::format("{}: reads {}", given, found));
+  return found;
+}
+
 NamedConfig ResolveConfig(const std::string& model) {
-  if (IsDirectory(model) || IsGgufPath(model)) return {ReadCheckpointConfig(model).config, model, model};
+  if (!IsConfigFile(model) && !FindModel(model).empty()) {
+    const std::string found = ModelPathWithNote(model);
+    return {ReadCheckpointConfig(found).config, found, found};
+  }
+  if (IsDirectory(model)) ModelPathOf(model);  // says what it lacks
   if (PathExists(model)) return {LoadModelConfig(model), model, ""};
   for (const Preset& preset : Presets()) {
     if (preset.name == model) return {preset.config, "preset " + preset.name, ""};
@@ -17,17 +44,12 @@ NamedConfig ResolveConfig(const std::string& model) {
   for (const Preset& preset : Presets()) names.push_back(preset.name);
   const std::string nearest = NearestName(model, names);
   throw UserError(
-      {model, "no such model", "a model directory, a .gguf file, a config file or a preset", "none of them",
+      {model, "no such model", "a model directory, a GGUF file, a config file or a preset", "none of them",
        nearest.empty() ? "`taipan presets` lists the presets" : "did you mean the preset " + nearest + "?"});
 }
 
 Model LoadModelDirectory(const std::string& directory) {
-  if (!IsDirectory(directory) && !IsGgufPath(directory)) {
-    throw UserError({directory, "no such model directory",
-                     "a folder with config.json and model.safetensors, or a .gguf",
-                     PathExists(directory) ? "a file" : "nothing", "`taipan init` and `taipan train` write them"});
-  }
-  return LoadModel(directory);
+  return LoadModel(ModelPathWithNote(directory), GivenLoadOptions());
 }
 
 ModelText RequireText(const std::string& model, const ModelConfig& config) {

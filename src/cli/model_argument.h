@@ -1,24 +1,34 @@
 #pragma once
-// What a user may name as a model: a model directory or .gguf file, a config file, or a preset.
+// What a user may name as a model: a path that leads to one (model/model_path.h), a config file, or a preset.
 
+#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 
 #include "infer/model_text.h"
+#include "model/checkpoint.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 
 namespace taipan {
 
+// The flags of every command that reads a model's weights: --ignore-extra.
+void AddLoadFlags(CLI::App& command);
+LoadOptions GivenLoadOptions();  // what they said
+
+// ModelPathOf, with a note where that is another path than the one given.
+std::string ModelPathWithNote(const std::string& given);
+
 struct NamedConfig {
   ModelConfig config;
   std::string source;     // "preset taipan-190m", a path
-  std::string directory;  // where weights are, a folder or a .gguf file; "" for presets and config files
+  std::string directory;  // where weights are, a folder or a GGUF file; "" for presets and config files
 };
-// UserError where the name is none of them, with the nearest preset.
+// A config.json stands for itself, not for its folder. UserError where the name is none of them, with the nearest
+// preset.
 NamedConfig ResolveConfig(const std::string& model);
 
-// The model of a directory or .gguf file. UserError with a hint where it is a preset's name or no folder.
+// The model that a path leads to. UserError with a hint where it leads to none.
 Model LoadModelDirectory(const std::string& directory);
 // Its tokenizer and what goes with it. UserError where it has none or one that does not fit the vocabulary.
 ModelText RequireText(const std::string& model, const ModelConfig& config);

@@ -118,6 +118,7 @@ void AddScoreCommand(CLI::App& app) {
           "Write the logits [tokens, vocabulary], f32, as tensors \"0\", \"1\", ...; held in memory until then")
       ->type_name("OUT.safetensors");
   AddJsonFlag(*command, flags->json);
+  AddLoadFlags(*command);
   AddThreadsFlag(*command);
   command->callback([flags] { RunScore(*flags); });
 }

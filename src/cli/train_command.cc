@@ -119,9 +119,10 @@ RunRequest RequestOf(const TrainArguments& args) {
     const NamedConfig named = ResolveConfig(s.model);
     request.config = named.config;
     request.weights_directory = named.directory;
+    request.load = GivenLoadOptions();
     request.preset = named.source.starts_with("preset ");
     if (IsGgufPath(named.directory)) {
-      throw UserError({s.model, "training does not start from a .gguf file", "a folder", "",
+      throw UserError({s.model, "training does not start from a GGUF file", "a folder", "",
                        "taipan convert " + s.model + " FOLDER writes one"});
     }
   } catch (const UserError&) {
@@ -183,6 +184,7 @@ void AddTrainCommand(CLI::App& app) {
   command->add_option("--sample-tokens", args->sample_tokens, "Tokens of a sample")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
+  AddLoadFlags(*command);
   AddThreadsFlag(*command);
   command->callback([args] { RunTrain(*args); });
 }

@@ -1,5 +1,8 @@
 #include "formats/gguf.h"
 
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 #include <type_traits>
 
@@ -47,6 +50,22 @@ std::string DescribeGgufValue(const GgufValue& value) {
         }
       },
       value);
+}
+
+bool HasGgufName(const std::string& path) {
+  constexpr std::string_view kEnd = ".gguf";
+  const std::string_view end = std::string_view(path).substr(path.size() - std::min(path.size(), kEnd.size()));
+  return std::equal(end.begin(), end.end(), kEnd.begin(), kEnd.end(),
+                    [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + ('a' - 'A') : a) == b; });
+}
+
+bool IsGgufFile(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return false;
+  if (HasGgufName(path)) return true;
+  char magic[4] = {};
+  std::ifstream file(path, std::ios::binary);
+  return file.read(magic, sizeof magic) && std::string_view(magic, sizeof magic) == "GGUF";
 }
 
 struct GgufFile::Mapping {

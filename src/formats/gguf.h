@@ -84,6 +84,10 @@ class GgufFile : public TensorSource {
   std::map<std::string, GgufTensor> tensors_;
 };
 
+// By the name's end in either case, or, for files that exist, by their first bytes: caches name files as they like.
+bool HasGgufName(const std::string& path);
+bool IsGgufFile(const std::string& path);
+
 // The type of a value in words: "a string", "an array of 3 float32 numbers". One line.
 std::string DescribeGgufValue(const GgufValue& value);
 

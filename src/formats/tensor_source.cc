@@ -11,8 +11,8 @@ namespace taipan {
 std::unique_ptr<TensorSource> OpenTensors(const std::string& path) {
   if (IsDirectory(path)) return std::make_unique<SafetensorsSet>(path);
   if (path.ends_with(".safetensors")) return std::make_unique<SafetensorsFile>(path);
-  if (path.ends_with(".gguf")) return std::make_unique<GgufFile>(path);
-  throw UserError({path, "not a checkpoint", "a folder, or a file that ends with .safetensors or .gguf",
+  if (IsGgufFile(path)) return std::make_unique<GgufFile>(path);
+  throw UserError({path, "not a checkpoint", "a folder, a .safetensors file or a GGUF file",
                    PathExists(path) ? "a file of another name" : "nothing there", ""});
 }
 

@@ -27,7 +27,7 @@ class TensorSource {
   virtual Tensor ReadF32(const std::string& name, const std::vector<int64_t>& shape) const = 0;
 };
 
-// `path`: a .gguf or .safetensors file, or a folder with model.safetensors or its shards.
+// `path`: a GGUF or .safetensors file, or a folder with model.safetensors or its shards.
 std::unique_ptr<TensorSource> OpenTensors(const std::string& path);
 
 // What every reader says of a name that it does not have, and of a shape that is not the one asked for.

@@ -41,7 +41,8 @@ ModelText FromFolder(const std::string& folder) {
 }  // namespace
 
 ModelText LoadModelText(const std::string& path, const ModelConfig& config) {
-  ModelText text = IsGgufPath(path) ? FromGguf(path) : FromFolder(path);
+  const std::string found = FindModel(path);
+  ModelText text = IsGgufPath(found) ? FromGguf(found) : FromFolder(found.empty() ? path : found);
   if (config.eos_token_id) text.stop_tokens.push_back(static_cast<int32_t>(*config.eos_token_id));
   std::sort(text.stop_tokens.begin(), text.stop_tokens.end());
   text.stop_tokens.erase(std::unique(text.stop_tokens.begin(), text.stop_tokens.end()), text.stop_tokens.end());

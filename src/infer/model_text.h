@@ -19,8 +19,8 @@ struct ModelText {
   std::map<std::string, std::string> special_tokens;  // "bos_token", ...: their texts, for the template
 };
 
-// Of a model's folder or .gguf file. UserError for files that are damaged or of a kind that is not supported, and for
-// a tokenizer with more tokens than the model.
+// Of any path that leads to a model (model/model_path.h). UserError for files that are damaged or of a kind that is not
+// supported, and for a tokenizer with more tokens than the model.
 ModelText LoadModelText(const std::string& path, const ModelConfig& config);
 
 }  // namespace taipan

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <set>
 
 #include "base/error.h"
-#include "base/files.h"
+#include "base/logging.h"
 #include "formats/gguf.h"
 #include "formats/safetensors_header.h"
 #include "model/gguf_config.h"
+#include "model/tensor_match.h"
 
 namespace taipan {
 namespace {
@@ -59,26 +59,32 @@ std::string LikelyCause(const ModelConfig& c, const ForeignTensor& t, const std:
   return "";
 }
 
-// Buffers that some programs save although they follow from the config.
-bool IsRedundant(const std::string& name) { return name.ends_with(".rotary_emb.inv_freq"); }
-
 // A head beside a tied embedding must be the embedding.
-void CheckTiedHead(const TensorSource& tensors, const ForeignTensor& embedding, const std::string& head) {
+void CheckTiedHead(const TensorSource& tensors, const std::string& embedding, const std::string& head,
+                   const std::vector<int64_t>& shape) {
   const StoredTensor stored = tensors.Stored(head);
   const std::string problem = fmt::format("tensor \"{}\" is not the embedding although the config ties them", head);
   const std::string hint = "the head is not tied: tie_word_embeddings should be false";
-  if (stored.shape != embedding.shape) {
-    throw UserError({stored.file, problem, Shape(embedding.shape), Shape(stored.shape), hint});
-  }
-  const Tensor a = tensors.ReadF32(head, stored.shape), b = tensors.ReadF32(embedding.name, embedding.shape);
+  if (stored.shape != shape) throw UserError({stored.file, problem, Shape(shape), Shape(stored.shape), hint});
+  const Tensor a = tensors.ReadF32(head, shape), b = tensors.ReadF32(embedding, shape);
   if (std::memcmp(a.data(), b.data(), static_cast<size_t>(a.bytes())) != 0) {
     throw UserError({stored.file, problem, "equal values", "others", hint});
   }
 }
 
-std::string HeadName(Naming naming) { return naming == Naming::kGguf ? "output.weight" : kHead; }
+// The first names of a list, and how many more there are.
+std::string ShortList(const std::vector<std::string>& names) {
+  constexpr size_t kMost = 3;
+  std::string list;
+  for (size_t i = 0; i < std::min(names.size(), kMost); ++i) list += (i == 0 ? "" : ", ") + QuoteName(names[i]);
+  return names.size() > kMost ? list + fmt::format(" and {} more", names.size() - kMost) : list;
+}
 
-void RefuseMissing(const TensorSource& tensors, const ForeignTensor& t) {
+std::string Counted(const std::vector<std::string>& names, const char* what) {
+  return fmt::format("{} {}{}", names.size(), what, names.size() == 1 ? "" : "s");
+}
+
+[[noreturn]] void RefuseMissing(const TensorSource& tensors, const ForeignTensor& t) {
   std::string hint;
   if (t.parameter == kHead) hint = "the head is tied: tie_word_embeddings should be true";
   if (hint.empty()) {
@@ -88,9 +94,29 @@ void RefuseMissing(const TensorSource& tensors, const ForeignTensor& t) {
   throw UserError({tensors.path(), "a tensor is missing", t.name + " " + Shape(t.shape), "none of that name", hint});
 }
 
-}  // namespace
+[[noreturn]] void RefuseExtra(const TensorSource& tensors, const TensorMatch& match,
+                              const std::vector<ForeignTensor>& expected) {
+  std::vector<std::string> known;
+  for (const ForeignTensor& t : expected) known.push_back(t.name);
+  const std::string near = NearestName(match.extra.front(), known);
+  throw UserError({tensors.Stored(match.extra.front()).file,
+                   Counted(match.extra, "tensor") + " that the config does not have", "only the model's own tensors",
+                   ShortList(match.extra),
+                   (near.empty() ? "" : "nearest: " + near + "; ") + std::string("--ignore-extra loads the rest")});
+}
 
-bool IsGgufPath(const std::string& path) { return path.ends_with(".gguf") && !IsDirectory(path); }
+void NoteLeftOut(const TensorSource& tensors, const TensorMatch& match) {
+  if (!match.buffers.empty()) {
+    LogInfo("{}: left out {} that the config determines: {}", tensors.path(), Counted(match.buffers, "buffer"),
+            ShortList(match.buffers));
+  }
+  if (!match.extra.empty()) {
+    LogWarning("{}: left out {} that the config does not have: {}", tensors.path(), Counted(match.extra, "tensor"),
+               ShortList(match.extra));
+  }
+}
+
+}  // namespace
 
 std::map<std::string, int64_t> Checkpoint::ElementTypes() const {
   std::map<std::string, int64_t> types;
@@ -99,54 +125,47 @@ std::map<std::string, int64_t> Checkpoint::ElementTypes() const {
 }
 
 CheckpointConfig ReadCheckpointConfig(const std::string& path) {
-  if (IsGgufPath(path)) return {GgufModelConfig(GgufFile(path)), Naming::kGguf};
-  return LoadCheckpointConfig(path + "/config.json");
+  const std::string found = ModelPathOf(path);
+  if (IsGgufPath(found)) return {GgufModelConfig(GgufFile(found)), Naming::kGguf};
+  return LoadCheckpointConfig(found + "/config.json");
 }
 
-void CheckTensors(const ModelConfig& config, Naming naming, const TensorSource& tensors) {
+std::unique_ptr<TensorSource> CheckedTensors(const ModelConfig& config, Naming naming,
+                                             std::unique_ptr<TensorSource> tensors, const LoadOptions& options) {
   const std::vector<ForeignTensor> expected = ForeignTensors(config, naming);
-  std::set<std::string> known;
+  const TensorMatch match = MatchTensors(expected, naming, config.tie_word_embeddings, *tensors);
   for (const ForeignTensor& t : expected) {
-    known.insert(t.name);
-    if (!tensors.Has(t.name)) RefuseMissing(tensors, t);
-    const StoredTensor stored = tensors.Stored(t.name);
+    const auto name = match.stored.find(t.name);
+    if (name == match.stored.end()) RefuseMissing(*tensors, t);
+    const StoredTensor stored = tensors->Stored(name->second);
     if (stored.shape == t.shape) continue;
-    throw UserError({stored.file, fmt::format("tensor \"{}\" has another shape than the config says", t.name),
+    throw UserError({stored.file, fmt::format("tensor \"{}\" has another shape than the config says", name->second),
                      Shape(t.shape), Shape(stored.shape), LikelyCause(config, t, stored.shape)});
   }
-  for (const std::string& name : tensors.Names()) {
-    if (known.count(name) != 0 || IsRedundant(name)) continue;
-    if (naming == Naming::kGguf && name == kRopeDivisorsName) continue;  // read with the config
-    if (config.tie_word_embeddings && name == HeadName(naming)) {
-      CheckTiedHead(tensors, expected.front(), name);
-      continue;
-    }
-    const std::string near = NearestName(name, {known.begin(), known.end()});
-    throw UserError({tensors.Stored(name).file, "a tensor that the config does not have",
-                     "only the model's own tensors", QuoteName(name), near.empty() ? "" : "nearest: " + near});
+  if (!match.tied_head.empty()) {
+    CheckTiedHead(*tensors, match.stored.at(expected.front().name), match.tied_head, expected.front().shape);
   }
+  if (!match.extra.empty() && !options.ignore_extra) RefuseExtra(*tensors, match, expected);
+  NoteLeftOut(*tensors, match);
+  return RenamedTensors(std::move(tensors), match.stored);
 }
 
-Checkpoint OpenCheckpoint(const std::string& path) {
-  if (!IsDirectory(path) && !IsGgufPath(path)) {
-    throw UserError({path, "not a model", "a folder with config.json and model.safetensors, or a .gguf file",
-                     PathExists(path) ? "a file" : "nothing of that name", ""});
-  }
-  CheckpointConfig read;
+Checkpoint OpenCheckpoint(const std::string& path, const LoadOptions& options) {
   Checkpoint checkpoint;
-  checkpoint.path = path;
-  if (IsGgufPath(path)) {
-    auto file = std::make_unique<GgufFile>(path);
+  checkpoint.path = ModelPathOf(path);
+  CheckpointConfig read;
+  if (IsGgufPath(checkpoint.path)) {
+    auto file = std::make_unique<GgufFile>(checkpoint.path);
     read = {GgufModelConfig(*file), Naming::kGguf};
     checkpoint.tensors = std::move(file);
   } else {
-    read = ReadCheckpointConfig(path);
-    checkpoint.tensors = OpenTensors(path);
+    read = ReadCheckpointConfig(checkpoint.path);
+    checkpoint.tensors = OpenTensors(checkpoint.path);
   }
   checkpoint.config = std::move(read.config);
   checkpoint.naming = read.naming;
-  checkpoint.format = FormatName(read.naming, path);
-  CheckTensors(checkpoint.config, checkpoint.naming, *checkpoint.tensors);
+  checkpoint.format = FormatName(read.naming, checkpoint.path);
+  checkpoint.tensors = CheckedTensors(checkpoint.config, read.naming, std::move(checkpoint.tensors), options);
   return checkpoint;
 }
 

@@ -32,7 +32,8 @@ class Reader {
     }
     c_.hidden_size = Size("embedding_length");
     c_.vocab_size = VocabSize();
-    c_.tie_word_embeddings = !file_.Has("output.weight");
+    // One of the two stored is both.
+    c_.tie_word_embeddings = !file_.Has("output.weight") || !file_.Has("token_embd.weight");
     c_.rms_norm_eps = Decimal(file_.GetFloat(Key("attention.layer_norm_rms_epsilon")));
     if (file_.HasKey(Key("context_length"))) c_.max_position_embeddings = Size("context_length");
     c_.bos_token_id = TokenId("tokenizer.ggml.bos_token_id");
@@ -61,7 +62,8 @@ class Reader {
   }
 
   int64_t VocabSize() const {
-    const std::vector<int64_t> shape = file_.At("token_embd.weight").shape;
+    const bool head_alone = !file_.Has("token_embd.weight") && file_.Has("output.weight");
+    const std::vector<int64_t> shape = file_.At(head_alone ? "output.weight" : "token_embd.weight").shape;
     return shape.size() == 2 ? shape[0] : Size("vocab_size");
   }
 

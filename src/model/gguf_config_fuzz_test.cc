@@ -51,10 +51,10 @@ TEST(GgufModelFuzz, ReadsOrRefuses) {
       [&](Draws& draw) {
         const std::string& seed = draw.OneOf(seeds);
         const std::string bytes = Mutated(seed, std::min<size_t>(seed.size(), 4096), draw);
-        const GgufFile file(bytes.data(), static_cast<int64_t>(bytes.size()), "x.gguf");
-        const ModelConfig config = GgufModelConfig(file);
-        CheckTensors(config, Naming::kGguf, file);
-        for (const ForeignTensor& t : ForeignTensors(config, Naming::kGguf)) ReadParameter(file, t);
+        auto file = std::make_unique<GgufFile>(bytes.data(), static_cast<int64_t>(bytes.size()), "x.gguf");
+        const ModelConfig config = GgufModelConfig(*file);
+        const auto tensors = CheckedTensors(config, Naming::kGguf, std::move(file), {});
+        for (const ForeignTensor& t : ForeignTensors(config, Naming::kGguf)) ReadParameter(*tensors, t);
       },
       1000);
   EXPECT_GT(counts.parsed, counts.inputs / 50);

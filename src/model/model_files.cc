@@ -21,15 +21,14 @@ void CopyWeights(const TensorSource& tensors, Naming naming, Model& model) {
 
 }  // namespace
 
-void LoadWeights(Model& model, const std::string& path) {
-  const CheckpointConfig stored = ReadCheckpointConfig(path);
-  const std::unique_ptr<TensorSource> tensors = OpenTensors(path);
-  CheckTensors(model.config(), stored.naming, *tensors);
-  CopyWeights(*tensors, stored.naming, model);
+void LoadWeights(Model& model, const std::string& path, const LoadOptions& options) {
+  const std::string found = ModelPathOf(path);
+  const Naming naming = ReadCheckpointConfig(found).naming;
+  CopyWeights(*CheckedTensors(model.config(), naming, OpenTensors(found), options), naming, model);
 }
 
-Model LoadModel(const std::string& path) {
-  const Checkpoint checkpoint = OpenCheckpoint(path);
+Model LoadModel(const std::string& path, const LoadOptions& options) {
+  const Checkpoint checkpoint = OpenCheckpoint(path, options);
   Model model(checkpoint.config);
   CopyWeights(*checkpoint.tensors, checkpoint.naming, model);
   return model;

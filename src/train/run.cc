@@ -146,7 +146,7 @@ Model Run::FirstModel(const ModelConfig& config) const {
   if (request_.weights_directory.empty()) {
     model.Initialise(static_cast<uint64_t>(settings_.seed), settings_.gate_bias);
   } else {
-    LoadWeights(model, request_.weights_directory);
+    LoadWeights(model, request_.weights_directory, request_.load);
   }
   return model;
 }

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "model/load_options.h"
 #include "train/settings.h"
 #include "train/trainer.h"
 
@@ -18,6 +19,7 @@ struct RunRequest {
   TrainSettings settings;             // settings.out is the folder
   std::optional<ModelConfig> config;  // of the model asked for; none where a resumed run names none
   std::string weights_directory;      // where its weights are; "": this run initialises them
+  LoadOptions load;                   // of those weights
   bool preset = false;                // the vocabulary follows the tokenizer
   bool resume = false;
 };
