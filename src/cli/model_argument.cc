@@ -1,5 +1,8 @@
 #include "cli/model_argument.h"
 
+#include <algorithm>
+#include <filesystem>
+
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/output.h"
@@ -35,7 +38,8 @@ NamedConfig ResolveConfig(const std::string& model) {
     const std::string found = ModelPathWithNote(model);
     return {ReadCheckpointConfig(found).config, found, found};
   }
-  if (IsDirectory(model)) ModelPathOf(model);  // says what it lacks
+  const bool other = std::filesystem::is_regular_file(model) && !model.ends_with(".json");
+  if (IsDirectory(model) || other) ModelPathOf(model);  // says what it lacks
   if (PathExists(model)) return {LoadModelConfig(model), model, ""};
   for (const Preset& preset : Presets()) {
     if (preset.name == model) return {preset.config, "preset " + preset.name, ""};
@@ -49,6 +53,12 @@ NamedConfig ResolveConfig(const std::string& model) {
 }
 
 Model LoadModelDirectory(const std::string& directory) {
+  const auto is_it = [&](const Preset& preset) { return preset.name == directory; };
+  if (!PathExists(directory) && std::any_of(Presets().begin(), Presets().end(), is_it)) {
+    throw UserError({directory, "a preset has no weights",
+                     "a folder with config.json and model.safetensors, or a GGUF file", "a preset",
+                     "`taipan init` and `taipan train` make one from it"});
+  }
   return LoadModel(ModelPathWithNote(directory), GivenLoadOptions());
 }
 

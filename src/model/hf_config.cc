@@ -254,7 +254,7 @@ CheckpointConfig ReadMamba2(const Json& json, const std::string& where) {
 }
 
 void SetRope(const LlamaFields& f, const std::string& where, ModelConfig& c) {
-  const Json& scaling = f.rope_parameters.is_null() ? f.rope_scaling : f.rope_parameters;
+  const Json& scaling = f.rope_scaling.empty() ? f.rope_parameters : f.rope_scaling;  // the older key goes first
   c.rope_scaling = ParseRopeScaling(scaling, where);
   const auto number = [&](const char* key, double beside) {
     if (scaling.is_object() && scaling.contains(key) && scaling[key].is_number()) return scaling[key].get<double>();
@@ -281,6 +281,8 @@ CheckpointConfig ReadLlama(const Json& json, const std::string& where, bool mist
   SetCommon(f, where, c);
   SetAttention(f, where, c);
   SetRope(f, where, c);
+  if (!c.rope_scaling) c.partial_rotary_factor = 1;  // the classes do not look at it
+  Refuse(c.partial_rotary_factor != 1, "partial_rotary_factor", "1", ShortestDouble(c.partial_rotary_factor), where);
   const bool sliding = mistral && f.sliding_window.has_value();
   if (sliding) c.sliding_window = *f.sliding_window;
   SetLayers(f, sliding ? LayerKind::kSlidingAttention : LayerKind::kAttention, c);
@@ -288,7 +290,8 @@ CheckpointConfig ReadLlama(const Json& json, const std::string& where, bool mist
 }
 
 CheckpointConfig ReadBamba(const Json& json, const std::string& where) {
-  const auto f = ReadKnown<BambaFields>(json, "bamba", where);
+  auto f = ReadKnown<BambaFields>(json, "bamba", where);
+  f.partial_rotary_factor = 0.5;  // the class fixes it, unless it stands among the rope parameters
   ModelConfig c;
   SetCommon(f, where, c);
   SetAttention(f, where, c);

@@ -214,6 +214,20 @@ TEST(HfConfig, MissingKeysAreTheClasses) {
   EXPECT_EQ(ssm.vocab_size, 50280);
 }
 
+TEST(HfConfig, RotaryKeysAsTheClassesReadThem) {
+  Json json = Json::parse(kHfLlamaText);
+  json["rope_scaling"] = {{"type", "linear"},
+                          {"factor", 2.0}};  // beside rope_parameters, of which nothing is read then
+  EXPECT_EQ(Parsed(json.dump()).rope_scaling, RopeScaling{.factor = 2});
+  EXPECT_EQ(Parsed(json.dump()).rope_theta, 10000.0);
+  json["rope_scaling"] = Json::object();
+  EXPECT_EQ(Parsed(json.dump()).rope_theta, 500000.0);
+  EXPECT_EQ(Parsed(R"({"model_type": "llama", "partial_rotary_factor": 0.25})").partial_rotary_factor, 1);
+  EXPECT_EQ(Parsed(R"({"model_type": "bamba", "partial_rotary_factor": 0.25})").partial_rotary_factor, 0.5);
+  EXPECT_THAT(ErrorOf(kHfLlamaText, "partial_rotary_factor", 0.25),
+              HasSubstr("partial_rotary_factor is not supported"));
+}
+
 TEST(HfConfig, NullIsNoMissingKey) {
   EXPECT_EQ(Parsed(R"({"model_type": "llama", "bos_token_id": null})").bos_token_id, std::nullopt);
   EXPECT_EQ(Parsed(R"({"model_type": "llama", "vocab_size": 2})").eos_token_id, std::nullopt);  // there is no 2

@@ -8,6 +8,7 @@
 #include "base/test_folder.h"
 #include "formats/safetensors.h"
 #include "model/checkpoint.h"
+#include "model/config_test_text.h"
 #include "model/export.h"
 #include "model/hf_config_test_text.h"
 #include "model/model_files.h"
@@ -82,8 +83,8 @@ const std::vector<std::string>& Wrappers() {
 }
 
 TEST(TensorMatch, NamesInFrontAreLeftOut) {
-  for (const std::string& text :
-       {Untied(), std::string(kHfMamba2Text), std::string(kHfBambaText), std::string(kMambaSsmText)}) {
+  for (const std::string& text : {Untied(), std::string(kTaipanText), std::string(kHfMamba2Text),
+                                  std::string(kHfBambaText), std::string(kMambaSsmText)}) {
     for (const std::string& before : text == Untied() ? Wrappers() : std::vector<std::string>{"_orig_mod.module."}) {
       Folder folder(text.c_str());
       EXPECT_EQ(folder.Rename([&](const std::string& name) { return before + name; }).Error(), "") << before;

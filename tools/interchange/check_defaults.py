@@ -45,6 +45,17 @@ SMALL = {
         "time_step_limit": [0.01, 0.3], "attention_bias": False, "mlp_bias": False,
         "rope_parameters": {"rope_type": "default", "rope_theta": 5e5, "partial_rotary_factor": 0.5}},
 }
+HEADS = {"bamba": {"mamba_n_heads": 32}}
+LINEAR = {"type": "linear", "factor": 2.0}
+ROPE = [
+    {"rope_theta": 7.0}, {"rope_theta": 7.0, "rope_scaling": LINEAR}, {"rope_scaling": LINEAR | {"rope_theta": 9.0}},
+    {"rope_theta": 7.0, "rope_parameters": {"rope_type": "default"}},
+    {"rope_theta": 7.0, "rope_parameters": {"rope_type": "default", "rope_theta": 9.0}},
+    {"rope_scaling": LINEAR, "rope_parameters": {"rope_type": "default", "rope_theta": 9.0}},
+    {"rope_scaling": LINEAR, "rope_parameters": {}}, {"rope_scaling": {}, "rope_parameters": LINEAR},
+    {"rope_scaling": None, "rope_parameters": {"rope_type": "default", "rope_theta": 9.0}},
+    {"partial_rotary_factor": 0.25},
+    {"rope_parameters": {"rope_type": "default", "rope_theta": 9.0, "partial_rotary_factor": 0.25}}]
 # What the models hold for a key of theirs that has another name here.
 OURS = {
     "layer_norm_epsilon": "rms_norm_eps", "mamba_d_head": "head_dim", "mamba_d_conv": "conv_kernel",
@@ -80,7 +91,10 @@ def expected(config):
     if config.model_type != "mamba2":
         ours["attention_head_dim"] = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         ours["rope_theta"] = config.rope_parameters["rope_theta"]
-        ours["partial_rotary_factor"] = config.rope_parameters.get("partial_rotary_factor", 1.0)
+        rope = config.rope_parameters
+        ours["partial_rotary_factor"] = rope.get("partial_rotary_factor", 1.0) if config.model_type == "bamba" else 1.0
+        linear = {"rope_type": "linear", "factor": rope.get("factor")}
+        ours["rope_scaling"] = linear if rope["rope_type"] == "linear" else None
     if config.model_type == "mistral" and config.sliding_window is not None:
         ours["sliding_window"] = config.sliding_window
     return ours
@@ -153,6 +167,10 @@ def main():
         for key in small:
             cases[f"without {key}"] = {name: value for name, value in small.items() if name != key}
             cases[f"{key} null"] = small | {key: None}
+        if "rope_parameters" in small:
+            plain = {name: value for name, value in small.items() if name != "rope_parameters"}
+            plain["hidden_size"] = 256  # a quarter of a head is even
+            cases |= {json.dumps(rope): plain | rope | HEADS.get(kind, {}) for rope in ROPE}
         for what, given in cases.items():
             problems += differences(program, kind, {"model_type": kind} | given, what)
             files += 1
