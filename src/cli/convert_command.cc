@@ -90,7 +90,7 @@ void ConvertToFolder(const ConvertOptions& o, GgmlType type) {
 }
 
 void RunConvert(ConvertOptions o) {
-  const bool gguf = o.out.ends_with(".gguf");
+  const bool gguf = HasGgufName(o.out);
   if (o.to.empty()) o.to = gguf ? "gguf" : "taipan";
   if ((o.to == "gguf") != gguf) {
     throw UserError({o.out, "the name does not fit the format", gguf ? "--to gguf" : "a file that ends in .gguf",

@@ -6,6 +6,7 @@
 #include "cli/flags.h"
 #include "cli/new_folder.h"
 #include "cli/output.h"
+#include "model/checkpoint.h"
 #include "model/model_files.h"
 #include "text/tokenizer.h"
 
@@ -20,9 +21,14 @@ struct InitOptions {
   double initializer_range = 0;  // 0: as the preset or file says
 };
 
+// Of a config file or of a model.
+ModelConfig ReadConfig(const std::string& path) {
+  return IsDirectory(path) || IsGgufPath(path) ? ReadCheckpointConfig(path).config : LoadModelConfig(path);
+}
+
 void RunInit(const InitOptions& o) {
   const std::string target = NewFolderTarget(o.out);
-  ModelConfig config = o.preset.empty() ? LoadModelConfig(o.config) : FindPreset(o.preset).config;
+  ModelConfig config = o.preset.empty() ? ReadConfig(o.config) : FindPreset(o.preset).config;
   if (o.vocab_size > 0) {
     config.vocab_size = o.vocab_size;
     ValidateModelConfig(config, "--vocab-size");
@@ -45,7 +51,9 @@ void AddInitCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("init", "Write a model directory with fresh weights");
   auto o = std::make_shared<InitOptions>();
   CLI::Option* preset = command->add_option("--preset", o->preset, "A preset, see `taipan presets`")->type_name("NAME");
-  command->add_option("--config", o->config, "A config.json of your own")->type_name("FILE")->excludes(preset);
+  command->add_option("--config", o->config, "A config.json of your own, or a model to take the config of")
+      ->type_name("FILE")
+      ->excludes(preset);
   command->add_option("--out", o->out, "Folder to write, new or empty")->type_name("DIR")->required();
   command->add_option("--seed", o->seed, "Of the weights")->check(WholeNumber(0))->capture_default_str();
   command->add_option("--vocab-size", o->vocab_size, "Tokens (default: as the preset or config says; 256 is bytes)")

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <string_view>
 
 #include "base/error.h"
@@ -31,18 +32,37 @@ bool IsIn(const std::array<std::string_view, kSize>& list, std::string_view word
 // Modules that wrap another one, wherever they stand: torch.compile, DataParallel, FSDP, checkpointing.
 constexpr std::array<std::string_view, 5> kWrappers = {"_orig_mod", "module", "_fsdp_wrapped_module",
                                                        "_checkpoint_wrapped_module", "_forward_module"};
-// What a model is called in the one around it; which of these a file has depends on which of the two was saved.
-constexpr std::array<std::string_view, 3> kOuter = {"base_model", "model", "backbone"};
+// What a model may be called in the one around it; which of these a file has depends on which of the two was saved.
+using Outer = std::set<std::string, std::less<>>;
 
 // The part of a name that the programs agree on.
-std::string Core(const std::string& name) {
+std::string Core(const std::string& name, const Outer& outer) {
   Words words = WordsOf(name);
   std::erase_if(words, [](std::string_view word) { return IsIn(kWrappers, word); });
   const auto first =
-      std::find_if(words.begin(), words.end(), [](std::string_view word) { return !IsIn(kOuter, word); });
+      std::find_if(words.begin(), words.end(), [&](std::string_view word) { return outer.count(word) == 0; });
   words.erase(words.begin(), first);
   if (words.size() == 2 && words[0] == "embedding") words[0] = "embeddings";  // transformers reads mamba_ssm's name
   return fmt::format("{}", fmt::join(words, "."));
+}
+
+// The usual words, and those before the first of these tensors that stands in one place of a larger model.
+Outer OuterWords(const std::vector<std::string>& cores, const TensorSource& tensors) {
+  const Outer usual = {"base_model", "model", "backbone"};
+  for (const std::string& core : cores) {
+    Outer places;
+    for (const std::string& name : tensors.Names()) {
+      const std::string found = Core(name, usual);
+      if (found == core) return usual;
+      if (found.ends_with("." + core)) places.insert(found.substr(0, found.size() - core.size() - 1));
+    }
+    if (places.empty()) continue;
+    if (places.size() > 1) return usual;  // nobody knows which is meant
+    Outer outer = usual;
+    for (const std::string_view word : WordsOf(*places.begin())) outer.emplace(word);
+    return outer;
+  }
+  return usual;
 }
 
 constexpr std::array<std::string_view, 13> kBuffers = {
@@ -96,13 +116,17 @@ TensorMatch MatchTensors(const std::vector<ForeignTensor>& expected, Naming nami
   TensorMatch match;
   std::map<std::string, std::string> of_core;  // -> expected name
   for (const ForeignTensor& t : expected) {
-    CHECK(of_core.emplace(Core(t.name), t.name).second);
+    CHECK(of_core.emplace(Core(t.name, {"model", "backbone"}), t.name).second);
     if (tensors.Has(t.name)) match.stored[t.name] = t.name;  // goes before any other that could be meant
   }
   const std::string head = naming == Naming::kGguf ? "output.weight" : "lm_head.weight";
+  const std::string& embedding = expected.front().name;
+  std::vector<std::string> landmarks = {Core(embedding, {"model", "backbone"})};
+  if (tied) landmarks.push_back(head);
+  const Outer outer = OuterWords(landmarks, tensors);
   for (const std::string& name : tensors.Names()) {
     if (match.stored.count(name) != 0) continue;
-    const std::string core = Core(name);
+    const std::string core = Core(name, outer);
     const auto meant = of_core.find(core);
     if (meant != of_core.end()) {
       if (!match.stored.emplace(meant->second, name).second) match.extra.push_back(name);
@@ -114,7 +138,6 @@ TensorMatch MatchTensors(const std::vector<ForeignTensor>& expected, Naming nami
       match.extra.push_back(name);
     }
   }
-  const std::string& embedding = expected.front().name;
   if (!match.tied_head.empty() && match.stored.emplace(embedding, match.tied_head).second) match.tied_head.clear();
   return match;
 }

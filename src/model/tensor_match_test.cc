@@ -147,8 +147,22 @@ TEST(TensorMatch, UnknownTensorsAreRefusedUnlessAskedFor) {
   // What is missing stays missing.
   folder.item("model.norm.weight").name = "model.final_norm.weight";
   EXPECT_THAT(folder.Error({.ignore_extra = true}), HasSubstr("a tensor is missing, expected model.norm.weight"));
-  EXPECT_THAT(Folder(Untied().c_str()).Rename([](const std::string& name) { return "encoder." + name; }).Error(),
-              HasSubstr("a tensor is missing"));
+}
+
+// In one place of a larger model, beside its other parts.
+TEST(TensorMatch, APartOfALargerModel) {
+  Folder folder(Untied().c_str());
+  folder.Rename([](const std::string& name) { return "language_model." + name; }).Add("vision.patch.weight", {8, 8});
+  EXPECT_THAT(folder.Error(), HasSubstr("\"vision.patch.weight\""));
+  EXPECT_EQ(folder.Error({.ignore_extra = true}), "");
+  Folder tied(kHfLlamaText);
+  tied.item("model.embed_tokens.weight").name = "lm_head.weight";
+  EXPECT_EQ(tied.Rename([](const std::string& name) { return "student.net." + name; }).Error(), "");
+  Folder two(Untied().c_str());
+  const SafetensorsItem embedding = two.item("model.embed_tokens.weight");
+  two.Rename([](const std::string& name) { return "student." + name; });
+  two.Add("teacher.model.embed_tokens.weight", embedding.shape, embedding.data);
+  EXPECT_THAT(two.Error({.ignore_extra = true}), HasSubstr("a tensor is missing"));
 }
 
 // Two that could be the same tensor: the plain name goes first, the other is no part of the model.
