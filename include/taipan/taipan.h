@@ -101,7 +101,8 @@ class TAIPAN_API Trainer {
   explicit Trainer(const Model& model);
   Trainer(Trainer&&) noexcept;
   ~Trainer();
-  // Each row is a document of at least two tokens; every token but its first is predicted.
+  // Each row is a document of at least two tokens; every token but its first is predicted. Options out of range, and a
+  // loss or gradient that is not finite, throw and leave the weights as they were.
   TrainResult Step(const std::vector<Tokens>& rows, const TrainOptions& options = {});
 
  private:

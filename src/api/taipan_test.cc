@@ -79,6 +79,36 @@ TEST(PublicHeader, SessionsForkSaveAndLoad) {
   std::filesystem::remove_all(folder);
 }
 
+TEST(PublicHeader, SettingsThatAreNoNumbersLeaveTheWeightsAlone) {
+  const taipan::Model model = taipan::Model::FromPreset("taipan-1m", 4);
+  const taipan::Tokens text = model.Encode("some text to learn");
+  const std::vector<double> before = model.Score(text);
+  taipan::Trainer trainer(model);
+  const double nan = std::nan(""), infinite = HUGE_VAL;
+  for (double taipan::TrainOptions::* setting :
+       {&taipan::TrainOptions::learning_rate, &taipan::TrainOptions::beta1, &taipan::TrainOptions::beta2,
+        &taipan::TrainOptions::eps, &taipan::TrainOptions::weight_decay, &taipan::TrainOptions::clip_norm,
+        &taipan::TrainOptions::budget_loss_weight}) {
+    for (const double value : {nan, infinite, -infinite, -0.5, 1e300}) {
+      taipan::TrainOptions options;
+      options.*setting = value;
+      EXPECT_THROW(trainer.Step({text}, options), std::runtime_error) << value;
+    }
+  }
+  EXPECT_THROW(trainer.Step({text}, {.eps = 0}), std::runtime_error);
+  for (double taipan::GenerateOptions::* setting :
+       {&taipan::GenerateOptions::temperature, &taipan::GenerateOptions::top_p, &taipan::GenerateOptions::min_p}) {
+    for (const double value : {nan, infinite, -infinite}) {
+      taipan::GenerateOptions options;
+      options.*setting = value;
+      EXPECT_THROW(model.Generate(text, options), std::runtime_error) << value;
+    }
+  }
+  const std::vector<double> after = model.Score(text);
+  for (size_t i = 1; i < text.size(); ++i) EXPECT_EQ(after[i], before[i]);
+  EXPECT_EQ(trainer.Step({text}).step, 1);
+}
+
 TEST(PublicHeader, FailuresAreRuntimeErrors) {
   EXPECT_THROW(taipan::Model::Load("/does/not/exist"), std::runtime_error);
   EXPECT_THROW(taipan::Model::FromPreset("no-such-preset"), std::runtime_error);

@@ -5,6 +5,25 @@
 namespace taipan {
 inline namespace v1 {
 
+namespace {
+
+// Of a step; what lies in these ranges stays finite in the 32-bit floats of the update.
+void CheckOptions(const TrainOptions& o) {
+  const NumberRange size = Between(0, 1e18), share = AtLeastBelow(0, 1);
+  const auto check = [](const char* name, double value, const NumberRange& range) {
+    CheckRange("TrainOptions", name, value, range);
+  };
+  check("learning_rate", o.learning_rate, size);
+  check("beta1", o.beta1, share);
+  check("beta2", o.beta2, share);
+  check("eps", o.eps, Between(1e-37, 1e18));  // 0 divides 0 by 0 where a gradient is 0
+  check("weight_decay", o.weight_decay, size);
+  check("clip_norm", o.clip_norm, size);
+  check("budget_loss_weight", o.budget_loss_weight, size);
+}
+
+}  // namespace
+
 struct Trainer::Impl {
   std::shared_ptr<Model::Impl> model;
   ModelParams gradients;
@@ -80,6 +99,7 @@ Trainer::~Trainer() = default;
 
 TrainResult Trainer::Step(const std::vector<Tokens>& rows, const TrainOptions& options) {
   return Guarded([&] {
+    CheckOptions(options);
     impl_->FillBatch(rows);
     TrainResult result = impl_->Gradients(options);
     if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm)) {

@@ -60,7 +60,8 @@ void VisitOptimizer(TrainSettings& s, const FieldVisitor& visit) {
         &s.clip_norm);
   visit({.name = "beta1", .help = "of AdamW", .range = AtLeastBelow(0, 1)}, &s.beta1);
   visit({.name = "beta2", .help = "of AdamW", .range = AtLeastBelow(0, 1)}, &s.beta2);
-  visit({.name = "eps", .help = "of AdamW", .range = Above(0)}, &s.eps);
+  // A smaller one is 0 as a 32-bit float and divides 0 by 0 where a gradient is 0.
+  visit({.name = "eps", .help = "of AdamW", .range = AtLeast(1e-37)}, &s.eps);
 }
 
 void VisitGate(TrainSettings& s, const FieldVisitor& visit) {
