@@ -10,6 +10,8 @@
 #include <ctime>
 #include <filesystem>
 
+#include "base/content_hash.h"
+
 namespace taipan {
 namespace {
 
@@ -31,24 +33,16 @@ int OpenToRead(const std::string& path) {
   return fd;
 }
 
-uint64_t Mix(uint64_t hash, uint64_t word) {
-  // The finaliser of MurmurHash3 over a running sum: every bit of a word reaches every bit of the result.
-  uint64_t x = (hash ^ word) + 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 33)) * 0xff51afd7ed558ccdu;
-  x = (x ^ (x >> 33)) * 0xc4ceb9fe1a85ec53u;
-  return x ^ (x >> 33);
-}
-
 uint64_t HashRange(uint64_t hash, const char* data, int64_t size) {
   int64_t i = 0;
   for (; i + 8 <= size; i += 8) {
     uint64_t word;
     std::memcpy(&word, data + i, 8);
-    hash = Mix(hash, word);
+    hash = MixHash(hash, word);
   }
   uint64_t tail = 0;
   std::memcpy(&tail, data + i, static_cast<size_t>(size - i));
-  return Mix(hash, tail);
+  return MixHash(hash, tail);
 }
 
 int64_t SampleBegin(int64_t i, int64_t size) {
@@ -58,7 +52,7 @@ int64_t SampleBegin(int64_t i, int64_t size) {
 }  // namespace
 
 uint64_t HashContent(const char* data, int64_t size) {
-  uint64_t hash = Mix(0, static_cast<uint64_t>(size));
+  uint64_t hash = MixHash(0, static_cast<uint64_t>(size));
   if (size <= kHashedWhole) return HashRange(hash, data, size);
   for (int64_t i = 0; i < kSamples; ++i) hash = HashRange(hash, data + SampleBegin(i, size), kSample);
   return hash;
@@ -120,7 +114,7 @@ void DataFile::ReadFrom(int fd, int64_t begin, int64_t count, char* out) const {
 }
 
 uint64_t DataFile::HashFrom(int fd) const {
-  uint64_t hash = Mix(0, static_cast<uint64_t>(size()));
+  uint64_t hash = MixHash(0, static_cast<uint64_t>(size()));
   const bool whole = size() <= kHashedWhole;
   std::string part(static_cast<size_t>(whole ? size() : kSample), '\0');
   for (int64_t i = 0; i < (whole ? 1 : kSamples); ++i) {
