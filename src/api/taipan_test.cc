@@ -85,7 +85,7 @@ TEST(PublicHeader, SettingsThatAreNoNumbersLeaveTheWeightsAlone) {
   const std::vector<double> before = model.Score(text);
   taipan::Trainer trainer(model);
   const double nan = std::nan(""), infinite = HUGE_VAL;
-  for (double taipan::TrainOptions::* setting :
+  for (double taipan::TrainOptions::*setting :
        {&taipan::TrainOptions::learning_rate, &taipan::TrainOptions::beta1, &taipan::TrainOptions::beta2,
         &taipan::TrainOptions::eps, &taipan::TrainOptions::weight_decay, &taipan::TrainOptions::clip_norm,
         &taipan::TrainOptions::budget_loss_weight}) {
@@ -96,7 +96,7 @@ TEST(PublicHeader, SettingsThatAreNoNumbersLeaveTheWeightsAlone) {
     }
   }
   EXPECT_THROW(trainer.Step({text}, {.eps = 0}), std::runtime_error);
-  for (double taipan::GenerateOptions::* setting :
+  for (double taipan::GenerateOptions::*setting :
        {&taipan::GenerateOptions::temperature, &taipan::GenerateOptions::top_p, &taipan::GenerateOptions::min_p}) {
     for (const double value : {nan, infinite, -infinite}) {
       taipan::GenerateOptions options;

@@ -13,12 +13,16 @@
 
 namespace taipan {
 
-void ContentHash::AddBlock(const unsigned char* block) {
-  for (size_t i = 0; i < chains_.size(); ++i) {
-    uint64_t word;
-    std::memcpy(&word, block + 8 * i, 8);
-    chains_[i] = MixHash(chains_[i], word);
+void ContentHash::AddBlocks(const unsigned char* p, int64_t blocks) {
+  std::array<uint64_t, 4> chains = chains_;  // bytes may alias the object: a copy stays in registers
+  for (int64_t block = 0; block < blocks; ++block, p += kBlock) {
+    for (size_t i = 0; i < chains.size(); ++i) {
+      uint64_t word;
+      std::memcpy(&word, p + 8 * i, 8);
+      chains[i] = MixHash(chains[i], word);
+    }
   }
+  chains_ = chains;
 }
 
 void ContentHash::Add(const void* data, int64_t bytes) {
@@ -29,17 +33,18 @@ void ContentHash::Add(const void* data, int64_t bytes) {
     const int64_t more = std::min(bytes, kBlock - kept);
     std::memcpy(rest_.data() + kept, p, static_cast<size_t>(more));
     if (kept + more < kBlock) return;
-    AddBlock(rest_.data());
+    AddBlocks(rest_.data(), 1);
     p += more;
     bytes -= more;
   }
-  for (; bytes >= kBlock; bytes -= kBlock, p += kBlock) AddBlock(p);
-  if (bytes > 0) std::memcpy(rest_.data(), p, static_cast<size_t>(bytes));
+  AddBlocks(p, bytes / kBlock);
+  const int64_t tail = bytes % kBlock;
+  if (tail > 0) std::memcpy(rest_.data(), p + bytes - tail, static_cast<size_t>(tail));
 }
 
 uint64_t ContentHash::Finish() {
   std::fill(rest_.begin() + total_ % kBlock, rest_.end(), static_cast<unsigned char>(0));
-  AddBlock(rest_.data());
+  AddBlocks(rest_.data(), 1);
   uint64_t hash = static_cast<uint64_t>(total_);  // tells zeros at the end from none
   for (const uint64_t chain : chains_) hash = MixHash(hash, chain);
   return hash;

@@ -1,6 +1,8 @@
 #include "base/files.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +17,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_faults.h"
 
 namespace taipan {
 namespace {
@@ -97,19 +100,34 @@ std::string ReadFile(const std::string& path) {
   }
 }
 
-MappedFile::MappedFile(const std::string& path) {
+MappedFile::MappedFile(const std::string& path) : path_(path) {
   Descriptor file;
   const struct stat info = OpenForReading(path, file);
   if (!S_ISREG(info.st_mode)) throw UserError({path, "cannot map", "a regular file", "a device or pipe", ""});
   size_ = info.st_size;
-  if (size_ == 0) return;
-  void* mapped = ::mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_PRIVATE, file.fd, 0);
-  if (mapped == MAP_FAILED) Fail(path, "map", errno);
-  data_ = static_cast<const char*>(mapped);
+  changed_ = {info.st_mtim.tv_sec, info.st_mtim.tv_nsec};
+  if (size_ > 0) {
+    void* mapped = ::mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_PRIVATE, file.fd, 0);
+    if (mapped == MAP_FAILED) Fail(path, "map", errno);
+    data_ = static_cast<const char*>(mapped);
+    RememberMapping(data_, size_, path_.c_str());
+  }
+  fd_ = std::exchange(file.fd, -1);
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<char*>(data_), static_cast<size_t>(size_));
+  ::close(fd_);
+  if (data_ == nullptr) return;
+  ForgetMapping(data_);
+  ::munmap(const_cast<char*>(data_), static_cast<size_t>(size_));
+}
+
+void MappedFile::CheckUnchanged() const {
+  struct stat info;
+  if (::fstat(fd_, &info) != 0) Fail(path_, "read", errno);
+  if (info.st_size == size_ && changed_ == std::array<int64_t, 2>{info.st_mtim.tv_sec, info.st_mtim.tv_nsec}) return;
+  throw UserError({path_, "the file changed while it was read", fmt::format("{} bytes as they were", size_),
+                   fmt::format("{} bytes, written since", info.st_size), ""});
 }
 
 AtomicFile::AtomicFile(const std::string& path)
@@ -136,6 +154,24 @@ void AtomicFile::Write(const void* data, int64_t bytes) {
   }
 }
 
+void AtomicFile::Append(const std::string& path) {
+  CHECK(fd_ >= 0);
+  Descriptor from;
+  OpenForReading(path, from);
+  // Into an empty file the blocks can be shared, where the file system copies them on a write.
+  if (::lseek(fd_, 0, SEEK_CUR) == 0 && ::ioctl(fd_, FICLONE, from.fd) == 0) {
+    if (::lseek(fd_, 0, SEEK_END) < 0) Fail(path_, "write", errno);
+    return;
+  }
+  std::vector<char> piece(size_t{1} << 20);
+  for (;;) {
+    const ssize_t got = ::read(from.fd, piece.data(), piece.size());
+    if (got == 0) return;
+    if (got > 0) Write(piece.data(), got);
+    if (got < 0 && errno != EINTR) Fail(path, "read", errno);
+  }
+}
+
 void AtomicFile::Commit() {
   CHECK(fd_ >= 0);
   if (::fsync(fd_) != 0) Fail(path_, "sync", errno);
@@ -150,6 +186,12 @@ void AtomicFile::Commit() {
 void WriteFileAtomically(const std::string& path, std::string_view content) {
   AtomicFile file(path);
   file.Write(content);
+  file.Commit();
+}
+
+void CopyFileAtomically(const std::string& from, const std::string& to) {
+  AtomicFile file(to);
+  file.Append(from);
   file.Commit();
 }
 

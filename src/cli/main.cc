@@ -9,6 +9,7 @@
 #include <new>
 
 #include "base/error.h"
+#include "base/file_faults.h"
 #include "base/parallel.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
@@ -98,5 +99,6 @@ int Run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error of the write that meets it, with the file's name
+  taipan::ReportFileFaults();
   return taipan::Run(argc, argv);
 }

@@ -214,6 +214,7 @@ Tensor GgufFile::ReadF32(const std::string& name, const std::vector<int64_t>& sh
   CheckTensorShape(path_, name, shape, t.shape);
   Tensor values(shape);
   Dequantize(t.type, t.data, values.size(), values.F32());
+  if (mapping_) mapping_->file.CheckUnchanged();
   return values;
 }
 

@@ -124,6 +124,7 @@ Tensor SafetensorsFile::ReadF32(const std::string& name, const std::vector<int64
       std::memcpy(to, e.data, static_cast<size_t>(e.bytes));
       break;
   }
+  if (mapping_) mapping_->file.CheckUnchanged();
   return t;
 }
 
@@ -131,6 +132,7 @@ Tensor SafetensorsFile::Read(const std::string& name) const {
   const SafetensorsEntry& e = At(name);
   Tensor t(e.shape, e.dtype);
   if (e.bytes > 0) std::memcpy(t.data(), e.data, static_cast<size_t>(e.bytes));
+  if (mapping_) mapping_->file.CheckUnchanged();
   return t;
 }
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "base/content_hash.h"
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/files.h"
@@ -17,31 +18,68 @@ namespace fs = std::filesystem;
 
 constexpr char kPrefix[] = "step-";
 constexpr char kUnfinished[] = ".unfinished-";
-constexpr char kManifest[] = "files.json";  // sizes of all files, written last
+constexpr char kDamaged[] = "damaged-";
+constexpr char kManifest[] = "files.json";  // written last
 
-// Path below `folder` -> bytes, of every regular file but the manifest.
-Json Sizes(const std::string& folder) {
-  Json sizes = Json::object();
-  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
-    const std::string name = fs::relative(entry.path(), folder).generic_string();
-    if (entry.is_regular_file() && name != kManifest) sizes[name] = entry.file_size();
-  }
-  return sizes;
+std::string ChecksumOf(const std::string& text) {
+  ContentHash hash;
+  hash.Add(text.data(), static_cast<int64_t>(text.size()));
+  return fmt::format("{:016x}", hash.Finish());
 }
 
-bool IsComplete(const std::string& folder) {
-  const std::string manifest = folder + "/" + kManifest;
-  if (!PathExists(manifest)) return false;
-  const Json expected = Json::parse(ReadFile(manifest), nullptr, /*allow_exceptions=*/false);
-  if (!expected.is_object()) return false;
-  const Json found = Sizes(folder);
-  for (const auto& [name, bytes] : expected.items()) {
-    if (!found.contains(name) || found[name] != bytes) return false;
+// {"files": {path: {"bytes", "checksum"}}, "checksum": of the list}. One pass over files that were just written.
+std::string ManifestOf(const std::string& folder) {
+  Json files = Json::object();
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+    if (!entry.is_regular_file()) continue;
+    const std::string name = fs::relative(entry.path(), folder).generic_string();
+    files[name] = {{"bytes", entry.file_size()}, {"checksum", FileChecksum(entry.path().string())}};
   }
-  return true;
+  return Json({{"files", files}, {"checksum", ChecksumOf(files.dump())}}).dump(1) + "\n";
+}
+
+std::string DamageOfFile(const std::string& path, const std::string& name, const Json& bytes, const Json* checksum) {
+  std::error_code error;
+  const uint64_t size = fs::file_size(path, error);
+  if (error) return fmt::format("{} is missing", name);
+  if (bytes != size) return fmt::format("{} has {} bytes instead of {}", name, size, bytes.dump());
+  if (checksum == nullptr) return "";
+  const std::string found = FileChecksum(path);
+  if (*checksum == found) return "";
+  return fmt::format("the content of {} is not what was written (checksum {} instead of {})", name, found,
+                     checksum->dump());
+}
+
+// Of versions that wrote {path: bytes}.
+std::string DamageBySizes(const std::string& folder, const Json& sizes) {
+  for (const auto& [name, bytes] : sizes.items()) {
+    if (!bytes.is_number_unsigned()) return fmt::format("{} is damaged", kManifest);
+    const std::string damage = DamageOfFile(folder + "/" + name, name, bytes, nullptr);
+    if (!damage.empty()) return damage;
+  }
+  return sizes.empty() ? fmt::format("{} is empty", kManifest) : "";
 }
 
 }  // namespace
+
+std::string DamageOf(const std::string& checkpoint) try {
+  const std::string path = checkpoint + "/" + kManifest;
+  if (!PathExists(path)) return fmt::format("{} is missing", kManifest);
+  const Json manifest = Json::parse(ReadFile(path), nullptr, /*allow_exceptions=*/false);
+  if (!manifest.is_object()) return fmt::format("{} is damaged", kManifest);
+  if (!manifest.contains("files")) return DamageBySizes(checkpoint, manifest);
+  const Json& files = manifest["files"];
+  if (manifest.value("checksum", Json()) != ChecksumOf(files.dump())) return fmt::format("{} is damaged", kManifest);
+  for (const auto& [name, file] : files.items()) {
+    const std::string damage = DamageOfFile(checkpoint + "/" + name, name, file.at("bytes"), &file.at("checksum"));
+    if (!damage.empty()) return damage;
+  }
+  return "";
+} catch (const UserError& error) {  // a file that cannot be read
+  return error.what();
+} catch (const Json::exception&) {
+  return fmt::format("{} is damaged", kManifest);
+}
 
 Checkpoints::Checkpoints(const std::string& run_dir, int64_t keep) : folder_(run_dir + "/checkpoints"), keep_(keep) {
   CHECK_GE(keep, 1);
@@ -64,12 +102,18 @@ std::vector<Checkpoint> Checkpoints::List() const {
   return all;
 }
 
-std::optional<Checkpoint> Checkpoints::Newest() const {
+CheckpointChoice Checkpoints::Choose() const {
   const std::vector<Checkpoint> all = List();
+  CheckpointChoice choice;
   for (auto it = all.rbegin(); it != all.rend(); ++it) {
-    if (IsComplete(it->path)) return *it;
+    const std::string damage = DamageOf(it->path);
+    if (damage.empty()) {
+      choice.newest = *it;
+      return choice;
+    }
+    choice.damaged.push_back({*it, damage});
   }
-  return std::nullopt;
+  return choice;
 }
 
 Checkpoint Checkpoints::Write(int64_t step, const std::function<void(const std::string&)>& fill) {
@@ -80,7 +124,7 @@ Checkpoint Checkpoints::Write(int64_t step, const std::function<void(const std::
   try {
     MakeDirectories(unfinished);
     fill(unfinished);
-    WriteFileAtomically(unfinished + "/" + kManifest, Sizes(unfinished).dump(1) + "\n");
+    WriteFileAtomically(unfinished + "/" + kManifest, ManifestOf(unfinished));
     ReplaceDirectory(unfinished, done.path);
   } catch (...) {
     RemoveTree(unfinished);
@@ -98,41 +142,20 @@ void Checkpoints::RemoveUnfinished() {
   }
 }
 
-void Checkpoints::RemoveAfter(int64_t step) {
-  for (const Checkpoint& c : List()) {
-    if (c.step > step) RemoveTree(c.path);
-  }
+std::string Checkpoints::SetAside(const Checkpoint& damaged) {
+  const std::string name = folder_ + "/" + kDamaged + fs::path(damaged.path).filename().string();
+  std::string free = name;
+  for (int i = 2; PathExists(free); ++i) free = fmt::format("{}-{}", name, i);
+  ReplaceDirectory(damaged.path, free);
+  return free;
 }
-
-namespace {
-
-void LinkOrCopy(const fs::path& from, const fs::path& to) {
-  std::error_code error;
-  fs::remove(to, error);
-  fs::create_hard_link(from, to, error);
-  if (!error) return;
-  AtomicFile copy(to.string());
-  const MappedFile source(from.string());
-  copy.Write(source.data(), source.size());
-  copy.Commit();
-}
-
-}  // namespace
 
 void PublishFolder(const std::string& from, const std::string& to) {
   const bool first = !IsDirectory(to);
   const std::string target = first ? to + ".unfinished" : to;
   if (first) RemoveTree(target);
   MakeDirectories(target);
-  for (const std::string& name : ListDirectory(from)) {
-    const fs::path source = fs::path(from) / name, goal = fs::path(target) / name;
-    const fs::path beside = fs::path(target) / ("." + name + ".unfinished");
-    std::error_code error;
-    LinkOrCopy(source, beside);
-    fs::rename(beside, goal, error);
-    if (error) throw UserError(goal.string(), "cannot write: " + error.message());
-    fs::remove(beside, error);  // renaming a link onto the same file leaves both
-  }
+  for (const std::string& name : ListDirectory(from)) CopyFileAtomically(from + "/" + name, target + "/" + name);
   if (first) ReplaceDirectory(target, to);
 }
 

@@ -1,10 +1,12 @@
 #pragma once
 // RUN_DIR/checkpoints/step-N: written beside, made durable, then renamed, so that a checkpoint is complete or absent.
+// files.json in it holds the size and the checksum of every file.
 
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace taipan {
 
@@ -13,19 +15,32 @@ struct Checkpoint {
   std::string path;
 };
 
+struct DamagedCheckpoint {
+  Checkpoint checkpoint;
+  std::string why;  // "model/model.safetensors has another checksum ..."
+};
+
+// What a run can continue from.
+struct CheckpointChoice {
+  std::optional<Checkpoint> newest;        // the newest complete one
+  std::vector<DamagedCheckpoint> damaged;  // the newer ones that were passed over, newest first
+};
+
 class Checkpoints {
  public:
   Checkpoints(const std::string& run_dir, int64_t keep);
 
-  // The newest one whose files all have the sizes they were written with.
-  std::optional<Checkpoint> Newest() const;
+  // Reads the files of the newest one, and of the one before while they are not what was written.
+  CheckpointChoice Choose() const;
+  bool Any() const { return !List().empty(); }
 
   // fill writes the files, each durably, into the folder it is given. On an error nothing is left of it and the
   // checkpoints there were stay. Afterwards all but the `keep` newest are removed.
   Checkpoint Write(int64_t step, const std::function<void(const std::string& directory)>& fill);
 
-  void RemoveUnfinished();         // what a killed process left half-written
-  void RemoveAfter(int64_t step);  // newer ones that Newest() passed over as damaged
+  void RemoveUnfinished();  // what a killed process left half-written
+  // Renames a damaged one so that it is no checkpoint any more and is never removed; where it is now.
+  std::string SetAside(const Checkpoint& damaged);
 
  private:
   std::vector<Checkpoint> List() const;  // ascending
@@ -33,8 +48,12 @@ class Checkpoints {
   int64_t keep_;
 };
 
+// "" where the files of a checkpoint's folder are what was written, else what is wrong with the first that is not.
+// (Manifests of versions before checksums hold sizes alone.)
+std::string DamageOf(const std::string& checkpoint);
+
 // Makes `to` hold the files of the folder `from`, each replaced by one rename; the first time the whole folder appears
-// by one rename. Files are shared (hard links) where the file system allows, else copied.
+// by one rename. They are copies: whatever is done to them in place, `from` stays as it is.
 void PublishFolder(const std::string& from, const std::string& to);
 
 }  // namespace taipan

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <fstream>
+
 #include "base/test_folder.h"
 
 namespace taipan {
@@ -17,9 +19,10 @@ class CheckpointsTest : public testing::Test {
       WriteFileAtomically(directory + "/trainer.json", "{}");
     });
   }
+  CheckpointChoice Choose() const { return Checkpoints(folder_.path(), 2).Choose(); }
   int64_t NewestStep() const {
-    const std::optional<Checkpoint> newest = Checkpoints(folder_.path(), 2).Newest();
-    return newest ? newest->step : -1;
+    const CheckpointChoice choice = Choose();
+    return choice.newest ? choice.newest->step : -1;
   }
   std::vector<std::string> Names() const { return ListDirectory(folder_ / "checkpoints"); }
 
@@ -31,7 +34,7 @@ TEST_F(CheckpointsTest, NewestIsByNumberNotByName) {
   Write(9, 5);
   Write(10, 5);
   EXPECT_EQ(NewestStep(), 10);
-  EXPECT_EQ(ReadFile(Checkpoints(folder_.path(), 2).Newest()->path + "/model/weights"), "weights of step 10");
+  EXPECT_EQ(ReadFile(Choose().newest->path + "/model/weights"), "weights of step 10");
 }
 
 TEST_F(CheckpointsTest, KeepsTheNewest) {
@@ -39,17 +42,63 @@ TEST_F(CheckpointsTest, KeepsTheNewest) {
   EXPECT_EQ(Names(), (std::vector<std::string>{"step-10", "step-11"}));
 }
 
-TEST_F(CheckpointsTest, PassesOverDamagedOnes) {
+TEST_F(CheckpointsTest, PassesOverDamagedOnesAndSaysWhy) {
   Write(5);
   const Checkpoint damaged = Write(6);
   WriteFileAtomically(damaged.path + "/model/weights", "short");
   EXPECT_EQ(NewestStep(), 5);
+  ASSERT_EQ(Choose().damaged.size(), 1u);
+  EXPECT_EQ(Choose().damaged[0].checkpoint.step, 6);
+  EXPECT_EQ(Choose().damaged[0].why, "model/weights has 5 bytes instead of 17");
   RemoveTree(damaged.path + "/model");
+  EXPECT_EQ(Choose().damaged[0].why, "model/weights is missing");
+  MakeDirectories(folder_ / "checkpoints/step-7");
   EXPECT_EQ(NewestStep(), 5);
-  Checkpoints(folder_.path(), 2).RemoveAfter(5);
-  EXPECT_EQ(Names(), (std::vector<std::string>{"step-5"}));
-  MakeDirectories(folder_ / "checkpoints/step-7");  // no manifest
-  EXPECT_EQ(NewestStep(), 5);
+  ASSERT_EQ(Choose().damaged.size(), 2u);
+  EXPECT_EQ(Choose().damaged[0].why, "files.json is missing");
+}
+
+TEST_F(CheckpointsTest, EveryFlippedBitIsNoticed) {
+  const Checkpoint written = Write(5);
+  for (const char* name : {"/model/weights", "/trainer.json", "/files.json"}) {
+    const std::string path = written.path + name, good = ReadFile(path);
+    ASSERT_EQ(NewestStep(), 5);
+    for (size_t bit = 0; bit < 8 * good.size(); ++bit) {
+      std::string bad = good;
+      bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << bit % 8));
+      std::ofstream(path, std::ios::binary) << bad;
+      EXPECT_NE(DamageOf(written.path), "") << name << " bit " << bit;
+    }
+    std::ofstream(path, std::ios::binary) << good;
+  }
+  EXPECT_EQ(DamageOf(written.path), "");
+  std::ofstream(written.path + "/model/weights") << "weights of step 6";
+  EXPECT_EQ(DamageOf(written.path).find("the content of model/weights is not what was written (checksum "), 0u)
+      << DamageOf(written.path);
+}
+
+// What versions before checksums wrote: sizes alone.
+TEST_F(CheckpointsTest, OldManifestsAreGoodForWhatTheySay) {
+  const Checkpoint written = Write(5);
+  WriteFileAtomically(written.path + "/files.json", R"({"model/weights": 17, "trainer.json": 2})");
+  EXPECT_EQ(DamageOf(written.path), "");
+  WriteFileAtomically(written.path + "/files.json", R"({"model/weights": 18, "trainer.json": 2})");
+  EXPECT_EQ(DamageOf(written.path), "model/weights has 17 bytes instead of 18");
+  for (const char* bad : {"{}", "[]", "", R"({"model/weights": "17"})", R"({"files": {}})", R"({"files": 1})"}) {
+    WriteFileAtomically(written.path + "/files.json", bad);
+    EXPECT_NE(DamageOf(written.path), "") << bad;
+  }
+}
+
+TEST_F(CheckpointsTest, DamagedOnesAreSetAsideNotRemoved) {
+  Checkpoints checkpoints(folder_.path(), 1);
+  EXPECT_EQ(checkpoints.SetAside(Write(6)), folder_ / "checkpoints/damaged-step-6");
+  EXPECT_EQ(checkpoints.SetAside(Write(6)), folder_ / "checkpoints/damaged-step-6-2");
+  EXPECT_EQ(NewestStep(), -1);
+  EXPECT_FALSE(checkpoints.Any());
+  Write(7, 1);
+  Write(8, 1);
+  EXPECT_EQ(Names(), (std::vector<std::string>{"damaged-step-6", "damaged-step-6-2", "step-8"}));
 }
 
 TEST_F(CheckpointsTest, AFailedWriteLeavesWhatWasThere) {
@@ -90,6 +139,11 @@ TEST_F(CheckpointsTest, PublishingReplacesFilesInPlace) {
   EXPECT_EQ(ReadFile(model + "/weights"), "weights of step 2");
   EXPECT_EQ(InodeOf(model), folder_before) << "the folder was not there for a moment";
   EXPECT_EQ(ListDirectory(model), (std::vector<std::string>{"weights"}));
+  // Nor do the two share bytes: an editor that writes in place spares the checkpoint.
+  std::ofstream(model + "/weights") << "edited";
+  EXPECT_EQ(ReadFile(second + "/weights"), "weights of step 2");
+  EXPECT_EQ(DamageOf(folder_ / "checkpoints/step-2"), "");
+  PublishFolder(second, model);
   // A later checkpoint is another file: the published one does not change with it.
   Write(3);
   EXPECT_EQ(ReadFile(model + "/weights"), "weights of step 2");

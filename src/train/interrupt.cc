@@ -2,15 +2,17 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 
 namespace taipan {
 namespace {
 
-volatile std::sig_atomic_t interrupts = 0;
+volatile std::sig_atomic_t interrupts = 0, first_signal = 0;
 constexpr int kSignals[] = {SIGINT, SIGTERM};
 struct sigaction previous_actions[2], previous_file_size;
 
 void OnSignal(int signal) {
+  if (interrupts == 0) first_signal = signal;
   interrupts = interrupts + 1;
   if (interrupts > 1) std::_Exit(128 + signal);
 }
@@ -18,7 +20,7 @@ void OnSignal(int signal) {
 }  // namespace
 
 InterruptGuard::InterruptGuard() {
-  interrupts = 0;
+  interrupts = first_signal = 0;
   struct sigaction action = {};
   action.sa_handler = OnSignal;
   action.sa_flags = SA_RESTART;
@@ -34,5 +36,10 @@ InterruptGuard::~InterruptGuard() {
 }
 
 bool Interrupted() { return interrupts != 0; }
+
+std::string InterruptSignal() {
+  const char* const name = first_signal == 0 ? nullptr : sigabbrev_np(first_signal);
+  return name == nullptr ? "" : std::string("SIG") + name;
+}
 
 }  // namespace taipan

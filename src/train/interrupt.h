@@ -1,6 +1,8 @@
 #pragma once
 // Ctrl-C and SIGTERM: the first asks the run to save and stop, the second ends the process at once.
 
+#include <string>
+
 namespace taipan {
 
 // Handles SIGINT and SIGTERM while it lives, and ignores SIGXFSZ, so that a file-size limit is an error of the write
@@ -15,5 +17,7 @@ class InterruptGuard {
 
 // Whether a signal came since the guard began.
 bool Interrupted();
+// "SIGTERM", of the first one; "" where none came.
+std::string InterruptSignal();
 
 }  // namespace taipan

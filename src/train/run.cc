@@ -5,14 +5,17 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "base/folder_lock.h"
 #include "base/logging.h"
 #include "model/model_files.h"
 #include "train/checkpoints.h"
 #include "train/curve.h"
 #include "train/fit.h"
 #include "train/interrupt.h"
+#include "train/run_folder.h"
 #include "train/run_progress.h"
 #include "train/run_text.h"
+#include "train/schedule.h"
 
 namespace taipan {
 namespace {
@@ -55,89 +58,137 @@ class Run {
   RunEnd Go();
 
  private:
-  ModelConfig ChooseConfig(bool continues, const std::string& newest_config);
-  void CheckContinues(const ModelConfig& config, const std::string& newest_config) const;
-  void OpenFolder(bool continues);
+  void ReadFolder();
+  void PassOverDamaged() const;
+  ModelConfig ChooseConfig();
+  void CheckContinues(const ModelConfig& config) const;
+  std::string SavedConfig() const;
   Model FirstModel(const ModelConfig& config) const;
+  void CheckSteps() const;
+  void OpenFolder();
+  void BeginFolder();
+  void ContinueFolder();
+  void PublishFirstModel();
+  void SayWhatChanges() const;
   RunEnd Loop();
+  RunEnd LoopSteps(RunProgress& progress);
   bool Due(int64_t every) const { return every > 0 && trainer_->step() % every == 0; }
   bool AtEnd() const { return trainer_->step() >= settings_.steps; }
+  TrainingEnd EndNow(bool timed_out) const;
   void Report(const StepMetrics& m);
   void Validate(int64_t max_tokens, RunProgress& progress);
-  void Save();
+  void Save(const TrainingEnd& end);
+  void WriteState(const TrainingEnd& end) const;
+  void GiveUp(const std::string& error);
+  void WarnOfChangedData(RunProgress& progress);
   void DrawCurve() const;
 
   const RunRequest request_;
   const RunHooks hooks_;
   const std::string folder_;
+  const FolderLock lock_;  // while anything below lives
   Checkpoints checkpoints_;
-  TrainSettings settings_;  // resolved
+  bool continues_ = false;   // a run that made steps before
+  CheckpointChoice choice_;  // of what to continue from
+  TrainSettings saved_;      // of the run that is continued
+  TrainSettings settings_;   // resolved
   RunData data_;
   std::unique_ptr<Trainer> trainer_;
+  int64_t saved_step_ = 0;  // of the newest checkpoint
   MetricsHistory history_;
   std::unique_ptr<MetricsWriter> metrics_;
   double bytes_per_token_ = 0;
-  bool finished_before_ = false;
+  bool warned_of_data_ = false;
 };
 
-bool HoldsRun(const std::string& folder) {
-  for (const char* name : {"/run.json", "/metrics.jsonl", "/checkpoints", "/model"}) {
-    if (PathExists(folder + name)) return true;
-  }
-  return false;
-}
-
 Run::Run(const RunRequest& request, const RunHooks& hooks)
-    : request_(request), hooks_(hooks), folder_(request.settings.out), checkpoints_(folder_, request.settings.keep) {
-  const bool continues = request.resume && PathExists(folder_ + "/run.json");
-  if (!continues && HoldsRun(folder_)) {
-    throw UserError(
-        {folder_, request.resume ? "nothing to resume, the folder has no run.json" : "the folder already holds a run",
-         "a new folder", "", request.resume ? "" : "--resume continues it"});
-  }
-  const std::optional<Checkpoint> newest = continues ? checkpoints_.Newest() : std::nullopt;
-  const std::string newest_config = newest ? newest->path + "/model/config.json" : "";
-  const ModelConfig config = ChooseConfig(continues, newest_config);
-  if (continues) CheckContinues(config, newest_config);
+    : request_(request),
+      hooks_(hooks),
+      folder_(request.settings.out),
+      lock_(folder_),
+      checkpoints_(folder_, request.settings.keep) {
+  ReadFolder();
+  const ModelConfig config = ChooseConfig();
   CheckFits(config, settings_, AvailableMemoryBytes());
 
   const WindowOrder order = settings_.order == "sequential" ? WindowOrder::kSequential : WindowOrder::kShuffled;
   const WindowLoader loader(*data_.train, settings_.context, settings_.batch_size, order,
                             static_cast<uint64_t>(settings_.seed));
   bytes_per_token_ = BytesPerToken(*data_.train, data_.text.tokenizer.get());
-  trainer_ = std::make_unique<Trainer>(newest ? Model(config) : FirstModel(config), settings_,
+  trainer_ = std::make_unique<Trainer>(choice_.newest ? Model(config) : FirstModel(config), settings_,
                                        std::make_shared<CorpusSource>(loader));
-  if (newest) trainer_->Load(newest->path);
-  finished_before_ = AtEnd();
-  OpenFolder(continues);
+  if (choice_.newest) trainer_->Load(choice_.newest->path);
+  saved_step_ = trainer_->step();
+  CheckSteps();
+}
+
+// What there is to continue; nothing is changed yet.
+void Run::ReadFolder() {
+  const FolderContent content = LookAtFolder(folder_);
+  if (content == FolderContent::kOther || (content == FolderContent::kRun && !request_.resume)) {
+    throw UserError(
+        {folder_, request_.resume ? "nothing to resume, the folder has no run.json" : "the folder already holds a run",
+         "a new folder", "", request_.resume ? "" : "--resume continues it"});
+  }
+  continues_ = content == FolderContent::kRun;
+  if (!continues_) return;
+  ReadRunFile(folder_ + "/run.json", saved_);
+  choice_ = checkpoints_.Choose();
+  PassOverDamaged();
+}
+
+// Says which checkpoints cannot be continued from; throws where no other is left.
+void Run::PassOverDamaged() const {
+  for (const DamagedCheckpoint& d : choice_.damaged) LogWarning("{} is damaged: {}", d.checkpoint.path, d.why);
+  if (choice_.newest || choice_.damaged.empty()) return;
+  std::string all;
+  for (const DamagedCheckpoint& d : choice_.damaged) {
+    all += fmt::format("{}step-{}: {}", all.empty() ? "" : "; ", d.checkpoint.step, d.why);
+  }
+  throw UserError({folder_ + "/checkpoints", "no checkpoint is complete, nothing was changed", "one to resume from",
+                   all,
+                   fmt::format("put back a copy of one; or train on from the newest weights with --model {0}/model and "
+                               "another --out; or move {0}/checkpoints away to begin again at step 0",
+                               folder_)});
+}
+
+// The config that the run was begun with, "" where it is not known.
+std::string Run::SavedConfig() const {
+  const std::string config = (choice_.newest ? choice_.newest->path : folder_) + "/model/config.json";
+  return continues_ && PathExists(config) ? config : "";
 }
 
 // Resolves the settings and opens the data on the way: the vocabulary may follow the tokenizer.
-ModelConfig Run::ChooseConfig(bool continues, const std::string& newest_config) {
-  if (!request_.config && newest_config.empty()) {
+ModelConfig Run::ChooseConfig() {
+  const std::string saved_config = choice_.newest ? SavedConfig() : "";
+  if (!request_.config && saved_config.empty()) {
     throw UserError({"--model", "no model to train", "a preset, a model directory or a config file", "", ""});
   }
-  ModelConfig config = request_.config ? *request_.config : LoadModelConfig(newest_config);
-  settings_ = ResolveSettings(request_.settings, config, /*new_weights=*/request_.weights_directory.empty());
-  if (settings_.vocab_size) config.vocab_size = *settings_.vocab_size;
+  ModelConfig config = request_.config ? *request_.config : LoadModelConfig(saved_config);
+  TrainSettings asked = continues_ ? InheritSettings(request_.settings, saved_) : request_.settings;
+  if (asked.vocab_size) config.vocab_size = *asked.vocab_size;
+  const bool vocabulary_follows = request_.preset && !asked.vocab_size;
+  if (!SavedConfig().empty()) {
+    CheckSameArchitecture(LoadModelConfig(SavedConfig()), config, !vocabulary_follows, SavedConfig());
+  }
+  settings_ = ResolveSettings(asked, config, /*new_weights=*/request_.weights_directory.empty());
+  if (continues_) CheckSameSettings(saved_, settings_, folder_ + "/run.json");
   // A run keeps its tokenizer beside its model, so it does not depend on the folder that the first weights came from.
-  const std::string own_model = folder_ + "/model";
-  data_ = OpenData(settings_, continues && IsDirectory(own_model) ? own_model : request_.weights_directory,
-                   config.vocab_size, /*follow=*/request_.preset && !settings_.vocab_size);
+  const std::string own_model = (choice_.newest ? choice_.newest->path : folder_) + "/model";
+  data_ = OpenData(settings_, continues_ && IsDirectory(own_model) ? own_model : request_.weights_directory,
+                   config.vocab_size, vocabulary_follows);
   config.vocab_size = data_.train->vocab_size();
   config = ApplySettings(config, settings_);
   ValidateModelConfig(config, settings_.model);
+  if (continues_) CheckContinues(config);
   return config;
 }
 
-// Throws where the run in the folder was begun in another way.
-void Run::CheckContinues(const ModelConfig& config, const std::string& newest_config) const {
-  const std::string run_file = folder_ + "/run.json", data_file = folder_ + "/data.json";
-  TrainSettings saved;
-  ReadRunFile(run_file, saved);
-  CheckSameSettings(saved, settings_, run_file);
+// Throws where the data or the model is another than the run was begun with.
+void Run::CheckContinues(const ModelConfig& config) const {
+  const std::string data_file = folder_ + "/data.json";
   if (PathExists(data_file)) CheckSameData(LoadStamps(data_file), data_.stamps, data_file);
-  if (!newest_config.empty()) CheckSameConfig(LoadModelConfig(newest_config), config, newest_config);
+  if (choice_.newest) CheckSameConfig(LoadModelConfig(SavedConfig()), config, SavedConfig());
 }
 
 // The weights of step 0.
@@ -151,49 +202,124 @@ Model Run::FirstModel(const ModelConfig& config) const {
   return model;
 }
 
-void Run::OpenFolder(bool continues) {
-  const std::string metrics_file = folder_ + "/metrics.jsonl";
+void Run::CheckSteps() const {
   const int64_t step = trainer_->step();
-  if (finished_before_) return;
+  if (settings_.steps >= step) return;
+  throw UserError({"--steps", "the run has made more steps already", fmt::format("at least {}", step),
+                   fmt::format("{}", settings_.steps), ""});
+}
+
+void Run::OpenFolder() {
   MakeDirectories(folder_);
-  if (!continues) {
-    WriteFileAtomically(folder_ + "/run.json", WriteFields(settings_));
-    if (request_.resume) LogInfo("{} holds no run: begins at step 0", folder_);
+  if (continues_) {
+    ContinueFolder();
   } else {
-    if (step > 0) LogInfo("resumes {} after step {}", folder_, step);
-    if (step == 0) LogInfo("{} has no checkpoint: begins again at step 0", folder_);
-    checkpoints_.RemoveUnfinished();
-    checkpoints_.RemoveAfter(step);
-    history_ = CutMetrics(metrics_file, step);
+    BeginFolder();
   }
+  if (AtEnd()) return;
   SaveStamps(data_.stamps, folder_ + "/data.json");
-  if (step == 0) {
-    const std::string first = folder_ + "/.first-model";
-    MakeDirectories(first);
-    SaveModel(trainer_->model(), first);
-    data_.text.WriteFiles(first);
-    PublishFolder(first, folder_ + "/model");
-    RemoveTree(first);
+  WriteState({});
+  metrics_ = std::make_unique<MetricsWriter>(folder_ + "/metrics.jsonl");
+}
+
+void Run::BeginFolder() {
+  if (request_.resume) LogInfo("{} holds no run: begins at step 0", folder_);
+  RemoveNeverTrained(folder_);
+  WriteFileAtomically(folder_ + "/run.json", WriteFields(settings_));
+  PublishFirstModel();
+}
+
+// Says what is different from here on.
+void Run::ContinueFolder() {
+  const int64_t step = trainer_->step();
+  RemoveLeftovers(folder_);
+  if (choice_.newest) PublishFolder(choice_.newest->path + "/model", folder_ + "/model");
+  if (AtEnd()) return;
+  if (step > 0) LogInfo("resumes {} after step {}", folder_, step);
+  if (step == 0) LogInfo("{} has no checkpoint: begins again at step 0", folder_);
+  for (const DamagedCheckpoint& d : choice_.damaged) {
+    LogWarning("the damaged {} is kept as {}", d.checkpoint.path, checkpoints_.SetAside(d.checkpoint));
   }
-  metrics_ = std::make_unique<MetricsWriter>(metrics_file);
+  SayWhatChanges();
+  if (WriteFields(settings_) != WriteFields(saved_)) {
+    WriteFileAtomically(folder_ + "/run.json", WriteFields(settings_));
+  }
+  history_ = CutMetrics(folder_ + "/metrics.jsonl", step);
+  if (step == 0) PublishFirstModel();
+}
+
+void Run::SayWhatChanges() const {
+  const int64_t next = trainer_->step() + 1;
+  if (settings_.steps != saved_.steps) {
+    LogInfo(
+        "goes to step {} instead of {}: from here on the learning rate follows the schedule of {} steps ({:.2e} at "
+        "step {}, down to {:.2e}); lambda's ramp stays at {}",
+        settings_.steps, saved_.steps, settings_.steps, LearningRate(settings_, next), next,
+        settings_.min_learning_rate.value(), settings_.budget_ramp);
+  }
+  if (settings_.micro_batch_size != saved_.micro_batch_size) {
+    LogInfo("micro-batches of {} instead of {}: sums are rounded in another order, results stay equal within rounding",
+            settings_.micro_batch_size.value(), saved_.micro_batch_size.value());
+  }
+}
+
+void Run::PublishFirstModel() {
+  const std::string first = folder_ + "/.first-model";
+  MakeDirectories(first);
+  SaveModel(trainer_->model(), first);
+  data_.text.WriteFiles(first);
+  PublishFolder(first, folder_ + "/model");
+  RemoveTree(first);
 }
 
 RunEnd Run::Go() {
-  if (finished_before_) {
-    LogInfo("{} is finished: all {} steps are done", folder_, settings_.steps);
-    PublishFolder(checkpoints_.Newest()->path + "/model", folder_ + "/model");
-    return RunEnd::kAlreadyFinished;
+  const bool finished_before = AtEnd();
+  try {
+    OpenFolder();
+    if (finished_before) {
+      LogInfo("{} is finished: all {} steps are done", folder_, settings_.steps);
+      WriteState({.ended = "finished"});
+      return RunEnd::kAlreadyFinished;
+    }
+    LogInfo("trains {} parameters on {} (tokenizer {}){}", CountParameters(trainer_->model().config()),
+            data_.train->Describe(), data_.text.source,
+            data_.valid ? ", validates on " + data_.valid->Describe() : std::string());
+    return Loop();
+  } catch (const std::exception& error) {
+    if (!finished_before) GiveUp(error.what());
+    throw;
   }
-  LogInfo("trains {} parameters on {} (tokenizer {}){}", CountParameters(trainer_->model().config()),
-          data_.train->Describe(), data_.text.source,
-          data_.valid ? ", validates on " + data_.valid->Describe() : std::string());
-  return Loop();
+}
+
+// A run that fails leaves nothing where it made no step, so that the next try finds what this one found; else it says
+// in trainer.json that it failed. The error on its way out is the one that counts: none from here.
+void Run::GiveUp(const std::string& error) {
+  try {
+    metrics_.reset();
+    if (trainer_->step() > 0) {
+      WriteState({.ended = "failed", .error = error});
+    } else if (LookAtFolder(folder_) == FolderContent::kNeverTrained) {
+      RemoveNeverTrained(folder_);
+    }
+  } catch (const std::exception&) {
+  }
 }
 
 RunEnd Run::Loop() {
   const InterruptGuard guard;
   RunProgress progress(settings_, bytes_per_token_, trainer_->step(), trainer_->seconds(),
                        hooks_.roof ? hooks_.roof(trainer_->model().config(), settings_) : 0);
+  try {
+    return LoopSteps(progress);
+  } catch (const DataChanged& error) {
+    progress.Finish();
+    // The weights are those of a whole step: kept, though the data for the next is gone.
+    if (trainer_->step() > saved_step_) Save({.ended = "failed", .error = error.what()});
+    throw;
+  }
+}
+
+RunEnd Run::LoopSteps(RunProgress& progress) {
   const double begin = Now();
   for (;;) {
     const StepMetrics m = trainer_->Step();
@@ -209,11 +335,20 @@ RunEnd Run::Loop() {
       hooks_.sample(trainer_->model(), data_.text.tokenizer.get(), m.step);
     }
     const bool interrupted = Interrupted();
-    if (last || interrupted || Due(settings_.save_every)) Save();
+    if (last || interrupted || Due(settings_.save_every)) {
+      Save(EndNow(timed_out));
+      WarnOfChangedData(progress);
+    }
     if (AtEnd()) return RunEnd::kFinished;
     if (interrupted) return RunEnd::kInterrupted;
     if (timed_out) return RunEnd::kTimeLimit;
   }
+}
+
+TrainingEnd Run::EndNow(bool timed_out) const {
+  if (AtEnd()) return {.ended = "finished"};
+  if (Interrupted()) return {.ended = "signal", .signal = InterruptSignal()};
+  return {.ended = timed_out ? "time_limit" : "running"};
 }
 
 void Run::Report(const StepMetrics& m) {
@@ -231,14 +366,32 @@ void Run::Validate(int64_t max_tokens, RunProgress& progress) {
   DrawCurve();
 }
 
-void Run::Save() {
+void Run::Save(const TrainingEnd& end) {
   metrics_->Sync();
   const Checkpoint done = checkpoints_.Write(trainer_->step(), [&](const std::string& directory) {
-    trainer_->Save(directory);
+    trainer_->Save(directory, end);
     data_.text.WriteFiles(directory + "/model");
   });
+  saved_step_ = done.step;
   PublishFolder(done.path + "/model", folder_ + "/model");
+  WriteState(end);
   DrawCurve();
+}
+
+void Run::WriteState(const TrainingEnd& end) const {
+  WriteFileAtomically(folder_ + "/trainer.json", trainer_->StateText(end));
+}
+
+// Files that were copied when they were opened are not read again, but a resumed run will.
+void Run::WarnOfChangedData(RunProgress& progress) {
+  if (warned_of_data_) return;
+  try {
+    data_.train->CheckUnchanged();
+    if (data_.valid) data_.valid->CheckUnchanged();
+  } catch (const DataChanged& error) {
+    progress.Print(fmt::format("warning: {}; this run goes on with what it holds in memory", error.what()));
+    warned_of_data_ = true;
+  }
 }
 
 void Run::DrawCurve() const { WriteCurve(history_, bytes_per_token_, settings_, folder_ + "/curve.svg"); }

@@ -2,7 +2,8 @@
 // A training run in a folder: metrics.jsonl, checkpoints, the newest model, the curve; begun, interrupted, continued.
 //
 //   RUN_DIR/run.json        resolved settings          RUN_DIR/metrics.jsonl   a line a step, lines of validation
-//   RUN_DIR/data.json       stamps of the data         RUN_DIR/curve.svg
+//   RUN_DIR/data.json       stamps of the data         RUN_DIR/trainer.json    how far it is, and how it ended
+//   RUN_DIR/.lock           while a process trains     RUN_DIR/curve.svg
 //   RUN_DIR/model/          the newest model           RUN_DIR/checkpoints/step-N/{model/, optimizer.safetensors, ...}
 
 #include <functional>
@@ -38,7 +39,7 @@ enum class RunEnd { kFinished, kAlreadyFinished, kTimeLimit, kInterrupted };
 TrainSettings RequestedSettings(const std::string& run_file, const Json& given, bool resume);
 
 // Trains until the end, the time limit or an interrupt, and saves. UserError for everything that stops it; the
-// checkpoints that were complete stay.
+// checkpoints that were complete stay, and nothing stays of a run that made no step. One process at a time in a folder.
 RunEnd RunTraining(const RunRequest& request, const RunHooks& hooks);
 
 }  // namespace taipan

@@ -106,8 +106,8 @@ TEST_F(RunTest, WritesEverythingThatARunPromises) {
   EXPECT_EQ(ListDirectory(run + "/checkpoints"), (std::vector<std::string>{"step-10", "step-5"}));
   EXPECT_EQ(ListDirectory(run + "/model"),
             (std::vector<std::string>{"config.json", "model.safetensors", "tokenizer.json"}));
-  EXPECT_EQ(ListDirectory(run),
-            (std::vector<std::string>{"checkpoints", "curve.svg", "data.json", "metrics.jsonl", "model", "run.json"}));
+  EXPECT_EQ(ListDirectory(run), (std::vector<std::string>{"checkpoints", "curve.svg", "data.json", "metrics.jsonl",
+                                                          "model", "run.json", "trainer.json"}));
   EXPECT_EQ(LoadModel(run + "/model").config().vocab_size, 256);
   TrainSettings saved;
   ReadRunFile(run + "/run.json", saved);

@@ -30,7 +30,11 @@ void VisitShape(TrainSettings& s, const FieldVisitor& visit) {
          .help = "sequences a forward; gradients add up over a step (default: all)",
          .range = AtLeast(1)},
         &s.micro_batch_size);
-  visit({.name = "steps", .help = "optimizer steps", .range = AtLeast(1)}, &s.steps);
+  visit({.name = "steps",
+         .help = "optimizer steps; with --resume another number extends or shortens the run: from there on the rate "
+                 "follows the cosine of the new number, lambda's ramp stays",
+         .range = AtLeast(1)},
+        &s.steps);
   visit({.name = "time_limit",
          .help = "stop and save after this many seconds, 0: none; shapes no schedule",
          .range = AtLeast(0)},
@@ -111,22 +115,34 @@ void VisitReports(TrainSettings& s, const FieldVisitor& visit) {
   visit({.name = "keep", .help = "newest checkpoints to keep", .range = AtLeast(1)}, &s.keep);
 }
 
-// What a continued run may change.
+using OrderedJson = nlohmann::ordered_json;  // the first difference is the first that a reader of the file meets
+
+// What a continued run may change. Steps are looked at by the run, which knows how many are done.
 bool IsFree(const std::string& name) {
-  static const char* const kFree[] = {"model",        "data",         "out",        "valid_data", "valid_every",
-                                      "valid_tokens", "sample_every", "save_every", "keep",       "time_limit"};
+  static const char* const kFree[] = {
+      "model",      "data", "out",        "valid_data",       "valid_every", "valid_tokens", "sample_every",
+      "save_every", "keep", "time_limit", "micro_batch_size", "recompute",   "steps"};
   return std::find(std::begin(kFree), std::end(kFree), name) != std::end(kFree);
 }
 
-void CheckSameKeys(const Json& saved, const Json& now, const std::string& where, bool (*skip)(const std::string&)) {
+// What ApplySettings sets in a config.
+bool FollowsSettings(const std::string& name) {
+  static const char* const kSet[] = {"attention_budget", "budget_loss_weight",  "gumbel_temperature",
+                                     "straight_through", "selection_threshold", "initializer_range"};
+  return std::find(std::begin(kSet), std::end(kSet), name) != std::end(kSet);
+}
+
+void CheckSameKeys(const OrderedJson& saved, const OrderedJson& now, const std::string& where, const std::string& hint,
+                   const std::function<bool(const std::string&)>& skip) {
   for (const auto& [key, value] : saved.items()) {
     if (skip && skip(key)) continue;
     if (now.contains(key) && now.at(key) == value) continue;
     throw UserError({where, fmt::format("the run was begun with another \"{}\"", key), value.dump(),
-                     now.contains(key) ? now.at(key).dump() : "nothing",
-                     "resume with the same settings, or begin a new run with --model RUN_DIR/model"});
+                     now.contains(key) ? now.at(key).dump() : "nothing", hint});
   }
 }
+
+constexpr char kOtherRun[] = "resume with the same settings, or begin a new run with --model RUN_DIR/model";
 
 }  // namespace
 
@@ -209,12 +225,32 @@ ModelConfig ApplySettings(ModelConfig config, const TrainSettings& resolved) {
   return config;
 }
 
+TrainSettings InheritSettings(const TrainSettings& asked, const TrainSettings& saved) {
+  const Json from = ParseJson(WriteFields(saved), "run");
+  Json keys = ParseJson(WriteFields(asked), "run");
+  for (auto& [key, value] : keys.items()) {
+    if (value.is_null() || value == "") value = from.at(key);
+  }
+  TrainSettings settings;
+  ReadFields(keys, "run", settings);
+  settings.out = asked.out;
+  return settings;
+}
+
 void CheckSameSettings(const TrainSettings& saved, const TrainSettings& now, const std::string& where) {
-  CheckSameKeys(ParseJson(WriteFields(saved), where), ParseJson(WriteFields(now), where), where, IsFree);
+  CheckSameKeys(OrderedJson::parse(WriteFields(saved)), OrderedJson::parse(WriteFields(now)), where, kOtherRun, IsFree);
 }
 
 void CheckSameConfig(const ModelConfig& saved, const ModelConfig& now, const std::string& where) {
-  CheckSameKeys(ParseJson(ToJson(saved), where), ParseJson(ToJson(now), where), where, nullptr);
+  CheckSameKeys(OrderedJson::parse(ToJson(saved)), OrderedJson::parse(ToJson(now)), where, kOtherRun, nullptr);
+}
+
+void CheckSameArchitecture(const ModelConfig& saved, const ModelConfig& now, bool compare_vocabulary,
+                           const std::string& where) {
+  CheckSameKeys(
+      OrderedJson::parse(ToJson(saved)), OrderedJson::parse(ToJson(now)), where,
+      "another model needs a run of its own: take another --out, or leave --model out",
+      [&](const std::string& name) { return FollowsSettings(name) || (name == "vocab_size" && !compare_vocabulary); });
 }
 
 }  // namespace taipan

@@ -75,9 +75,16 @@ struct BudgetRamp {
 };
 BudgetRamp ParseRamp(const std::string& text);
 
+// What a continued run is asked for, with the settings of the run wherever `asked` leaves them open.
+TrainSettings InheritSettings(const TrainSettings& asked, const TrainSettings& saved);
+
 // Throws, naming the first key whose value differs, where `now` would continue a run of `saved` in another way. Keys
-// that do not shape the weights (saving, validating, the time limit, paths) may differ.
+// that do not shape the weights (saving, validating, the time limit, paths, recomputation) may differ; so may the size
+// of micro-batches, which changes the rounding of sums alone, and the steps, which are for the caller to judge.
 void CheckSameSettings(const TrainSettings& saved, const TrainSettings& now, const std::string& where);
 void CheckSameConfig(const ModelConfig& saved, const ModelConfig& now, const std::string& where);
+// The same without what the settings of a run put into its config: is it the same kind of model at all?
+void CheckSameArchitecture(const ModelConfig& saved, const ModelConfig& now, bool compare_vocabulary,
+                           const std::string& where);
 
 }  // namespace taipan

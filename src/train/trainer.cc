@@ -34,11 +34,15 @@ std::vector<double> SelectedShares(const BudgetSums& sums, int64_t tokens) {
 struct TrainerState {
   int64_t step = 0, tokens = 0;
   double seconds = 0;
+  TrainingEnd end;
 };
 void VisitFields(TrainerState& s, const FieldVisitor& visit) {
   visit({.name = "step", .required = true, .range = AtLeast(0)}, &s.step);
   visit({.name = "tokens", .required = true, .range = AtLeast(0)}, &s.tokens);
   visit({.name = "seconds", .required = true, .range = AtLeast(0)}, &s.seconds);
+  visit({.name = "ended", .choices = {"running", "finished", "time_limit", "signal", "failed"}}, &s.end.ended);
+  visit({.name = "signal"}, &s.end.signal);
+  visit({.name = "error"}, &s.end.error);
 }
 
 }  // namespace
@@ -167,7 +171,7 @@ std::optional<ValidMetrics> Trainer::Validate(const Corpus& corpus, const Tokeni
   return taipan::Validate(model_, corpus, tokenizer, options, context_);
 }
 
-void Trainer::Save(const std::string& directory) {
+void Trainer::Save(const std::string& directory, const TrainingEnd& end) {
   const std::string bad = FirstNonFinite(model_.params());
   if (!bad.empty()) {
     throw UserError({fmt::format("step {}", step_), "training diverged: the update left weights that are not finite",
@@ -176,7 +180,11 @@ void Trainer::Save(const std::string& directory) {
   MakeDirectories(directory + "/model");
   SaveModel(model_, directory + "/model");
   optimizer_.Save(directory + "/optimizer.safetensors");
-  WriteFileAtomically(directory + "/trainer.json", WriteFields(TrainerState{step_, tokens_, seconds_}));
+  WriteFileAtomically(directory + "/trainer.json", StateText(end));
+}
+
+std::string Trainer::StateText(const TrainingEnd& end) const {
+  return WriteFields(TrainerState{step_, tokens_, seconds_, end});
 }
 
 void Trainer::Load(const std::string& directory) {

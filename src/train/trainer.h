@@ -15,6 +15,13 @@
 
 namespace taipan {
 
+// How training stands when trainer.json is written.
+struct TrainingEnd {
+  std::string ended = "running";  // running | finished | time_limit | signal | failed
+  std::string signal = {};        // "SIGTERM" where one ended it
+  std::string error = {};         // of a run that failed
+};
+
 class Trainer {
  public:
   // settings: what they leave open comes from the model's config. The source gives settings.batch_size rows a step.
@@ -31,7 +38,8 @@ class Trainer {
                                        std::function<bool()> stop = nullptr);
 
   // model/, optimizer.safetensors and trainer.json in an existing folder. Refuses weights that are not finite.
-  void Save(const std::string& directory);
+  void Save(const std::string& directory, const TrainingEnd& end = {});
+  std::string StateText(const TrainingEnd& end) const;  // the content of trainer.json
   // Continues from what Save wrote, bit for bit.
   void Load(const std::string& directory);
 

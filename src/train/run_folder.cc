@@ -1,0 +1,56 @@
+#include "train/run_folder.h"
+
+#include <algorithm>
+
+#include "base/files.h"
+#include "train/checkpoints.h"
+
+namespace taipan {
+namespace {
+
+// "NAME.tmp-PID" of AtomicFile, "NAME.old-PID" of ReplaceDirectory.
+bool IsTemporary(const std::string& name) {
+  for (const char* mark : {".tmp-", ".old-"}) {
+    const size_t at = name.rfind(mark);
+    if (at == std::string::npos || at + 5 == name.size()) continue;
+    if (std::all_of(name.begin() + static_cast<ptrdiff_t>(at) + 5, name.end(),
+                    [](char c) { return c >= '0' && c <= '9'; }))
+      return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+FolderContent LookAtFolder(const std::string& run_dir) {
+  const bool trained = PathExists(run_dir + "/metrics.jsonl") && !ReadFile(run_dir + "/metrics.jsonl").empty();
+  const bool checkpoints = Checkpoints(run_dir, 1).Any();
+  if (PathExists(run_dir + "/run.json")) {
+    return trained || checkpoints ? FolderContent::kRun : FolderContent::kNeverTrained;
+  }
+  for (const char* name : {"/metrics.jsonl", "/checkpoints", "/model"}) {
+    if (PathExists(run_dir + name)) return FolderContent::kOther;
+  }
+  return FolderContent::kNothing;
+}
+
+void RemoveNeverTrained(const std::string& run_dir) {
+  RemoveLeftovers(run_dir);
+  // run.json last: without it the rest would be nobody's.
+  for (const char* name : {"model", "checkpoints", "metrics.jsonl", "data.json", "trainer.json", "run.json"}) {
+    RemoveTree(run_dir + "/" + name);
+  }
+}
+
+void RemoveLeftovers(const std::string& run_dir) {
+  for (const std::string& folder : {run_dir, run_dir + "/model"}) {
+    if (!IsDirectory(folder)) continue;
+    for (const std::string& name : ListDirectory(folder)) {
+      if (IsTemporary(name)) RemoveTree(folder + "/" + name);
+    }
+  }
+  for (const char* name : {"/.first-model", "/model.unfinished"}) RemoveTree(run_dir + name);
+  Checkpoints(run_dir, 1).RemoveUnfinished();
+}
+
+}  // namespace taipan
