@@ -20,7 +20,8 @@ void OnSignal(int signal) {
 }  // namespace
 
 InterruptGuard::InterruptGuard() {
-  interrupts = first_signal = 0;
+  interrupts = 0;
+  first_signal = 0;
   struct sigaction action = {};
   action.sa_handler = OnSignal;
   action.sa_flags = SA_RESTART;

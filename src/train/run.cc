@@ -268,6 +268,8 @@ void Run::PublishFirstModel() {
   MakeDirectories(first);
   SaveModel(trainer_->model(), first);
   data_.text.WriteFiles(first);
+  const std::string kept = SetOtherModelAside(folder_ + "/model", first);
+  if (!kept.empty()) LogInfo("the model that was trained before is kept as {}", kept);
   PublishFolder(first, folder_ + "/model");
   RemoveTree(first);
 }

@@ -1,7 +1,10 @@
 #include "train/run_folder.h"
 
 #include <algorithm>
+#include <filesystem>
 
+#include "base/content_hash.h"
+#include "base/error.h"
 #include "base/files.h"
 #include "train/checkpoints.h"
 
@@ -23,7 +26,9 @@ bool IsTemporary(const std::string& name) {
 }  // namespace
 
 FolderContent LookAtFolder(const std::string& run_dir) {
-  const bool trained = PathExists(run_dir + "/metrics.jsonl") && !ReadFile(run_dir + "/metrics.jsonl").empty();
+  std::error_code missing;
+  const uintmax_t metrics = std::filesystem::file_size(run_dir + "/metrics.jsonl", missing);
+  const bool trained = !missing && metrics > 0;
   const bool checkpoints = Checkpoints(run_dir, 1).Any();
   if (PathExists(run_dir + "/run.json")) {
     return trained || checkpoints ? FolderContent::kRun : FolderContent::kNeverTrained;
@@ -40,6 +45,15 @@ void RemoveNeverTrained(const std::string& run_dir) {
   for (const char* name : {"model", "checkpoints", "metrics.jsonl", "data.json", "trainer.json", "run.json"}) {
     RemoveTree(run_dir + "/" + name);
   }
+}
+
+std::string SetOtherModelAside(const std::string& model, const std::string& first) {
+  const std::string weights = "/model.safetensors";
+  if (!PathExists(model + weights) || FileChecksum(model + weights) == FileChecksum(first + weights)) return "";
+  std::string aside = model + "-before";
+  for (int i = 2; PathExists(aside); ++i) aside = fmt::format("{}-before-{}", model, i);
+  ReplaceDirectory(model, aside);
+  return aside;
 }
 
 void RemoveLeftovers(const std::string& run_dir) {

@@ -90,6 +90,17 @@ TEST_F(RunResumeTest, WithoutACompleteCheckpointNothingIsTouched) {
   EXPECT_EQ(Contents(folder_ / "run"), before);
 }
 
+TEST_F(RunResumeTest, BeginningAgainKeepsTheModelThatWasTrained) {
+  ASSERT_EQ(RunTraining(Request("run"), {}), RunEnd::kFinished);
+  const std::string trained = ReadFile(folder_ / "run/model/model.safetensors");
+  RemoveTree(folder_ / "run/checkpoints");
+  RunRequest request = Resume("run");
+  const RunHooks hooks = At(request, 2, [] { raise(SIGINT); });
+  ASSERT_EQ(RunTraining(request, hooks), RunEnd::kInterrupted);
+  EXPECT_EQ(ReadFile(folder_ / "run/model-before/model.safetensors"), trained);
+  EXPECT_NE(ReadFile(folder_ / "run/model/model.safetensors"), trained);
+}
+
 TEST_F(RunResumeTest, WritingIntoTheModelHarmsNoCheckpoint) {
   RunRequest request = Request("run");
   const RunHooks hooks = At(request, 5, [] { raise(SIGINT); });

@@ -71,7 +71,9 @@ class RunFixture : public testing::Test {
   }
   // The reference: ten steps in one go.
   void ExpectLikeStraightRun(const std::string& run) {
-    ASSERT_EQ(RunTraining(Request("straight"), {}), RunEnd::kFinished);
+    if (!PathExists(folder_ / "straight")) {
+      ASSERT_EQ(RunTraining(Request("straight"), {}), RunEnd::kFinished);
+    }
     EXPECT_EQ(Metrics(run), Metrics("straight"));
     for (const char* file : {"model/model.safetensors", "model/config.json", "model/tokenizer.json",
                              "checkpoints/step-10/optimizer.safetensors"}) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "base/files.h"
 #include "e2e/run_program.h"
@@ -147,6 +148,36 @@ TEST_F(TrainCommand, RefusesToOverwriteOrToContinueAnotherRun) {
   WriteFileAtomically(folder_ / "model.json", TinyConfigText("300"));
   ExpectOneLineError(Train("run", {"--resume"}), 1, {"vocab_size", "expected 256, found 300"});
   EXPECT_EQ(ReadFile(folder_ / "run/model/model.safetensors"), before);
+}
+
+TEST_F(TrainCommand, OneOfTwoThatBeginTogetherTrains) {
+  ProgramResult results[2];
+  std::thread other([&] { results[1] = Train("a/run", {"--steps", "300"}); });
+  results[0] = Train("a/run", {"--steps", "300"});
+  other.join();
+  if (results[0].exit_code != 0) std::swap(results[0], results[1]);
+  EXPECT_EQ(results[0].exit_code, 0) << results[0].err;
+  EXPECT_EQ(Metrics("a/run").size(), 300u);
+  EXPECT_EQ(results[1].exit_code, 1) << results[1].err;
+  const bool told = results[1].err.find("another process is training in this folder") != std::string::npos ||
+                    results[1].err.find("already holds a run") != std::string::npos;  // where it came that late
+  EXPECT_TRUE(told) << results[1].err;
+}
+
+TEST_F(TrainCommand, AFinishedRunGoesOn) {
+  ASSERT_EQ(Train("run").exit_code, 0);
+  const ProgramResult longer = RunTaipan({"train", "--out", folder_ / "run", "--resume", "--steps", "8"});
+  ASSERT_EQ(longer.exit_code, 0) << longer.err;
+  EXPECT_NE(longer.err.find("goes to step 8 instead of 4: from here on the learning rate follows the schedule of 8 "
+                            "steps ("),
+            std::string::npos)
+      << longer.err;
+  EXPECT_EQ(Metrics("run").size(), 8u);
+  EXPECT_EQ(nlohmann::json::parse(ReadFile(folder_ / "run/trainer.json"))["ended"], "finished");
+  ExpectOneLineError(RunTaipan({"train", "--out", folder_ / "run", "--resume", "--steps", "7"}), 1,
+                     {"--steps", "at least 8", "found 7"});
+  ExpectOneLineError(RunTaipan({"train", "--out", folder_ / "run", "--resume", "--model", "mamba2-1m"}), 1,
+                     {"config.json", "the run was begun with another \"hidden_size\""});
 }
 
 }  // namespace
