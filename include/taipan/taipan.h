@@ -4,6 +4,12 @@
 // Tokens are ids in [0, vocab_size()). Everything that fails throws std::runtime_error with one line of text. Results
 // do not depend on the number of threads. One object must not be used by several threads at a time; sessions of one
 // model may run side by side while nothing trains it.
+//
+// Signals: matrix products use generated code that keeps data in the stack pointer. The library's own threads take no
+// signals but faults, and the thread that calls it takes none during a product: they wait, for milliseconds at most,
+// and no handler of yours has to be written for that. A handler of faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP,
+// SIGSYS, SIGABRT) cannot wait: install it with SA_ONSTACK and give each of your threads that calls the library a stack
+// for it (sigaltstack); the library's threads have theirs. The library installs no handler.
 
 #include <cstdint>
 #include <functional>

@@ -2,6 +2,7 @@
 // The library's own Model beside the public one of the same name: inside this folder it is core::Model. Include this
 // header instead of taipan/taipan.h, before any other header of the library would be read with both in sight.
 
+#include "base/memory.h"
 #include "infer/generator.h"
 #include "infer/model_text.h"
 #include "infer/scoring.h"
@@ -32,11 +33,13 @@ struct Model::Impl {
   const Tokenizer& RequireTokenizer() const;
 };
 
-// Bugs of ours reach users of the library as std::runtime_error like everything else.
+// Bugs of ours and a lack of memory reach users of the library as std::runtime_error like everything else.
 template <class F>
 auto Guarded(F&& f) {
   try {
     return f();
+  } catch (const std::bad_alloc& error) {
+    throw std::runtime_error(OutOfMemoryMessage(error));
   } catch (const InternalError& error) {
     throw std::runtime_error(std::string("this is a bug in taipan, please report it: ") + error.what());
   }

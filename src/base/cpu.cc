@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <hwy/highway.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -79,6 +80,11 @@ int64_t AvailableMemoryBytes() {
     if (std::ifstream(limit_file) >> limit && std::ifstream(used_file) >> used && limit > used) {
       available = std::min(available, limit - used);
     }
+  }
+  rlimit space;  // ulimit -v
+  if (::getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) {
+    const int64_t left = static_cast<int64_t>(space.rlim_cur) - KilobytesField("/proc/self/status", "VmSize");
+    available = std::min(available, std::max<int64_t>(left, 1));
   }
   return available;
 }

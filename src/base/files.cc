@@ -18,6 +18,8 @@
 
 #include "base/error.h"
 #include "base/file_faults.h"
+#include "base/memory.h"
+#include "base/temporary.h"
 
 namespace taipan {
 namespace {
@@ -25,6 +27,7 @@ namespace {
 [[noreturn]] void Fail(const std::string& path, const std::string& doing, int error) {
   std::string hint;
   if (error == EFBIG) hint = "the file-size limit of this process or file system is reached";
+  if (error == ENOMEM) hint = MemoryLimits();
   throw UserError({path, fmt::format("cannot {}: {}", doing, std::strerror(error)), "", "", hint});
 }
 
@@ -131,21 +134,16 @@ void MappedFile::CheckUnchanged() const {
 }
 
 AtomicFile::AtomicFile(const std::string& path)
-    : path_(ResolveTarget(path)), temporary_(fmt::format("{}.tmp-{}", path_, ::getpid())) {
-  fd_ = OpenRetrying(temporary_, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-  if (fd_ < 0) Fail(path, "create", errno);
-}
+    : path_(ResolveTarget(path)), temporary_(std::make_unique<TemporaryPath>(path_, TemporaryPath::Kind::kFile)) {}
 
-AtomicFile::~AtomicFile() {
-  if (fd_ >= 0) ::close(fd_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
-}
+AtomicFile::~AtomicFile() = default;
 
 void AtomicFile::Write(const void* data, int64_t bytes) {
-  CHECK(fd_ >= 0);
+  CHECK(temporary_ != nullptr);
   const char* p = static_cast<const char*>(data);
   while (bytes > 0) {
-    const ssize_t written = ::write(fd_, p, static_cast<size_t>(bytes));  // may be short: large, or the disk just full
+    // May be short: large, or the disk just full.
+    const ssize_t written = ::write(temporary_->fd(), p, static_cast<size_t>(bytes));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) Fail(path_, "write", errno);
     if (written == 0) Fail(path_, "write", ENOSPC);
@@ -155,12 +153,12 @@ void AtomicFile::Write(const void* data, int64_t bytes) {
 }
 
 void AtomicFile::Append(const std::string& path) {
-  CHECK(fd_ >= 0);
+  CHECK(temporary_ != nullptr);
   Descriptor from;
   OpenForReading(path, from);
   // Into an empty file the blocks can be shared, where the file system copies them on a write.
-  if (::lseek(fd_, 0, SEEK_CUR) == 0 && ::ioctl(fd_, FICLONE, from.fd) == 0) {
-    if (::lseek(fd_, 0, SEEK_END) < 0) Fail(path_, "write", errno);
+  if (::lseek(temporary_->fd(), 0, SEEK_CUR) == 0 && ::ioctl(temporary_->fd(), FICLONE, from.fd) == 0) {
+    if (::lseek(temporary_->fd(), 0, SEEK_END) < 0) Fail(path_, "write", errno);
     return;
   }
   std::vector<char> piece(size_t{1} << 20);
@@ -173,13 +171,16 @@ void AtomicFile::Append(const std::string& path) {
 }
 
 void AtomicFile::Commit() {
-  CHECK(fd_ >= 0);
-  if (::fsync(fd_) != 0) Fail(path_, "sync", errno);
-  // The descriptor is gone even where close fails (network file systems report a full disk here).
-  const int closed = ::close(std::exchange(fd_, -1));
-  if (closed != 0 && errno != EINTR) Fail(path_, "close", errno);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) Fail(path_, "rename into place", errno);
-  temporary_.clear();
+  CHECK(temporary_ != nullptr);
+  if (::fsync(temporary_->fd()) != 0) Fail(path_, "sync", errno);
+  // Network file systems report a full disk when a file is closed. A duplicate, because closing ends the lock.
+  const int copy = ::dup(temporary_->fd());
+  if (copy >= 0 && ::close(copy) != 0 && errno != EINTR) Fail(path_, "close", errno);
+  {
+    const auto lock = LockTemporaries();
+    if (::rename(temporary_->path().c_str(), path_.c_str()) != 0) Fail(path_, "rename into place", errno);
+  }
+  temporary_.reset();
   SyncDirectory(ParentOf(path_));
 }
 
@@ -253,6 +254,7 @@ void ReplaceDirectory(const std::string& from_path, const std::string& to_path) 
   const std::string from = WithoutTrailingSlash(from_path), to = WithoutTrailingSlash(to_path);
   if (!IsDirectory(from)) throw UserError({from, "cannot move into place", "a folder", "none", ""});
   SyncDirectory(from);
+  auto lock = LockTemporaries();
   if (!PathExists(to)) {
     if (::rename(from.c_str(), to.c_str()) != 0) Fail(to, "rename into place", errno);
     SyncDirectory(ParentOf(to));
@@ -261,6 +263,7 @@ void ReplaceDirectory(const std::string& from_path, const std::string& to_path) 
   if (!IsDirectory(to)) throw UserError({to, "cannot replace", "a folder", "a file of this name", ""});
   // One step that leaves a complete folder under `to` at every instant.
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
+    lock.unlock();
     SyncDirectory(ParentOf(to));
     RemoveTree(from);
   } else if (errno == EINVAL || errno == ENOSYS || errno == ENOTSUP) {

@@ -10,6 +10,8 @@
 
 namespace taipan {
 
+class TemporaryPath;
+
 // Errors of all of these are UserErrors that name the path and say why (strerror).
 std::string ReadFile(const std::string& path);
 
@@ -35,8 +37,8 @@ class MappedFile {
   std::array<int64_t, 2> changed_ = {};  // time of the last change: seconds, nanoseconds
 };
 
-// Collects writes in PATH.tmp-PID beside the target; Commit flushes, fsyncs, renames over the target and fsyncs the
-// folder. Destroyed without Commit, or on an error such as a full disk, it removes the temporary file.
+// Collects writes in PATH.tmp-PID beside the target (base/temporary); Commit flushes, fsyncs, renames over the target
+// and fsyncs the folder. Destroyed without Commit, or on an error such as a full disk, it removes the temporary file.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path);
@@ -49,8 +51,8 @@ class AtomicFile {
   void Commit();
 
  private:
-  std::string path_, temporary_;
-  int fd_ = -1;
+  std::string path_;
+  std::unique_ptr<TemporaryPath> temporary_;
 };
 void WriteFileAtomically(const std::string& path, std::string_view content);
 // A copy that shares nothing with its source when either is written; the bytes themselves are shared where the file

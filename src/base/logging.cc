@@ -40,6 +40,12 @@ spdlog::level::level_enum SpdlogLevel(LogLevel level) {
 
 }  // namespace
 
+void WriteText(std::FILE* out, std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), out);
+  std::fflush(out);
+  std::clearerr(out);
+}
+
 void SetLogLevel(LogLevel least) { Logger().set_level(SpdlogLevel(least)); }
 
 void LogMessage(LogLevel level, std::string_view message) {

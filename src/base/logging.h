@@ -4,10 +4,15 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
 #include <string_view>
 #include <utility>
 
 namespace taipan {
+
+// Text for a person, at once. Where it cannot be written (a full disk, a closed pipe) it is lost: that is no reason to
+// lose work too.
+void WriteText(std::FILE* out, std::string_view text);
 
 enum class LogLevel { kInfo, kWarning, kError, kSilent };
 // Messages below `least` are dropped. At first everything is shown.

@@ -11,10 +11,15 @@
 #include <fstream>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 
+#include "base/cpu.h"
 #include "base/error.h"
+#include "base/logging.h"
+#include "base/memory.h"
+#include "base/signals.h"
 
 namespace taipan {
 namespace {
@@ -64,7 +69,7 @@ class Pool {
   void Run(int64_t n, void (*task)(void*, int64_t, int), void* context) {
     std::unique_lock<std::mutex> mine(running_, std::try_to_lock);
     if (!mine.owns_lock()) return Serial(n, task, context);  // another thread's loop has the helpers
-    while (helpers_ + 1 < threads_) std::thread([this, index = ++helpers_] { Help(index); }).detach();
+    while (helpers_ + 1 < threads_ && StartHelper(helpers_ + 1)) ++helpers_;
     n_ = n;
     task_ = task;
     context_ = context;
@@ -113,7 +118,26 @@ class Pool {
     return false;
   }
 
+  // False where the system allows no more threads: those that there are do the work.
+  bool StartHelper(int index) {
+    constexpr int64_t kRoom = int64_t{32} << 20;  // a stack, and something left for what the thread does
+    std::string reason;
+    try {
+      RequireRoom(kRoom);
+      std::thread([this, index] { Help(index); }).detach();
+      return true;
+    } catch (const std::bad_alloc&) {
+      reason = "out of memory";
+    } catch (const std::system_error& error) {
+      reason = error.what();
+    }
+    LogWarning("{} threads instead of {}: {}", index, threads_.load(), reason);
+    threads_ = index;
+    return false;
+  }
+
   [[noreturn]] void Help(int index) {
+    TakeNoSignals();
     uint32_t done = 0;  // the loop last helped in
     for (;;) {
       const auto call = [&] {
@@ -162,7 +186,10 @@ void SetNumThreads(int n) {
 int NumThreads() { return ThePool().threads(); }
 
 int DefaultNumThreads() {
-  if (const char* env = std::getenv("OMP_NUM_THREADS"); env != nullptr && std::atoi(env) > 0) return std::atoi(env);
+  if (const char* env = std::getenv("OMP_NUM_THREADS"); env != nullptr) {
+    const long wanted = std::strtol(env, nullptr, 10);
+    if (wanted > 0 && wanted <= kMostThreads) return static_cast<int>(wanted);
+  }
   cpu_set_t mask;
   int cpus = 1;
   if (sched_getaffinity(0, sizeof mask, &mask) == 0) cpus = CPU_COUNT(&mask);

@@ -7,6 +7,8 @@
 #include <chrono>
 #include <cmath>
 
+#include "base/logging.h"
+
 namespace taipan {
 namespace {
 
@@ -50,15 +52,16 @@ ProgressLine::ProgressLine(Options options) : options_(std::move(options)) {
 
 ProgressLine::~ProgressLine() { Finish(); }
 
+void ProgressLine::Put(const std::string& text) const { WriteText(options_.out, text); }
+
 void ProgressLine::Draw() {
   if (live_) {
     const size_t columns = TerminalColumns(options_.out);
     const std::string cut = columns > 1 ? CutToColumns(line_, columns - 1) : line_;
-    fmt::print(options_.out, "\r{}\x1b[K", cut);
+    Put("\r" + cut + "\x1b[K");
   } else {
-    fmt::print(options_.out, "{}\n", line_);
+    Put(line_ + "\n");
   }
-  std::fflush(options_.out);
   shown_ = line_;
   last_time_ = options_.clock();
   ever_ = true;
@@ -73,19 +76,17 @@ void ProgressLine::Update(const std::string& line) {
 void ProgressLine::Print(const std::string& lines) {
   const std::string newline = lines.ends_with('\n') ? "" : "\n";
   if (live_) {
-    fmt::print(options_.out, "\r\x1b[K{}{}", lines, newline);
+    Put("\r\x1b[K" + lines + newline);
     if (!line_.empty()) Draw();
   } else {
-    fmt::print(options_.out, "{}{}", lines, newline);
+    Put(lines + newline);
   }
-  std::fflush(options_.out);
 }
 
 void ProgressLine::Finish() {
   if (line_.empty()) return;
   if (shown_ != line_) Draw();
-  if (live_) fmt::print(options_.out, "\n");
-  std::fflush(options_.out);
+  if (live_) Put("\n");
   line_.clear();
   shown_.clear();
   ever_ = false;

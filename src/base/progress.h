@@ -33,6 +33,7 @@ class ProgressLine {
   void Finish();
 
  private:
+  void Put(const std::string& text) const;
   void Draw();
   Options options_;
   bool live_ = false;

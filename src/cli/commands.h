@@ -12,7 +12,7 @@ void AddPresetsCommand(CLI::App& app);
 void AddInitCommand(CLI::App& app);
 void AddInspectCommand(CLI::App& app);
 void AddConvertCommand(CLI::App& app);
-void AddTrainCommand(CLI::App& app);
+void AddTrainCommand(CLI::App& app, int& exit_code);  // written where a signal stops the run
 void AddGenerateCommand(CLI::App& app);
 void AddScoreCommand(CLI::App& app);
 void AddTokenizerCommand(CLI::App& app);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/cpu.h"
 #include "base/parallel.h"
 #include "kernels/isa.h"
 
@@ -29,7 +30,7 @@ void AddThreadsFlag(CLI::App& command) {
                       "may use)",
                       DefaultNumThreads()))
       ->type_name("N")
-      ->check(WholeNumber(1, 4096));
+      ->check(WholeNumber(1, kMostThreads));
   command
       .add_option_function<std::string>(
           "--isa", [](const std::string& name) { LimitIsa(name, "--isa"); },

@@ -129,7 +129,7 @@ class TextOutput {
       text_ += piece;
     } else if (!piece.empty()) {
       Print(piece);
-      FlushOutput();
+      OutputWorks();  // shown at once, and before what goes to standard error
     }
   }
 
@@ -176,7 +176,7 @@ void RunGenerate(const GenerateFlags& flags) {
   TextOutput output(*text.tokenizer, last, flags.json);
   const GenerationStats stats = generator.Generate(options, [&](int32_t token) {
     output.Add(token);
-    return true;
+    return flags.json || OutputWorks();  // nobody reads on where standard output is closed
   });
   output.Finish();
   Report(stats, flags, output);

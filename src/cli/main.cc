@@ -1,16 +1,21 @@
 // taipan: train, run and measure Taipan language models. The one place where failures become messages and exit codes:
-// 0 success, 2 wrong usage, 1 everything else.
+// 0 success, 2 wrong usage, 128 + its number for a signal that stopped a run after it was saved, 1 everything else.
 
+#include <execinfo.h>
 #include <fmt/format.h>
 
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <sstream>
 
+#include "base/cpu.h"
 #include "base/error.h"
 #include "base/file_faults.h"
+#include "base/logging.h"
+#include "base/memory.h"
 #include "base/parallel.h"
+#include "base/signals.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/output.h"
@@ -22,8 +27,8 @@ namespace {
 constexpr int kFailed = 1, kWrongUsage = 2;
 
 int Fail(const std::string& message, int code) {
-  std::fflush(stdout);
-  fmt::print(stderr, "taipan: error: {}\n", message);
+  OutputWorks();  // what there is goes out before
+  WriteText(stderr, fmt::format("taipan: error: {}\n", message));
   return code;
 }
 
@@ -61,32 +66,53 @@ int UsageError(const CLI::App& app, const CLI::ParseError& error) {
   return Fail(message + UsageHint(app), kWrongUsage);
 }
 
-int Run(int argc, char** argv) {
-  CLI::App app("Taipan language models: Mamba-2 blocks with selective attention, trained and run on CPUs.", "taipan");
-  app.set_version_flag("--version", "taipan " TAIPAN_VERSION);
-  app.require_subcommand(1);
+// Runs the command that the arguments name and returns its exit code.
+int RunCommand(CLI::App& app, int argc, char** argv) {
+  int exit_code = 0;
   AddPresetsCommand(app);
   AddInitCommand(app);
   AddInspectCommand(app);
   AddConvertCommand(app);
-  AddTrainCommand(app);
+  AddTrainCommand(app, exit_code);
   AddGenerateCommand(app);
   AddScoreCommand(app);
   AddTokenizerCommand(app);
   AddBenchCommand(app);
-  SetNumThreads(DefaultNumThreads());
   try {
     if (const char* isa = std::getenv("TAIPAN_ISA"); isa != nullptr && *isa != '\0') LimitIsa(isa, "TAIPAN_ISA");
     app.parse(argc, argv);
-    FlushOutput();
-    return 0;
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    return UsageError(app, error);
+    if (error.get_exit_code() != 0) return UsageError(app, error);
+    std::ostringstream text;
+    app.exit(error, text, text);  // --help, --version
+    Print(text.str());
+  }
+  FlushOutput();
+  return exit_code;
+}
+
+int Run(int argc, char** argv) {
+  try {
+    WatchStopSignals();
+    UseSignalStack();
+    // The C library loads what it needs to pass exceptions through its own functions when it first needs it, and ends
+    // the process where memory has run out by then.
+    void* frame = nullptr;
+    ::backtrace(&frame, 1);
+    SetNumThreads(DefaultNumThreads());
+    if (const char* wanted = std::getenv("OMP_NUM_THREADS");
+        wanted && std::strtol(wanted, nullptr, 10) > kMostThreads) {
+      Note(fmt::format("OMP_NUM_THREADS={}: more than {}, takes the {} CPUs instead", wanted, kMostThreads,
+                       NumThreads()));
+    }
+    CLI::App app("Taipan language models: Mamba-2 blocks with selective attention, trained and run on CPUs.", "taipan");
+    app.set_version_flag("--version", "taipan " TAIPAN_VERSION);
+    app.require_subcommand(1);
+    return RunCommand(app, argc, argv);
   } catch (const UserError& error) {
     return Fail(error.what(), kFailed);
-  } catch (const std::bad_alloc&) {
-    return Fail("out of memory: the system has no room for this model, context or batch size", kFailed);
+  } catch (const std::bad_alloc& error) {
+    return Fail(OutOfMemoryMessage(error), kFailed);
   } catch (const InternalError& error) {
     return Fail(fmt::format("this is a bug in taipan, please report it: {}", error.what()), kFailed);
   } catch (const std::exception& error) {
@@ -98,7 +124,7 @@ int Run(int argc, char** argv) {
 }  // namespace taipan
 
 int main(int argc, char** argv) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error of the write that meets it, with the file's name
+  taipan::OpenStandardStreams();
   taipan::ReportFileFaults();
   return taipan::Run(argc, argv);
 }

@@ -1,7 +1,5 @@
 #include "cli/new_folder.h"
 
-#include <unistd.h>
-
 #include "base/error.h"
 #include "base/files.h"
 
@@ -19,16 +17,19 @@ std::string NewFolderTarget(std::string out) {
   return out;
 }
 
-TemporaryFolder::TemporaryFolder(const std::string& target) : path_(fmt::format("{}.tmp-{}", target, getpid())) {
-  MakeDirectories(path_);
+namespace {
+
+// As it is given, with the folders that lead there.
+const std::string& WithParents(const std::string& target) {
+  if (const size_t slash = target.rfind('/'); slash != std::string::npos && slash > 0) {
+    MakeDirectories(target.substr(0, slash));
+  }
+  return target;
 }
 
-TemporaryFolder::~TemporaryFolder() {
-  try {
-    if (PathExists(path_)) RemoveTree(path_);
-  } catch (const UserError&) {
-    // The failure that led here is the one to report.
-  }
-}
+}  // namespace
+
+TemporaryFolder::TemporaryFolder(const std::string& target)
+    : folder_(WithParents(target), TemporaryPath::Kind::kFolder) {}
 
 }  // namespace taipan

@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "base/temporary.h"
+
 namespace taipan {
 
 // The path without slashes at its end. UserError where it is a file or a folder that holds something.
@@ -12,13 +14,10 @@ std::string NewFolderTarget(std::string out);
 class TemporaryFolder {
  public:
   explicit TemporaryFolder(const std::string& target);
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return folder_.path(); }
 
  private:
-  std::string path_;
+  TemporaryPath folder_;
 };
 
 }  // namespace taipan

@@ -1,5 +1,6 @@
 #include "cli/output.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,18 +9,27 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/logging.h"
 
 namespace taipan {
 namespace {
 
-[[noreturn]] void OutputFailed() {
-  throw UserError("standard output", fmt::format("cannot be written: {}", std::strerror(errno)));
-}
+// errno of the first failure, after which nothing is written any more.
+int output_error = 0;
 
 }  // namespace
 
+void OpenStandardStreams() {
+  // For the wrong direction: reading and writing fail as they do on a closed descriptor.
+  constexpr int kFlags[] = {O_WRONLY, O_RDONLY, O_WRONLY};
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (::fcntl(fd, F_GETFD) >= 0) continue;
+    if (::open("/dev/null", kFlags[fd]) < 0) ::open("/", O_RDONLY | O_DIRECTORY);
+  }
+}
+
 void Print(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) OutputFailed();
+  if (output_error == 0 && std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) output_error = errno;
 }
 
 void PrintJson(const OrderedJson& value) {
@@ -27,11 +37,18 @@ void PrintJson(const OrderedJson& value) {
   Print("\n");
 }
 
-void FlushOutput() {
-  if (std::fflush(stdout) != 0 || std::ferror(stdout)) OutputFailed();
+bool OutputWorks() {
+  if (output_error == 0 && std::fflush(stdout) != 0) output_error = errno;
+  return output_error == 0;
 }
 
-void Note(std::string_view line) { fmt::print(stderr, "{}\n", line); }
+void FlushOutput() {
+  if (!OutputWorks()) {
+    throw UserError("standard output", fmt::format("cannot be written: {}", std::strerror(output_error)));
+  }
+}
+
+void Note(std::string_view line) { WriteText(stderr, fmt::format("{}\n", line)); }
 
 std::string FormatTable(const std::vector<Column>& columns, const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> width;

@@ -14,10 +14,16 @@ namespace taipan {
 
 using OrderedJson = nlohmann::ordered_json;
 
-// Results. UserError where stdout cannot be written (a full disk).
+// Gives each of the descriptors 0 to 2 that is closed something to name. Else the next file that is opened would be
+// standard error, and messages would go into it. Reading and writing fail as before; messages are lost.
+void OpenStandardStreams();
+
+// Results. Where stdout cannot be written (a full disk, a closed pipe) the rest of the work is done and saved, and
+// FlushOutput, which main calls at the end, throws the UserError.
 void Print(std::string_view text);
 void PrintJson(const OrderedJson& value);  // one line
 void FlushOutput();
+bool OutputWorks();  // flushes; for work that is of no use without it
 // Remarks and warnings for the reader of the terminal: one line on stderr.
 void Note(std::string_view line);
 

@@ -35,6 +35,7 @@ void ScoreSequences(const Model& model, const ScoreFlags& flags) {
                  {"sum_logprob", result.sum_logprob},
                  {"mean_logprob", NullUnlessFinite(mean)},
                  {"logprobs", std::move(logprobs)}});
+      if (flags.logits.empty() && flags.svg.empty()) FlushOutput();
       continue;
     }
     rows.push_back({std::to_string(index), std::to_string(result.tokens), fmt::format("{:.6f}", result.sum_logprob),

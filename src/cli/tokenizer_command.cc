@@ -43,6 +43,7 @@ void ForEachLine(std::string_view text, const std::string& where,
       results[static_cast<size_t>(i)] = f(line, fmt::format("{}: line {}", where, number));
     });
     for (const std::string& result : results) Print(result);
+    FlushOutput();
     lines.clear();
   };
   size_t number = 0;

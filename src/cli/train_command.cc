@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/signals.h"
 #include "cli/bench_model_roof.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
@@ -146,7 +147,7 @@ double TokensPerSecondAtRoof(const ModelConfig& config, const TrainSettings& s) 
   return roof.gflops.median * 1e9 * static_cast<double>(TokensOf(work)) / flops;
 }
 
-void RunTrain(const TrainArguments& args) {
+void RunTrain(const TrainArguments& args, int& exit_code) {
   const RunRequest request = RequestOf(args);
   const uint64_t seed = static_cast<uint64_t>(request.settings.seed);
   RunHooks hooks;
@@ -154,22 +155,12 @@ void RunTrain(const TrainArguments& args) {
     ShowSample(model, tokenizer, step, args, seed);
   };
   hooks.roof = TokensPerSecondAtRoof;
-  const std::string model_folder = request.settings.out + "/model";
-  switch (RunTraining(request, hooks)) {
-    case RunEnd::kFinished:
-      return Note("finished; the model is in " + model_folder);
-    case RunEnd::kAlreadyFinished:
-      return;
-    case RunEnd::kTimeLimit:
-      return Note("stopped at the time limit and saved; --resume continues; the model is in " + model_folder);
-    case RunEnd::kInterrupted:
-      return Note("interrupted and saved; --resume continues; the model is in " + model_folder);
-  }
+  if (RunTraining(request, hooks) == RunEnd::kInterrupted) exit_code = 128 + StopSignal();
 }
 
 }  // namespace
 
-void AddTrainCommand(CLI::App& app) {
+void AddTrainCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("train", "Train a model on text or tokens into a run folder");
   auto args = std::make_shared<TrainArguments>();
   TrainSettings defaults;
@@ -186,7 +177,7 @@ void AddTrainCommand(CLI::App& app) {
       ->capture_default_str();
   AddLoadFlags(*command);
   AddThreadsFlag(*command);
-  command->callback([args] { RunTrain(*args); });
+  command->callback([args, &exit_code] { RunTrain(*args, exit_code); });
 }
 
 }  // namespace taipan

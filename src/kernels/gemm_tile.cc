@@ -1,23 +1,39 @@
 #include "kernels/gemm_tile.h"
 
 #include <algorithm>
+#include <atomic>
 #include <dnnl.hpp>
 #include <map>
 #include <tuple>
 #include <vector>
 
+#include "base/memory.h"
 #include "base/parallel.h"
+#include "base/signals.h"
 
 namespace taipan {
 namespace {
 
 using dnnl::memory;
 
+// oneDNN generates code for a kind of product when it meets the first, and writes to address 0 where memory ran out.
+constexpr int64_t kRoomForCode = int64_t{16} << 20;
+
+void RequireRoomOnce(bool a_transposed, bool b_transposed, bool add, bool vector) {
+  static std::atomic<bool> done[16];
+  std::atomic<bool>& mine = done[a_transposed + 2 * b_transposed + 4 * add + 8 * vector];
+  if (mine.load(std::memory_order_relaxed)) return;
+  RequireRoom(kRoomForCode);
+  mine = true;
+}
+
 void Sgemm(int64_t k, TileOperand a, TileOperand b, MatrixView c, bool add) {
+  RequireRoomOnce(a.transposed, b.transposed, add, c.rows == 1 || c.cols == 1);
   const dnnl_status_t status =
       dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', c.rows, c.cols, k, 1.0f,
                  static_cast<const float*>(a.data), std::max<int64_t>(a.stride, 1), static_cast<const float*>(b.data),
                  std::max<int64_t>(b.stride, 1), add ? 1.0f : 0.0f, c.F32(), c.stride);
+  if (status == dnnl_out_of_memory) throw std::bad_alloc();
   if (status != dnnl_success) {
     CheckFailed(__FILE__, __LINE__,
                 fmt::format("dnnl_sgemm failed with status {} (m {}, n {}, k {})", static_cast<int>(status), c.rows,
@@ -99,6 +115,7 @@ struct ThreadProducts {
     const auto found = products.find(shape);
     if (found != products.end()) return found->second;
     if (products.size() >= kMost) products.clear();
+    RequireRoom(kRoomForCode);
     return products.emplace(shape, Product(shape)).first->second;
   }
 };
@@ -155,7 +172,8 @@ TileOperand TileColumns(TileOperand b, DType dtype, int64_t from) {
 }
 
 void TileProduct(int64_t k, DType dtype, TileOperand a, TileOperand b, MatrixView c, bool add) {
-  const OneThread one;  // with threads of its own oneDNN cuts K and changes the sums
+  const OneThread one;        // with threads of its own oneDNN cuts K and changes the sums
+  const HoldSignals signals;  // while its code has the stack pointer
   if (dtype == DType::kF32) {
     Sgemm(k, a, b, c, add);
     return;
@@ -169,6 +187,7 @@ void TileProduct(int64_t k, DType dtype, TileOperand a, TileOperand b, MatrixVie
   try {
     CachedProduct(k, dtype, a, b, c, add);
   } catch (const dnnl::error& e) {
+    if (e.status == dnnl_out_of_memory) throw std::bad_alloc();
     CheckFailed(__FILE__, __LINE__, fmt::format("oneDNN: {} (m {}, n {}, k {})", e.what(), c.rows, c.cols, k));
   }
 }

@@ -7,7 +7,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <new>
+
+#include "base/memory.h"
 
 namespace taipan {
 namespace {
@@ -23,7 +24,7 @@ void* Allocate(int64_t bytes) {
   const bool huge = bytes >= 2 * kHugePage;
   const int64_t align = huge ? kHugePage : kAlign, rounded = RoundUp(std::max<int64_t>(bytes, 1), align);
   void* memory = std::aligned_alloc(static_cast<size_t>(align), static_cast<size_t>(rounded));
-  if (memory == nullptr) throw std::bad_alloc();
+  if (memory == nullptr) throw OutOfMemory(bytes);
   if (huge) ::madvise(memory, static_cast<size_t>(rounded), MADV_HUGEPAGE);  // advice: failure does no harm
   return memory;
 }

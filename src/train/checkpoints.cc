@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/files.h"
+#include "base/temporary.h"
 
 namespace taipan {
 namespace {
@@ -121,6 +122,7 @@ Checkpoint Checkpoints::Write(int64_t step, const std::function<void(const std::
   const Checkpoint done{step, fmt::format("{}/{}{}", folder_, kPrefix, step)};
   MakeDirectories(folder_);
   RemoveTree(unfinished);
+  const RemovedBySignal until_done(unfinished);
   try {
     MakeDirectories(unfinished);
     fill(unfinished);

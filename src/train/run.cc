@@ -7,11 +7,12 @@
 #include "base/files.h"
 #include "base/folder_lock.h"
 #include "base/logging.h"
+#include "base/signals.h"
+#include "base/temporary.h"
 #include "model/model_files.h"
 #include "train/checkpoints.h"
 #include "train/curve.h"
 #include "train/fit.h"
-#include "train/interrupt.h"
 #include "train/run_folder.h"
 #include "train/run_progress.h"
 #include "train/run_text.h"
@@ -19,6 +20,8 @@
 
 namespace taipan {
 namespace {
+
+bool Interrupted() { return StopSignal() != 0; }
 
 double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -72,6 +75,7 @@ class Run {
   void SayWhatChanges() const;
   RunEnd Loop();
   RunEnd LoopSteps(RunProgress& progress);
+  std::string Describe(RunEnd end) const;
   bool Due(int64_t every) const { return every > 0 && trainer_->step() % every == 0; }
   bool AtEnd() const { return trainer_->step() >= settings_.steps; }
   TrainingEnd EndNow(bool timed_out) const;
@@ -97,6 +101,7 @@ class Run {
   int64_t saved_step_ = 0;  // of the newest checkpoint
   MetricsHistory history_;
   std::unique_ptr<MetricsWriter> metrics_;
+  std::optional<NoteStopSignals> signals_;  // from the first file on
   double bytes_per_token_ = 0;
   bool warned_of_data_ = false;
 };
@@ -210,6 +215,7 @@ void Run::CheckSteps() const {
 }
 
 void Run::OpenFolder() {
+  signals_.emplace();
   MakeDirectories(folder_);
   if (continues_) {
     ContinueFolder();
@@ -265,6 +271,7 @@ void Run::SayWhatChanges() const {
 
 void Run::PublishFirstModel() {
   const std::string first = folder_ + "/.first-model";
+  const RemovedBySignal until_done(first);
   MakeDirectories(first);
   SaveModel(trainer_->model(), first);
   data_.text.WriteFiles(first);
@@ -286,7 +293,9 @@ RunEnd Run::Go() {
     LogInfo("trains {} parameters on {} (tokenizer {}){}", CountParameters(trainer_->model().config()),
             data_.train->Describe(), data_.text.source,
             data_.valid ? ", validates on " + data_.valid->Describe() : std::string());
-    return Loop();
+    const RunEnd end = Loop();
+    LogInfo("{}; the model is in {}/model", Describe(end), folder_);
+    return end;
   } catch (const std::exception& error) {
     if (!finished_before) GiveUp(error.what());
     throw;
@@ -307,8 +316,15 @@ void Run::GiveUp(const std::string& error) {
   }
 }
 
+// How the run ended, the last line that it prints.
+std::string Run::Describe(RunEnd end) const {
+  if (end == RunEnd::kFinished) return "finished";
+  const std::string reason = end == RunEnd::kTimeLimit ? "--time-limit" : SignalName(StopSignal());
+  return fmt::format("stopped by {} after step {} of {}, saved; --resume continues", reason, trainer_->step(),
+                     settings_.steps);
+}
+
 RunEnd Run::Loop() {
-  const InterruptGuard guard;
   RunProgress progress(settings_, bytes_per_token_, trainer_->step(), trainer_->seconds(),
                        hooks_.roof ? hooks_.roof(trainer_->model().config(), settings_) : 0);
   try {
@@ -349,7 +365,7 @@ RunEnd Run::LoopSteps(RunProgress& progress) {
 
 TrainingEnd Run::EndNow(bool timed_out) const {
   if (AtEnd()) return {.ended = "finished"};
-  if (Interrupted()) return {.ended = "signal", .signal = InterruptSignal()};
+  if (Interrupted()) return {.ended = "signal", .signal = SignalName(StopSignal())};
   return {.ended = timed_out ? "time_limit" : "running"};
 }
 

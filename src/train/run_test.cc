@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "base/signals.h"
 #include "model/model_files.h"
 #include "train/test_run.h"
 
@@ -67,8 +68,10 @@ TEST_F(RunTest, DISABLED_Child) {
   request.settings.valid_data = {folder + "/valid.txt"};
   const RunHooks hooks = At(request, 7, [&] {
     if (std::string(signals) == "kill") raise(SIGKILL);
-    raise(SIGINT);
-    raise(SIGINT);
+    kill(getpid(), SIGINT);
+    while (StopSignal() == 0) usleep(100);
+    kill(getpid(), SIGINT);
+    sleep(10);
   });
   RunTraining(request, hooks);
   FAIL() << "still alive";
