@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/file_faults.h"
@@ -61,6 +62,9 @@ int UsageError(const CLI::App& app, const CLI::ParseError& error) {
   return Fail(message + UsageHint(app), kWrongUsage);
 }
 
+// A line that begins with a flag says that the command was wrong, not a file or the system, wherever that was found.
+bool NamesAFlag(const UserError& error) { return std::string_view(error.what()).starts_with("--"); }
+
 int Run(int argc, char** argv) {
   CLI::App app("Taipan language models: Mamba-2 blocks with selective attention, trained and run on CPUs.", "taipan");
   app.set_version_flag("--version", "taipan " TAIPAN_VERSION);
@@ -72,6 +76,7 @@ int Run(int argc, char** argv) {
   AddTrainCommand(app);
   AddGenerateCommand(app);
   AddScoreCommand(app);
+  AddCompareCommand(app);
   AddTokenizerCommand(app);
   AddBenchCommand(app);
   SetNumThreads(DefaultNumThreads());
@@ -84,7 +89,7 @@ int Run(int argc, char** argv) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     return UsageError(app, error);
   } catch (const UserError& error) {
-    return Fail(error.what(), kFailed);
+    return Fail(error.what(), NamesAFlag(error) ? kWrongUsage : kFailed);
   } catch (const std::bad_alloc&) {
     return Fail("out of memory: the system has no room for this model, context or batch size", kFailed);
   } catch (const InternalError& error) {
