@@ -305,7 +305,6 @@ CheckpointConfig ReadBamba(const Json& json, const std::string& where) {
   }
   c.expand = Needed(f.mamba_expand, "mamba_expand", where);
   const int64_t heads = Needed(f.mamba_n_heads, "mamba_n_heads", where);
-  CheckRange(where, "mamba_n_heads", heads, AtLeast(1));
   const Json& width = f.mamba_d_head;
   if (!width.is_null() && width != "auto" && !width.is_number_integer()) {
     throw UserError({where, "mamba_d_head has the wrong type", "an integer or \"auto\"", DescribeJson(width), ""});
