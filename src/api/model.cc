@@ -102,8 +102,8 @@ Tokens Model::Generate(const Tokens& prompt, const GenerateOptions& options, con
 }
 
 void SetThreadCount(int threads) {
-  if (threads < 1)
-    throw UserError({"SetThreadCount", "impossible number of threads", "1 or more", std::to_string(threads), ""});
+  if (threads < 1 || threads > 4096)
+    throw UserError({"SetThreadCount", "impossible number of threads", "1 to 4096", std::to_string(threads), ""});
   SetNumThreads(threads);
 }
 

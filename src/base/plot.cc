@@ -84,12 +84,44 @@ double PlotAxis::Fraction(double value) const {
   return (std::log(value) - std::log(low)) / (std::log(high) - std::log(low));
 }
 
+namespace {
+
+// Grows around values.
+struct Range {
+  double low = std::numeric_limits<double>::infinity(), high = -std::numeric_limits<double>::infinity();
+  bool empty() const { return !(low <= high); }
+  void Add(double value) {
+    low = std::min(low, value);
+    high = std::max(high, value);
+  }
+};
+
+PlotAxis AxisOf(Range range, double room, int ticks) {
+  if (range.empty()) {
+    range = {0, 1};
+    room = 0;
+  }
+  Widen(range.low, range.high, room);
+  return {range.low, range.high, false, NiceTicks(range.low, range.high, ticks)};
+}
+
+PlotAxis LogAxisOf(Range range, int ticks) {
+  if (range.empty()) range = {1, 10};
+  if (range.low == range.high) {
+    range.low /= 2;
+    range.high *= 2;
+  }
+  Widen(range.low, range.high, 0);
+  return {range.low, range.high, true, LogTicks(range.low, range.high, ticks)};
+}
+
+}  // namespace
+
 PlotData PreparePlot(const std::vector<PlotSeries>& series, const PlotOptions& options, int x_ticks, int y_ticks) {
   // Far beyond any loss; nearer to the largest double, a step between ticks overflows.
   constexpr double kMost = 1e300;
-  constexpr double kInf = std::numeric_limits<double>::infinity();
   PlotData data;
-  double x_low = kInf, x_high = -kInf, y_low = kInf, y_high = -kInf;
+  Range x_range, y_range, right_range;
   for (const PlotSeries& s : series) {
     CHECK_EQ(s.x.size(), s.y.size());
     auto& points = data.points.emplace_back();
@@ -97,28 +129,17 @@ PlotData PreparePlot(const std::vector<PlotSeries>& series, const PlotOptions& o
       const double x = s.x[i], y = s.y[i];
       if (!(std::abs(x) < kMost) || !(std::abs(y) < kMost) || (options.log_x && x < 1e-300)) continue;
       points.push_back({x, y});
-      x_low = std::min(x_low, x);
-      x_high = std::max(x_high, x);
-      y_low = std::min(y_low, y);
-      y_high = std::max(y_high, y);
+      x_range.Add(x);
+      (s.right ? right_range : y_range).Add(y);
     }
   }
-  const bool none = !(x_low <= x_high);
-  if (none) {
-    x_low = options.log_x ? 1 : 0;
-    x_high = options.log_x ? 10 : 1;
-    y_low = 0;
-    y_high = 1;
-  }
-  if (options.log_x && x_low == x_high) {
-    x_low /= 2;
-    x_high *= 2;
-  }
-  Widen(x_low, x_high, 0);
-  Widen(y_low, y_high, none ? 0 : 0.04);
-  data.x = {x_low, x_high, options.log_x,
-            options.log_x ? LogTicks(x_low, x_high, x_ticks) : NiceTicks(x_low, x_high, x_ticks)};
-  data.y = {y_low, y_high, false, NiceTicks(y_low, y_high, y_ticks)};
+  if (options.y_max && y_range.low < *options.y_max) y_range.high = std::min(y_range.high, *options.y_max);
+  if (!right_range.empty()) right_range.low = std::min(right_range.low, 0.0);
+  if (right_range.low == right_range.high) right_range.high += 1;
+  data.x = options.log_x ? LogAxisOf(x_range, x_ticks) : AxisOf(x_range, 0, x_ticks);
+  data.y = AxisOf(y_range, 0.04, y_ticks);
+  data.right = AxisOf(right_range, right_range.empty() ? 0 : 0.04, y_ticks);
+  data.right.low = std::min(0.0, right_range.empty() ? 0.0 : right_range.low);
   return data;
 }
 

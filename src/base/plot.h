@@ -11,13 +11,18 @@ struct PlotSeries {
   std::string name;  // in the legend; empty: not there
   std::vector<double> x;
   std::vector<double> y;  // as many as x; points with a NaN or an infinity are left out
+  bool right = false;     // on the axis at the right (SVG; on a terminal all share one)
+  bool faint = false;     // thin and half transparent, for what is noisy (SVG)
+  int color = -1;         // of the palette; default: by place in the list
 };
 
 struct PlotOptions {
   std::string title{};
   std::string x_label{};
   std::string y_label{};
-  bool log_x = false;  // points with x <= 0 are left out
+  bool log_x = false;             // points with x <= 0 are left out
+  std::string right_label{};      // of the axis at the right, which runs from 0
+  std::optional<double> y_max{};  // of the left axis; curves above it are cut off at the frame
 };
 
 // A complete SVG document of width x height pixels. The background is transparent and the colours are of medium

@@ -22,7 +22,7 @@ struct PlotAxis {
 
 struct PlotData {
   std::vector<std::vector<PlotPoint>> points;  // a list for each series
-  PlotAxis x, y;
+  PlotAxis x, y, right;
 };
 
 // Points that are finite (and positive on a logarithmic axis); ranges around them; ticks. [0, 1] where there are none.

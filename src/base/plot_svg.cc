@@ -73,6 +73,7 @@ using internal::SvgText;
 
 struct Frame {
   double left = 64, top = 0, right = 0, bottom = 0;  // pixels
+  bool two_axes = false;
   double X(double fraction) const { return left + fraction * (right - left); }
   double Y(double fraction) const { return bottom - fraction * (bottom - top); }
 };
@@ -84,6 +85,12 @@ std::string AxesAndLabels(const PlotData& data, const Frame& f, const PlotOption
     out += SvgLine(f.left, y, f.right, y, 0.25);
     out += SvgText(f.left - 6, y + 4, "end", 12, tick.label);
   }
+  for (const PlotTick& tick : data.right.ticks) {
+    if (!f.two_axes) break;
+    const double y = f.Y(data.right.Fraction(tick.value));
+    out += SvgLine(f.right, y, f.right + 5, y, 1);
+    out += SvgText(f.right + 9, y + 4, "start", 12, tick.label);
+  }
   for (const PlotTick& tick : data.x.ticks) {
     const double x = f.X(data.x.Fraction(tick.value));
     out += SvgLine(x, f.bottom, x, f.bottom + 5, 1);
@@ -91,12 +98,15 @@ std::string AxesAndLabels(const PlotData& data, const Frame& f, const PlotOption
   }
   out += SvgLine(f.left, f.bottom, f.right, f.bottom, 1);
   out += SvgLine(f.left, f.top, f.left, f.bottom, 1);
+  if (f.two_axes) out += SvgLine(f.right, f.top, f.right, f.bottom, 1);
   if (!options.title.empty()) out += SvgText(width / 2.0, 24, "middle", 16, options.title, " font-weight=\"bold\"");
   if (!options.x_label.empty()) out += SvgText((f.left + f.right) / 2, height - 8, "middle", 13, options.x_label);
-  if (!options.y_label.empty()) {
-    const double y = (f.top + f.bottom) / 2;
-    out += SvgText(16, y, "middle", 13, options.y_label, fmt::format(" transform=\"rotate(-90 16 {:.1f})\"", y));
-  }
+  const double middle = (f.top + f.bottom) / 2;
+  const auto upright = [&](double x, const std::string& label) {
+    out += SvgText(x, middle, "middle", 13, label, fmt::format(" transform=\"rotate(-90 {:.1f} {:.1f})\"", x, middle));
+  };
+  if (!options.y_label.empty()) upright(16, options.y_label);
+  if (f.two_axes && !options.right_label.empty()) upright(width - 8, options.right_label);
   return out;
 }
 
@@ -119,13 +129,16 @@ std::vector<PlotPoint> Thinned(const std::vector<PlotPoint>& pixels) {
   return out;
 }
 
-std::string Curve(const std::vector<PlotPoint>& points, const PlotData& data, const Frame& f, const char* color) {
+std::string Curve(const std::vector<PlotPoint>& points, const PlotData& data, const Frame& f, const PlotSeries& series,
+                  const char* color) {
+  const internal::PlotAxis& y_axis = series.right ? data.right : data.y;
   std::vector<PlotPoint> pixels;
-  for (const PlotPoint& p : points) pixels.push_back({f.X(data.x.Fraction(p.x)), f.Y(data.y.Fraction(p.y))});
+  for (const PlotPoint& p : points) pixels.push_back({f.X(data.x.Fraction(p.x)), f.Y(y_axis.Fraction(p.y))});
   std::string out;
   if (pixels.size() > 1) {
-    out += fmt::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"1.8\" stroke-linejoin=\"round\" points=\"",
-                       color);
+    out +=
+        fmt::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"{} stroke-linejoin=\"round\" points=\"",
+                    color, series.faint ? 1.2 : 1.8, series.faint ? " stroke-opacity=\"0.55\"" : "");
     for (const PlotPoint& p : Thinned(pixels)) out += fmt::format("{:.1f},{:.1f} ", p.x, p.y);
     out.back() = '"';
     out += "/>\n";
@@ -148,17 +161,24 @@ std::string SvgPlot(const std::vector<PlotSeries>& series, const PlotOptions& op
   Frame f;
   f.top = options.title.empty() ? 16 : 40;
   f.left = options.y_label.empty() ? 64 : 80;
-  f.right = width - 20;
+  f.two_axes = std::any_of(series.begin(), series.end(), [](const PlotSeries& s) { return s.right; });
+  f.right = width - (f.two_axes ? options.right_label.empty() ? 54 : 70 : 20);
   f.bottom = height - (options.x_label.empty() ? 30 : 48);
 
   std::string out = internal::SvgBegin(options.title, width, height);
   out += AxesAndLabels(data, f, options, width, height);
+  // Curves beyond the range of an axis end at the frame.
+  out += fmt::format(
+      "<clipPath id=\"frame\"><rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>"
+      "</clipPath>\n",
+      f.left - 4, f.top - 4, f.right - f.left + 8, f.bottom - f.top + 8);
   bool any = false;
   double legend_y = f.top + 14;
   for (size_t i = 0; i < series.size(); ++i) {
-    const char* color = internal::kSvgColors[i % internal::kSvgColors.size()];
+    const size_t place = series[i].color >= 0 ? static_cast<size_t>(series[i].color) : i;
+    const char* color = internal::kSvgColors[place % internal::kSvgColors.size()];
     any |= !data.points[i].empty();
-    out += Curve(data.points[i], data, f, color);
+    out += "<g clip-path=\"url(#frame)\">\n" + Curve(data.points[i], data, f, series[i], color) + "</g>\n";
     if (series[i].name.empty()) continue;
     out += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"14\" height=\"4\" fill=\"{}\"/>\n", f.right - 14,
                        legend_y - 6, color);

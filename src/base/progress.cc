@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -16,21 +17,33 @@ double SteadySeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// 0 where unknown.
 size_t TerminalColumns(std::FILE* out) {
   winsize size{};
-  if (::ioctl(::fileno(out), TIOCGWINSZ, &size) != 0) return 0;
+  if (::ioctl(::fileno(out), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
   return size.ws_col;
 }
 
-// The first `columns` characters of UTF-8 text: a line that wraps could not be overwritten.
+// Characters of UTF-8 text.
+size_t CountColumns(const std::string& text) {
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }));
+}
+
+// The words that fit into `columns` characters: a line that wraps could not be overwritten.
 std::string CutToColumns(const std::string& text, size_t columns) {
-  size_t seen = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const bool starts_character = (static_cast<uint8_t>(text[i]) & 0xC0) != 0x80;
-    if (starts_character && ++seen > columns) return text.substr(0, i);
+  if (CountColumns(text) <= columns) return text;
+  std::string cut;
+  for (size_t blank = 0; (blank = text.find(' ', blank + 1)) != text.npos;) {
+    if (CountColumns(text.substr(0, blank)) > columns) break;
+    cut = text.substr(0, blank);
   }
-  return text;
+  return cut;
+}
+
+std::string Join(const std::vector<ProgressPart>& parts) {
+  std::string line;
+  for (const ProgressPart& part : parts) line += (line.empty() ? "" : "  ") + part.text;
+  return line;
 }
 
 // A value with a unit: the largest unit that leaves at least 1, rounded first, so that 999 960 is 1.0M and not 1000.0K.
@@ -45,6 +58,17 @@ std::string WithUnit(double value, double base, const char* const* units, int co
 
 }  // namespace
 
+std::string FitParts(const std::vector<ProgressPart>& parts, size_t columns) {
+  std::vector<ProgressPart> left = parts;
+  while (left.size() > 1 && CountColumns(Join(left)) > columns) {
+    // The last of equal ones goes first.
+    const auto least = std::min_element(left.rbegin(), left.rend(),
+                                        [](const auto& a, const auto& b) { return a.importance < b.importance; });
+    left.erase(std::next(least).base());
+  }
+  return CutToColumns(Join(left), columns);
+}
+
 ProgressLine::ProgressLine(Options options) : options_(std::move(options)) {
   live_ = options_.live.value_or(::isatty(::fileno(options_.out)) == 1);
   if (!options_.clock) options_.clock = SteadySeconds;
@@ -56,9 +80,8 @@ void ProgressLine::Put(const std::string& text) const { WriteText(options_.out, 
 
 void ProgressLine::Draw() {
   if (live_) {
-    const size_t columns = TerminalColumns(options_.out);
-    const std::string cut = columns > 1 ? CutToColumns(line_, columns - 1) : line_;
-    Put("\r" + cut + "\x1b[K");
+    const size_t columns = options_.columns.value_or(TerminalColumns(options_.out));
+    Put("\r" + (columns > 1 ? FitParts(parts_, columns - 1) : line_) + "\x1b[K");
   } else {
     Put(line_ + "\n");
   }
@@ -67,8 +90,9 @@ void ProgressLine::Draw() {
   ever_ = true;
 }
 
-void ProgressLine::Update(const std::string& line) {
-  line_ = line;
+void ProgressLine::Update(const std::vector<ProgressPart>& parts) {
+  parts_ = parts;
+  line_ = Join(parts);
   const double interval = live_ ? options_.live_interval : options_.plain_interval;
   if (!ever_ || options_.clock() - last_time_ >= interval) Draw();
 }

@@ -6,8 +6,17 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace taipan {
+
+// A piece of the line. Where the terminal is too narrow, those of least importance are left out.
+struct ProgressPart {
+  std::string text;
+  int importance = 0;
+};
+// The parts in their order, two blanks between, of at most `columns` characters; never a part of a number.
+std::string FitParts(const std::vector<ProgressPart>& parts, size_t columns);
 
 // On a terminal the line is rewritten in place; elsewhere (a log file, a pipe) whole lines are printed, seldom.
 class ProgressLine {
@@ -18,6 +27,7 @@ class ProgressLine {
     double live_interval = 0.1;     // least seconds between two drawings on a terminal
     double plain_interval = 10;     // least seconds between two lines elsewhere
     std::function<double()> clock;  // seconds; default: the steady clock
+    std::optional<size_t> columns;  // of the terminal; default: as it says, 80 where it does not
   };
   ProgressLine() : ProgressLine(Options{}) {}
   explicit ProgressLine(Options options);
@@ -26,7 +36,8 @@ class ProgressLine {
   ProgressLine& operator=(const ProgressLine&) = delete;
 
   // Shows `line` if it is time to; the latest one is kept for Finish.
-  void Update(const std::string& line);
+  void Update(const std::vector<ProgressPart>& parts);
+  void Update(const std::string& line) { Update(std::vector<ProgressPart>{{line}}); }
   // Prints lines that stay, above the live line.
   void Print(const std::string& lines);
   // Shows the last line for good and ends it. Calling it again does nothing until the next Update.
@@ -37,8 +48,9 @@ class ProgressLine {
   void Draw();
   Options options_;
   bool live_ = false;
-  std::string line_;
-  std::string shown_;     // what was printed last of line_
+  std::vector<ProgressPart> parts_;
+  std::string line_;      // of all parts
+  std::string shown_;     // the line_ that was drawn last
   double last_time_ = 0;  // of the last drawing
   bool ever_ = false;     // anything drawn yet
 };

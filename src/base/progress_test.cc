@@ -68,6 +68,23 @@ TEST_F(ProgressLineTest, NothingShownWithoutUpdates) {
   EXPECT_EQ(Written(), "");
 }
 
+TEST_F(ProgressLineTest, PartsOfLeastImportanceMakeRoom) {
+  const std::vector<ProgressPart> parts = {{"step 5/9", 9}, {"loss 2.5", 5}, {"lr 1e-3", 1}, {"4m05s left", 8}};
+  EXPECT_EQ(FitParts(parts, 80), "step 5/9  loss 2.5  lr 1e-3  4m05s left");
+  EXPECT_EQ(FitParts(parts, 38), "step 5/9  loss 2.5  4m05s left");
+  EXPECT_EQ(FitParts(parts, 29), "step 5/9  4m05s left");
+  EXPECT_EQ(FitParts(parts, 19), "step 5/9");
+  EXPECT_EQ(FitParts(parts, 7), "step");  // a number is whole or not there
+  EXPECT_EQ(FitParts(parts, 3), "");
+  ProgressLine::Options options = Options(true);
+  options.columns = 30;
+  {
+    ProgressLine line(options);
+    line.Update(parts);
+  }
+  EXPECT_EQ(Written(), "\rstep 5/9  4m05s left\x1b[K\n");
+}
+
 TEST(Format, Durations) {
   EXPECT_EQ(FormatDuration(0), "0.00s");
   EXPECT_EQ(FormatDuration(0.251), "0.25s");

@@ -1,6 +1,7 @@
 // taipan bench kernels: the rate of single operations at a model's shapes.
 
 #include "base/cpu.h"
+#include "base/file_checks.h"
 #include "base/files.h"
 #include "base/parallel.h"
 #include "base/plot.h"
@@ -76,6 +77,7 @@ void PrintTable(const std::vector<KernelRate>& rates, const KernelOptions& o, co
 }
 
 void RunKernels(const KernelOptions& o) {
+  if (!o.svg.empty()) CheckCanWrite(o.svg);
   const NamedConfig named = ResolveConfig(o.model);
   std::vector<KernelRate> rates;
   ForEachKernelCase(named.config, o.tokens, DTypeNamed(o.dtype), [&](const KernelCase& kernel) {

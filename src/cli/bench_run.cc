@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/file_checks.h"
+#include "base/files.h"
 #include "base/rng.h"
 #include "cli/flags.h"
 #include "cli/model_argument.h"
@@ -32,17 +34,21 @@ void AddBenchFlags(CLI::App& command, BenchOptions& o) {
   command.add_option("--runs", o.runs, "Timed runs")->check(WholeNumber(1, 1000))->capture_default_str();
   command.add_option("--warmup", o.warmup, "Runs before them")->check(WholeNumber(0, 1000))->capture_default_str();
   command.add_option("--svg", o.svg, "Write the times by operation as a bar chart")->type_name("FILE");
-  command.add_flag("--refresh", o.refresh, "Measure the roof again although it is known");
-  command.add_flag("--no-roof", o.no_roof, "Leave the roof out");
+  CLI::Option* refresh = command.add_flag("--refresh", o.refresh, "Measure the roof again although it is known");
+  command.add_flag("--no-roof", o.no_roof, "Leave the roof out")->excludes(refresh);
   AddJsonFlag(command, o.json);
   AddLoadFlags(command);
   AddThreadsFlag(command);
 }
 
 BenchModel LoadBenchModel(const BenchOptions& o) {
+  if (!o.svg.empty()) CheckCanWrite(o.svg);
   const NamedConfig named = ResolveConfig(o.model);
   std::optional<double> share = o.selected_share;
-  if (named.config.num_sals() == 0) share.reset();
+  if (share && named.config.num_sals() == 0) {
+    Note("without effect: --selected-share: the model has no selective attention layers");
+    share.reset();
+  }
   if (!named.directory.empty()) return {LoadModel(named.directory, GivenLoadOptions()), named.source, share};
   BenchModel bench{Model(named.config), named.source, share};
   bench.model.Initialise(kSeed, kGateBias);

@@ -3,6 +3,7 @@
 #include "cli/bench_run.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "train/fit.h"
 #include "train/trainer.h"
 
 namespace taipan {
@@ -46,6 +47,7 @@ TrainSettings SettingsOf(const TrainBenchOptions& o) {
 void RunTrain(const TrainBenchOptions& o) {
   BenchModel bench = LoadBenchModel(o);
   const ModelConfig config = bench.model.config();
+  CheckFits(config, ResolveSettings(SettingsOf(o), config, /*new_weights=*/false), AvailableMemoryBytes());
   const auto source = std::make_shared<RandomRows>(o.batch_size, o.context, config.vocab_size);
   Trainer trainer(std::move(bench.model), SettingsOf(o), source);
   if (bench.forced_share) trainer.SetForcedShare(*bench.forced_share);

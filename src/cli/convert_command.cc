@@ -1,6 +1,7 @@
 // taipan convert: a model in another format or element type.
 
 #include "base/error.h"
+#include "base/file_checks.h"
 #include "base/files.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
@@ -66,6 +67,7 @@ size_t WriteTokenizer(const std::string& in, const std::string& folder) {
 
 void ConvertToGguf(const ConvertOptions& o, GgmlType type) {
   if (PathExists(o.out)) throw UserError({o.out, "exists already", "a new file", "", "nothing was written"});
+  CheckCanWrite(o.out);
   Model model = LoadModel(o.in, GivenLoadOptions());
   const GgufMetadata tokenizer = TokenizerMetadata(o.in, model.config().vocab_size);
   ExportGguf(model, type, tokenizer, o.out, o.in);
@@ -80,8 +82,8 @@ void ConvertToFolder(const ConvertOptions& o, GgmlType type) {
                         : o.to == "mamba_ssm" ? Naming::kMambaSsm
                                               : TransformersNaming(config, o.in);
   if (naming != Naming::kTaipan) ForeignConfigJson(config, naming, "", o.in);  // refuses before the weights are read
-  Model model = LoadModel(o.in, GivenLoadOptions());
   const TemporaryFolder folder(target);
+  Model model = LoadModel(o.in, GivenLoadOptions());
   ExportFolder(model, naming, type, folder.path(), o.in);
   const size_t files = WriteTokenizer(o.in, folder.path());
   ReplaceDirectory(folder.path(), target);
@@ -93,8 +95,8 @@ void RunConvert(ConvertOptions o) {
   const bool gguf = HasGgufName(o.out);
   if (o.to.empty()) o.to = gguf ? "gguf" : "taipan";
   if ((o.to == "gguf") != gguf) {
-    throw UserError({o.out, "the name does not fit the format", gguf ? "--to gguf" : "a file that ends in .gguf",
-                     "--to " + o.to, ""});
+    throw UserError({"--to", "does not fit the name of OUT", gguf ? "gguf" : "a file that ends in .gguf",
+                     fmt::format("{} and {}", o.to, o.out), ""});
   }
   o.in = ModelPathWithNote(o.in);
   const GgmlType type = ParseExportType(o.dtype);

@@ -2,23 +2,40 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+#include <cmath>
+
 #include "base/cpu.h"
+#include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/isa.h"
 
 namespace taipan {
 namespace {
 
+// The whole text as a decimal number. CLI11's own conversion, which follows, stops at the ends of the type without a
+// word and takes 010 for 8.
+template <class T>
+bool ParseNumber(const std::string& text, T& value) {
+  const char* const end = text.data() + text.size();
+  const size_t first = text.starts_with('-') ? 1 : 0;
+  if (std::is_integral_v<T> && text.size() > first + 1 && text[first] == '0') return false;
+  const auto parsed = std::from_chars(text.data(), end, value);
+  return parsed.ec == std::errc() && parsed.ptr == end;
+}
+
 // CLI11 wants "" for a good value.
 template <class T>
 CLI::Validator RangeCheck(const std::string& kind, const std::string& range, T least, T most) {
   auto problem = [=](const std::string& text) {
     T value = 0;
-    const bool fits = CLI::detail::lexical_cast(text, value) && value >= least && value <= most;
+    const bool fits = ParseNumber(text, value) && value >= least && value <= most;  // NaN is not
     return fits ? std::string() : fmt::format("expected {} {}, found {}", kind, range, text);
   };
   return CLI::Validator(problem, range);
 }
+
+int64_t BoundOr(double bound, int64_t none) { return std::isfinite(bound) ? static_cast<int64_t>(bound) : none; }
 
 }  // namespace
 
@@ -44,9 +61,39 @@ CLI::Validator NumberFromTo(double least, double most) {
 }
 
 CLI::Validator WholeNumber(int64_t least, int64_t most) {
-  const bool bounded = most < std::numeric_limits<int64_t>::max();
-  return RangeCheck("a whole number",
-                    bounded ? fmt::format("from {} to {}", least, most) : fmt::format("from {}", least), least, most);
+  return RangeCheck("a whole number", fmt::format("from {} to {}", least, most), least, most);
+}
+
+CLI::Validator SeedNumber() {
+  constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
+  return RangeCheck("a whole number", fmt::format("from 0 to {}", kMost), uint64_t{0}, kMost);
+}
+
+CLI::Validator WholeNumberIn(const NumberRange& range) {
+  using Limits = std::numeric_limits<int64_t>;
+  return WholeNumber(BoundOr(range.min, Limits::min()), BoundOr(range.max, Limits::max()));
+}
+
+CLI::Validator NumberIn(const NumberRange& range) {
+  auto problem = [range](const std::string& text) -> std::string {
+    double value = 0;
+    if (!ParseNumber(text, value)) return "expected a number, found " + text;
+    try {
+      CheckRange("", "value", value, range);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  return CLI::Validator(problem, "");
+}
+
+std::string GivenFlags(const CLI::App& command, const std::vector<std::string>& flags) {
+  std::string given;
+  for (const std::string& flag : flags) {
+    if (command.count(flag) > 0) given += (given.empty() ? "" : ", ") + flag;
+  }
+  return given;
 }
 
 void AddJsonFlag(CLI::App& command, bool& json) {

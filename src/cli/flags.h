@@ -5,13 +5,23 @@
 #include <cstdint>
 #include <limits>
 
+#include "base/fields.h"
+
 namespace taipan {
 
 // --threads N and --isa NAME, acting at once.
 void AddThreadsFlag(CLI::App& command);
-// Checks for flags. Unlike CLI::Range they refuse NaN and signs of unsigned numbers, and say what they expect.
+// Checks for flags: a decimal number, nothing else, in the range; they say what they expect.
 CLI::Validator NumberFromTo(double least, double most);
 CLI::Validator WholeNumber(int64_t least, int64_t most = std::numeric_limits<int64_t>::max());
+// Of counts of tokens: more than anything holds, and sums and products of two sizes stay far from the ends of int64_t.
+constexpr int64_t kMostTokens = int64_t{1} << 40;
+CLI::Validator SeedNumber();  // all of uint64_t
+// Of a field of settings; the bounds of whole numbers belong to the range.
+CLI::Validator WholeNumberIn(const NumberRange& range);
+CLI::Validator NumberIn(const NumberRange& range);
+// "--a, --b": those of the flags that the user gave.
+std::string GivenFlags(const CLI::App& command, const std::vector<std::string>& flags);
 void AddJsonFlag(CLI::App& command, bool& json);
 
 }  // namespace taipan

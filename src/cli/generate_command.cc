@@ -1,5 +1,6 @@
 // taipan generate: text from a model, streamed as it is drawn.
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +12,8 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/file_checks.h"
+#include "base/files.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/model_argument.h"
@@ -23,7 +26,7 @@ namespace taipan {
 namespace {
 
 struct GenerateFlags {
-  std::string model, dtype = "f32", prompt, prompt_file, system;
+  std::string model, dtype = "auto", prompt, prompt_file, system;
   int64_t max_tokens = 256;
   SamplingOptions sampling;
   bool chat = false, parse_special = false;
@@ -118,7 +121,12 @@ class TextOutput {
   }
   void Finish() {
     Show(stream_.Flush());
-    if (!keep_ && isatty(STDOUT_FILENO) != 0) Show("\n");
+    if (keep_) return;
+    if (isatty(STDOUT_FILENO) != 0) {
+      Show("\n");
+    } else if (last_ != '\n' && OneFile()) {
+      Note("");  // what follows on standard error begins a line of its own
+    }
   }
   const std::string& text() const { return text_; }
   const std::vector<int32_t>& tokens() const { return tokens_; }
@@ -128,18 +136,28 @@ class TextOutput {
     if (keep_) {
       text_ += piece;
     } else if (!piece.empty()) {
+      last_ = piece.back();
       Print(piece);
       OutputWorks();  // shown at once, and before what goes to standard error
     }
   }
 
+  // Whether standard output and standard error end up in one file or pipe.
+  static bool OneFile() {
+    struct stat out, err;
+    return ::fstat(STDOUT_FILENO, &out) == 0 && ::fstat(STDERR_FILENO, &err) == 0 && out.st_dev == err.st_dev &&
+           out.st_ino == err.st_ino;
+  }
+
   const bool keep_;
+  char last_ = '\n';  // shown
   DecodeStream stream_;
   std::string text_;
   std::vector<int32_t> tokens_;
 };
 
-void Report(const GenerationStats& stats, const GenerateFlags& flags, const TextOutput& output) {
+void Report(const GenerationStats& stats, const GenerateFlags& flags, const std::string& dtype,
+            const TextOutput& output) {
   if (flags.json) {
     OrderedJson json = {{"text", output.text()},
                         {"tokens", output.tokens()},
@@ -148,6 +166,7 @@ void Report(const GenerationStats& stats, const GenerateFlags& flags, const Text
                         {"stop_reason", NameOf(stats.stop_reason)},
                         {"prompt_tokens_per_second", stats.prompt_tokens_per_second()},
                         {"tokens_per_second", stats.generated_tokens_per_second()},
+                        {"dtype", dtype},
                         {"selected_share", stats.selected_share},
                         {"peak_rss_bytes", PeakResidentBytes()}};
     json["seed"] = flags.sampling.temperature > 0 ? OrderedJson(flags.sampling.seed) : OrderedJson(nullptr);
@@ -157,15 +176,17 @@ void Report(const GenerationStats& stats, const GenerateFlags& flags, const Text
   std::string line = fmt::format("prompt {} tokens, {:.1f} tokens/s; generated {} tokens, {:.1f} tokens/s",
                                  FormatExact(stats.prompt_tokens), stats.prompt_tokens_per_second(),
                                  FormatExact(stats.generated_tokens), stats.generated_tokens_per_second());
+  line += "; " + dtype;
   if (!stats.selected_share.empty()) line += "; selected share " + FormatShares(stats.selected_share);
   if (stats.stop_reason == StopReason::kStopToken) line += "; end of text";
   Note(line);
 }
 
 void RunGenerate(const GenerateFlags& flags) {
+  if (!flags.prompt_file.empty() && flags.prompt_file != "-") CheckCanRead(flags.prompt_file);
   Model model = LoadModelDirectory(flags.model);
-  if (flags.dtype == "bf16") model.SetDType(DType::kBF16);
   const ModelText text = RequireText(flags.model, model.config());
+  UseDType(model, flags.model, flags.dtype);
   Generator generator(model);
   const std::optional<int32_t> last = ReadPrompt(flags, text, generator);
   if (flags.show_seed) Note(fmt::format("seed {}", flags.sampling.seed));
@@ -179,7 +200,7 @@ void RunGenerate(const GenerateFlags& flags) {
     return flags.json || OutputWorks();  // nobody reads on where standard output is closed
   });
   output.Finish();
-  Report(stats, flags, output);
+  Report(stats, flags, ComputesIn(model), output);
 }
 
 }  // namespace
@@ -189,9 +210,7 @@ void AddGenerateCommand(CLI::App& app) {
   auto flags = std::make_shared<GenerateFlags>();
   SamplingOptions& sampling = flags->sampling;
   command->add_option("--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
-  command->add_option("--dtype", flags->dtype, "Of activations and matrix products; sums and states are f32")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
+  AddDTypeFlag(*command, flags->dtype);
   CLI::Option* prompt =
       command->add_option("--prompt", flags->prompt, "Text to continue; empty: start from BOS, else from a line feed");
   command->add_option("--prompt-file", flags->prompt_file, "The same from a file of any length, - for standard input")
@@ -207,7 +226,7 @@ void AddGenerateCommand(CLI::App& app) {
       ->add_flag("--parse-special", flags->parse_special, "Read the text of special tokens in --prompt as these tokens")
       ->excludes(chat);
   command->add_option("--max-tokens", flags->max_tokens, "Tokens to generate at most")
-      ->check(WholeNumber(0))
+      ->check(WholeNumber(0, kMostTokens))
       ->capture_default_str();
   command->add_option("--temperature", sampling.temperature, "Divides the logits; 0: always the most likely token")
       ->check(NumberFromTo(0.0, 1000.0))
@@ -223,15 +242,19 @@ void AddGenerateCommand(CLI::App& app) {
       ->capture_default_str();
   CLI::Option* seed =
       command->add_option("--seed", sampling.seed, "Of the draws (default: random, shown on standard error)")
-          ->check(WholeNumber(0));
+          ->check(SeedNumber());
   AddJsonFlag(*command, flags->json);
   AddLoadFlags(*command);
   AddThreadsFlag(*command);
   command->footer("The filters apply in this order: temperature, top-k, top-p, min-p.");
-  command->callback([flags, seed] {
+  command->callback([command, flags, seed] {
     if (seed->count() == 0) {
       flags->sampling.seed = std::random_device{}();
       flags->show_seed = flags->sampling.temperature > 0;
+    }
+    const std::string idle = GivenFlags(*command, {"--top-k", "--top-p", "--min-p", "--seed"});
+    if (flags->sampling.temperature == 0 && !idle.empty()) {
+      Note("without effect: " + idle + ": --temperature 0 takes the most likely token");
     }
     RunGenerate(*flags);
   });

@@ -18,6 +18,7 @@ struct InitOptions {
   uint64_t seed = 0;
   int64_t vocab_size = 0;  // 0: as the preset or file says
   double gate_bias = 3;
+  bool gate_bias_given = false;
   double initializer_range = 0;  // 0: as the preset or file says
 };
 
@@ -34,6 +35,9 @@ void RunInit(const InitOptions& o) {
     ValidateModelConfig(config, "--vocab-size");
   }
   if (o.initializer_range > 0) config.initializer_range = o.initializer_range;
+  if (o.gate_bias_given && config.num_sals() == 0) {
+    Note("without effect: --gate-bias: the model has no selective attention layers");
+  }
   const TemporaryFolder folder(target);
   Model model(config);
   model.Initialise(o.seed, o.gate_bias);
@@ -55,9 +59,9 @@ void AddInitCommand(CLI::App& app) {
       ->type_name("FILE")
       ->excludes(preset);
   command->add_option("--out", o->out, "Folder to write, new or empty")->type_name("DIR")->required();
-  command->add_option("--seed", o->seed, "Of the weights")->check(WholeNumber(0))->capture_default_str();
+  command->add_option("--seed", o->seed, "Of the weights")->check(SeedNumber())->capture_default_str();
   command->add_option("--vocab-size", o->vocab_size, "Tokens (default: as the preset or config says; 256 is bytes)")
-      ->check(WholeNumber(1, int64_t{1} << 31));
+      ->check(WholeNumber(1, (int64_t{1} << 31) - 1));
   command->add_option("--gate-bias", o->gate_bias, "Initial s_1 - s_0 of the gates; 3 selects nearly every token")
       ->check(NumberFromTo(-50.0, 50.0))
       ->capture_default_str();
@@ -69,6 +73,7 @@ void AddInitCommand(CLI::App& app) {
   AddThreadsFlag(*command);
   command->callback([command, o] {
     if (o->preset.empty() == o->config.empty()) throw CLI::RequiredError("init: one of --preset and --config");
+    o->gate_bias_given = command->count("--gate-bias") > 0;
     RunInit(*o);
   });
 }

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <new>
 #include <sstream>
+#include <string_view>
 
 #include "base/cpu.h"
 #include "base/error.h"
@@ -66,6 +67,9 @@ int UsageError(const CLI::App& app, const CLI::ParseError& error) {
   return Fail(message + UsageHint(app), kWrongUsage);
 }
 
+// A line that begins with a flag says that the command was wrong, not a file or the system, wherever that was found.
+bool NamesAFlag(const UserError& error) { return std::string_view(error.what()).starts_with("--"); }
+
 // Runs the command that the arguments name and returns its exit code.
 int RunCommand(CLI::App& app, int argc, char** argv) {
   int exit_code = 0;
@@ -76,6 +80,7 @@ int RunCommand(CLI::App& app, int argc, char** argv) {
   AddTrainCommand(app, exit_code);
   AddGenerateCommand(app);
   AddScoreCommand(app);
+  AddCompareCommand(app);
   AddTokenizerCommand(app);
   AddBenchCommand(app);
   try {
@@ -110,7 +115,7 @@ int Run(int argc, char** argv) {
     app.require_subcommand(1);
     return RunCommand(app, argc, argv);
   } catch (const UserError& error) {
-    return Fail(error.what(), kFailed);
+    return Fail(error.what(), NamesAFlag(error) ? kWrongUsage : kFailed);
   } catch (const std::bad_alloc& error) {
     return Fail(OutOfMemoryMessage(error), kFailed);
   } catch (const InternalError& error) {

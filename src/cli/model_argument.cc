@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/output.h"
+#include "model/default_dtype.h"
 #include "model/model_files.h"
 
 namespace taipan {
@@ -60,6 +61,31 @@ Model LoadModelDirectory(const std::string& directory) {
                      "`taipan init` and `taipan train` make one from it"});
   }
   return LoadModel(ModelPathWithNote(directory), GivenLoadOptions());
+}
+
+CLI::Option* AddDTypeFlag(CLI::App& command, std::string& dtype) {
+  return command
+      .add_option(
+          "--dtype", dtype,
+          "Of activations and matrix products; sums and states are f32. auto: bf16 where the CPU has AVX512-BF16 "
+          "or AMX and the weights are stored in 16 bits or fewer, else f32")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->capture_default_str();
+}
+
+void NoteFastDType(const std::string& other) {
+  Note("computes in bf16, for which this CPU has instructions (" + other + ")");
+}
+
+std::string ComputesIn(const Model& model) { return model.dtype() == DType::kBF16 ? "bf16" : "f32"; }
+
+void UseDType(Model& model, const std::string& path, const std::string& asked) {
+  DType dtype = asked == "bf16" ? DType::kBF16 : DType::kF32;
+  if (asked == "auto") {
+    dtype = DefaultInferenceDType(model.config(), *OpenTensors(ModelPathOf(path)));
+    if (dtype == DType::kBF16) NoteFastDType("--dtype f32 is slower and rounds less");
+  }
+  if (dtype != model.dtype()) model.SetDType(dtype);
 }
 
 ModelText RequireText(const std::string& model, const ModelConfig& config) {

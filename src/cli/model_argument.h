@@ -30,6 +30,15 @@ NamedConfig ResolveConfig(const std::string& model);
 
 // The model that a path leads to. UserError with a hint where it leads to none.
 Model LoadModelDirectory(const std::string& directory);
+
+// --dtype of commands that run a model: "auto", "f32" or "bf16".
+CLI::Option* AddDTypeFlag(CLI::App& command, std::string& dtype);
+// Computes in `asked` from now on; auto: as the model's files at `path` and the CPU suggest (default_dtype.h), with a
+// line on stderr where that is bf16.
+void UseDType(Model& model, const std::string& path, const std::string& asked);
+std::string ComputesIn(const Model& model);  // "f32", "bf16"
+void NoteFastDType(const std::string& other);
+
 // Its tokenizer and what goes with it. UserError where it has none or one that does not fit the vocabulary.
 ModelText RequireText(const std::string& model, const ModelConfig& config);
 // The ids of a text with what the tokenizer's file puts around it, such as BOS.

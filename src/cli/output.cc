@@ -94,11 +94,11 @@ void CountProgress::Update(int64_t done) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   if (seconds < 1) return;
   const double rate = static_cast<double>(done) / seconds;
-  std::string text = fmt::format("{} {}", what_, FormatExact(done));
-  if (total_ > 0) text += " of " + FormatExact(total_);
-  text += fmt::format(" {}, {:.0f} {}/s", unit_, rate, unit_);
-  if (total_ > 0) text += fmt::format(", {} left", FormatDuration(static_cast<double>(total_ - done) / rate));
-  line_.Update(text);
+  std::vector<ProgressPart> parts = {
+      {fmt::format("{} {}{} {}", what_, FormatExact(done), total_ > 0 ? " of " + FormatExact(total_) : "", unit_), 2},
+      {fmt::format("{:.0f} {}/s", rate, unit_), 0}};
+  if (total_ > 0) parts.push_back({FormatDuration(static_cast<double>(total_ - done) / rate) + " left", 1});
+  line_.Update(parts);
 }
 
 void CountProgress::Finish() { line_.Finish(); }

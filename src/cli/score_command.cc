@@ -3,6 +3,8 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/file_checks.h"
+#include "base/files.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/model_argument.h"
@@ -68,13 +70,21 @@ void CheckFlags(ScoreFlags& flags) {
   if (flags.stride > flags.context) {
     throw CLI::ValidationError("--stride", fmt::format("at most --context ({}), not {}", flags.context, flags.stride));
   }
-  if (flags.context > 0 && flags.stride == 0) flags.stride = (flags.context + 1) / 2;
+  if (flags.context > 0 && flags.stride == 0) flags.stride = flags.context - flags.context / 2;
 }
 
 void RunScore(ScoreFlags flags) {
   CheckFlags(flags);
+  for (const std::string& input : {flags.text, flags.tokens, flags.pairs}) {
+    if (!input.empty() && input != "-") CheckCanRead(input);
+  }
+  for (const std::string& output : {flags.logits, flags.svg}) {
+    if (!output.empty()) CheckCanWrite(output);
+  }
   Model model = LoadModelDirectory(flags.model);
-  if (flags.dtype == "bf16") model.SetDType(DType::kBF16);
+  // Numbers that others compare digit by digit stay exact.
+  const bool exact = !flags.pairs.empty() || !flags.tokens.empty() || !flags.logits.empty();
+  UseDType(model, flags.model, flags.dtype == "auto" && exact ? "f32" : flags.dtype);
   if (!flags.text.empty()) {
     ScoreText(model, flags);
   } else if (!flags.pairs.empty()) {
@@ -91,9 +101,8 @@ void AddScoreCommand(CLI::App& app) {
       app.add_subcommand("score", "Log-probabilities of a text, of token sequences or of continuations");
   auto flags = std::make_shared<ScoreFlags>();
   command->add_option("--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
-  command->add_option("--dtype", flags->dtype, "Of activations and matrix products; sums and states are f32")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
+  CLI::Option* dtype = AddDTypeFlag(*command, flags->dtype);
+  dtype->description(dtype->get_description() + "; with --pairs, --tokens and --logits f32");
   command->add_option("--text", flags->text, "A text file, - for standard input")->type_name("FILE");
   command->add_option("--tokens", flags->tokens, "One JSON array of token ids a line, - for standard input")
       ->type_name("FILE.jsonl");
@@ -107,10 +116,10 @@ void AddScoreCommand(CLI::App& app) {
                    "With --text: score in windows of this many tokens, each from a fresh state (default: the text as "
                    "one document). With --pairs: drop what lies further back")
       ->type_name("N")
-      ->check(WholeNumber(1));
+      ->check(WholeNumber(1, kMostTokens));
   command->add_option("--stride", flags->stride, "Tokens from one window to the next (default: half of --context)")
       ->type_name("N")
-      ->check(WholeNumber(1));
+      ->check(WholeNumber(1, kMostTokens));
   command->add_flag("--by-position", flags->by_position, "Also the mean loss by the number of tokens before");
   command->add_option("--svg", flags->svg, "Draw the loss by position")->type_name("FILE");
   command

@@ -14,6 +14,7 @@ namespace {
 
 struct Pair {
   std::string context, continuation;
+  std::string where;  // file and line
 };
 
 std::string RequireText(const Json& json, const char* key, const std::string& where) {
@@ -27,17 +28,13 @@ std::string RequireText(const Json& json, const char* key, const std::string& wh
 
 std::vector<Pair> ParsePairs(std::string_view text, const std::string& name) {
   std::vector<Pair> pairs;
-  int64_t line = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string where = fmt::format("{}: line {}", name, ++line);
-    const Json json = ParseJson(text.substr(begin, end - begin), where);
+  ForEachLine(text, name, [&](std::string_view line, const std::string& where) {
+    const Json json = ParseJson(line, where);
     if (!json.is_object()) {
       throw UserError({where, "not a pair", R"({"context": "...", "continuation": "..."})", DescribeJson(json), ""});
     }
-    pairs.push_back({RequireText(json, "context", where), RequireText(json, "continuation", where)});
-    begin = end + 1;
-  }
+    pairs.push_back({RequireText(json, "context", where), RequireText(json, "continuation", where), where});
+  });
   if (pairs.empty()) throw UserError({name, "no pairs", "a JSON object a line", "an empty file", ""});
   return pairs;
 }
@@ -59,7 +56,7 @@ size_t TrailingSpace(std::string_view text) {
 
 // White space that ends the context belongs to the continuation; the whole is encoded, and what follows as many tokens
 // as the context alone has is the continuation. An empty context is BOS, else EOS.
-Continuation EncodePair(const Tokenizer& tokenizer, const Pair& pair, const std::string& where) {
+Continuation EncodePair(const Tokenizer& tokenizer, const Pair& pair) {
   Continuation result;
   if (pair.context.empty()) {
     const std::optional<int32_t> prefix = tokenizer.bos() ? tokenizer.bos() : tokenizer.eos();
@@ -78,7 +75,7 @@ Continuation EncodePair(const Tokenizer& tokenizer, const Pair& pair, const std:
     result.continuation.assign(whole.begin() + static_cast<int64_t>(cut), whole.end());
   }
   if (result.context.empty() || result.continuation.empty()) {
-    throw UserError({where, "nothing to score", "a context and a continuation of a token each at least",
+    throw UserError({pair.where, "nothing to score", "a context and a continuation of a token each at least",
                      fmt::format("{} and {} tokens", result.context.size(), result.continuation.size()),
                      result.context.empty() ? "the tokenizer has no BOS or EOS to stand for an empty context" : ""});
   }
@@ -100,10 +97,9 @@ void Truncate(Continuation& question, int64_t context, const std::string& where)
 std::vector<Continuation> EncodePairs(const Tokenizer& tokenizer, const std::vector<Pair>& pairs,
                                       const ScoreFlags& flags) {
   std::vector<Continuation> questions;
-  for (size_t i = 0; i < pairs.size(); ++i) {
-    const std::string where = fmt::format("{}: line {}", InputName(flags.pairs), i + 1);
-    questions.push_back(EncodePair(tokenizer, pairs[i], where));
-    if (flags.context > 0) Truncate(questions.back(), flags.context, where);
+  for (const Pair& pair : pairs) {
+    questions.push_back(EncodePair(tokenizer, pair));
+    if (flags.context > 0) Truncate(questions.back(), flags.context, pair.where);
   }
   return questions;
 }

@@ -32,7 +32,8 @@ std::string Perplexity(double nll, int64_t units) {
   return units > 0 ? fmt::format("{:.6f}", std::exp(nll / static_cast<double>(units))) : "-";
 }
 
-OrderedJson TextReport(const ScoreResult& result, const TextSize& size, const ScoreFlags& flags) {
+OrderedJson TextReport(const ScoreResult& result, const TextSize& size, const std::string& dtype,
+                       const ScoreFlags& flags) {
   const double nll = -result.sum_logprob, per_token = -result.mean_logprob();
   auto perplexity = [&](int64_t units) { return NullUnlessFinite(std::exp(nll / static_cast<double>(units))); };
   OrderedJson report = {{"tokens", result.tokens},
@@ -45,6 +46,7 @@ OrderedJson TextReport(const ScoreResult& result, const TextSize& size, const Sc
                         {"perplexity", NullUnlessFinite(std::exp(per_token))},
                         {"word_perplexity", perplexity(size.words)},
                         {"byte_perplexity", perplexity(size.bytes)},
+                        {"dtype", dtype},
                         {"selected_share", result.selected_share},
                         {"tokens_per_second", static_cast<double>(result.tokens) / result.seconds},
                         {"seconds", result.seconds},
@@ -124,14 +126,15 @@ void ScoreText(const Model& model, const ScoreFlags& flags) {
   logits.Write();
   if (!flags.svg.empty()) by_position.WriteSvg(flags.svg);
   if (flags.json) {
-    OrderedJson report = TextReport(result, size, flags);
+    OrderedJson report = TextReport(result, size, ComputesIn(model), flags);
     if (flags.by_position) report["by_position"] = by_position.Json();
     PrintJson(report);
     return;
   }
   PrintTextScore(result, size, flags);
   if (flags.by_position) Print(fmt::format("\n{}", by_position.Table()));
-  Note(fmt::format("{:.1f} s, {:.0f} tokens/s", result.seconds, static_cast<double>(result.tokens) / result.seconds));
+  Note(fmt::format("{:.1f} s, {:.0f} tokens/s, {}", result.seconds, static_cast<double>(result.tokens) / result.seconds,
+                   ComputesIn(model)));
 }
 
 }  // namespace taipan

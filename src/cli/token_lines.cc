@@ -39,14 +39,23 @@ std::string ReadInput(const std::string& path) {
   return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
 }
 
-std::vector<std::vector<int32_t>> ParseTokenLines(const std::string& text, int64_t vocab, const std::string& where) {
-  std::vector<std::vector<int32_t>> sequences;
+void ForEachLine(std::string_view text, const std::string& name,
+                 const std::function<void(std::string_view, const std::string&)>& f) {
+  int64_t number = 0;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string place = fmt::format("{}: line {}", where, sequences.size() + 1);
-    sequences.push_back(ParseTokens(std::string_view(text).substr(begin, end - begin), vocab, place));
+    const std::string_view line = text.substr(begin, end - begin);
+    ++number;
+    if (line.find_first_not_of(" \t\r") != line.npos) f(line, fmt::format("{}: line {}", name, number));
     begin = end + 1;
   }
+}
+
+std::vector<std::vector<int32_t>> ParseTokenLines(const std::string& text, int64_t vocab, const std::string& where) {
+  std::vector<std::vector<int32_t>> sequences;
+  ForEachLine(text, where, [&](std::string_view line, const std::string& place) {
+    sequences.push_back(ParseTokens(line, vocab, place));
+  });
   if (sequences.empty())
     throw UserError({where, "no token sequences", "a JSON array of ids a line", "an empty file", ""});
   return sequences;

@@ -2,7 +2,9 @@
 // Input of commands: whole files or standard input ("-"), and token sequences, one JSON array of ids a line.
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace taipan {
@@ -10,6 +12,10 @@ namespace taipan {
 std::string ReadInput(const std::string& path);
 // How errors name the input.
 std::string InputName(const std::string& path);
+
+// f(line, "NAME: line 3") for each line that is not blank.
+void ForEachLine(std::string_view text, const std::string& name,
+                 const std::function<void(std::string_view, const std::string&)>& f);
 
 // UserErrors name the file, the line (from 1) and what is wrong: no JSON, no list, an empty list, ids that are not
 // integers or lie outside [0, vocab).

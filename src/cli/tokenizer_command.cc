@@ -30,30 +30,25 @@ std::unique_ptr<Tokenizer> Load(const std::string& path) {
   return tokenizer;
 }
 
-// f(line, "FILE: line 3") for every line that is not empty, in groups that may run on several threads.
-void ForEachLine(std::string_view text, const std::string& where,
-                 const std::function<std::string(std::string_view, const std::string&)>& f) {
+// Prints f(line, "FILE: line 3") of each line that is not blank; groups of lines run on several threads.
+void PrintForEachLine(std::string_view text, const std::string& name,
+                      const std::function<std::string(std::string_view, const std::string&)>& f) {
   constexpr size_t kGroup = 512;
-  std::vector<std::pair<std::string_view, size_t>> lines;
-  std::vector<std::string> results;
+  std::vector<std::pair<std::string_view, std::string>> lines;
   const auto run = [&] {
-    results.assign(lines.size(), "");
+    std::vector<std::string> results(lines.size());
     ParallelFor(static_cast<int64_t>(lines.size()), [&](int64_t i) {
-      const auto& [line, number] = lines[static_cast<size_t>(i)];
-      results[static_cast<size_t>(i)] = f(line, fmt::format("{}: line {}", where, number));
+      const auto& [line, where] = lines[static_cast<size_t>(i)];
+      results[static_cast<size_t>(i)] = f(line, where);
     });
     for (const std::string& result : results) Print(result);
     FlushOutput();
     lines.clear();
   };
-  size_t number = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    ++number;
-    if (end > begin) lines.emplace_back(text.substr(begin, end - begin), number);
+  ForEachLine(text, name, [&](std::string_view line, const std::string& where) {
+    lines.emplace_back(line, where);
     if (lines.size() == kGroup) run();
-    begin = end + 1;
-  }
+  });
   run();
 }
 
@@ -92,7 +87,7 @@ void RunEncode(const TokenizerFlags& flags) {
   if (flags.jsonl.empty()) {
     Print(FormatIds(encode(input), flags.json));
   } else {
-    ForEachLine(input, InputName(file), [&](std::string_view line, const std::string& where) {
+    PrintForEachLine(input, InputName(file), [&](std::string_view line, const std::string& where) {
       return FormatIds(encode(TextOfLine(line, where)), /*object=*/true);
     });
   }
@@ -118,16 +113,17 @@ std::vector<int32_t> IdsOfLine(std::string_view line, const std::string& where) 
 
 void RunDecode(const TokenizerFlags& flags) {
   const auto tokenizer = Load(flags.tokenizer);
-  ForEachLine(ReadInput(flags.jsonl), InputName(flags.jsonl), [&](std::string_view line, const std::string& where) {
-    const std::vector<int32_t> ids = IdsOfLine(line, where);
-    for (const int32_t id : ids) {
-      if (id < tokenizer->vocab_size()) continue;
-      throw UserError({where, "not in the vocabulary", fmt::format("ids from 0 to {}", tokenizer->vocab_size() - 1),
-                       std::to_string(id), ""});
-    }
-    const std::string text = tokenizer->Decode(ids);
-    return flags.json ? OrderedJson({{"text", ToValidUtf8(text)}}).dump() + "\n" : text;
-  });
+  PrintForEachLine(
+      ReadInput(flags.jsonl), InputName(flags.jsonl), [&](std::string_view line, const std::string& where) {
+        const std::vector<int32_t> ids = IdsOfLine(line, where);
+        for (const int32_t id : ids) {
+          if (id < tokenizer->vocab_size()) continue;
+          throw UserError({where, "not in the vocabulary", fmt::format("ids from 0 to {}", tokenizer->vocab_size() - 1),
+                           std::to_string(id), ""});
+        }
+        const std::string text = tokenizer->Decode(ids);
+        return flags.json ? OrderedJson({{"text", ToValidUtf8(text)}}).dump() + "\n" : text;
+      });
 }
 
 CLI::App* AddSubcommand(CLI::App& parent, const char* name, const char* help, TokenizerFlags& flags) {

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/file_checks.h"
 #include "base/files.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
@@ -83,6 +84,9 @@ void CheckSpellings(const TrainedBpe& bpe) {
 
 void RunTokenizerTrain(const TokenizerTrainFlags& flags) {
   CheckFlags(flags);
+  const bool folder = IsDirectory(flags.out) || !flags.out.ends_with(".json");
+  const std::string path = folder ? flags.out + "/tokenizer.json" : flags.out;
+  folder && !IsDirectory(flags.out) ? CheckCanMakeFolder(flags.out) : CheckCanWrite(path);
   const ByteTokenizer bytes;
   const Corpus corpus(flags.data, &bytes, bytes.vocab_size());
   if (!corpus.bytes_are_tokens() || !HoldsText(flags.data)) {
@@ -95,9 +99,7 @@ void RunTokenizerTrain(const TokenizerTrainFlags& flags) {
   const TrainedBpe bpe = TrainBpe(words, flags.vocab_size, flags.special_tokens, show);
   progress.Finish();
   CheckSpellings(bpe);
-  const bool folder = IsDirectory(flags.out) || !flags.out.ends_with(".json");
   if (folder) MakeDirectories(flags.out);
-  const std::string path = folder ? flags.out + "/tokenizer.json" : flags.out;
   WriteFileAtomically(path, TokenizerJson(bpe));
   Note(fmt::format("wrote {}: {} tokens from {} bytes with {} different words", path, FormatExact(bpe.vocab_size()),
                    FormatExact(corpus.size()), FormatExact(static_cast<int64_t>(words.counts().size()))));

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/file_checks.h"
 #include "base/files.h"
 #include "base/signals.h"
 #include "cli/bench_model_roof.h"
@@ -14,6 +15,7 @@
 #include "model/checkpoint.h"
 #include "text/utf8.h"
 #include "train/run.h"
+#include "train/settings_effect.h"
 
 namespace taipan {
 namespace {
@@ -24,25 +26,13 @@ struct TrainArguments {
   bool resume = false;
   std::string sample_prompt = "The ";
   int64_t sample_tokens = 128;
+  std::string sample_flags;  // those given
 };
 
 std::string FlagOf(const std::string& key) {
   std::string flag = "--" + key;
   std::replace(flag.begin(), flag.end(), '_', '-');
   return flag;
-}
-
-// "" where the text is a number in the range, else what is wrong: the form that CLI11 expects. CLI11 names the flag.
-std::string RangeProblem(const std::string& text, const NumberRange& range) {
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  if (end == text.c_str() || *end != '\0') return "";  // CLI11 says that it is no number
-  try {
-    CheckRange("", "value", value, range);
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "";
 }
 
 template <class T>
@@ -56,8 +46,7 @@ template <class T>
 CLI::Option* AddNumber(CLI::App& command, const FieldInfo& info, const std::shared_ptr<TrainArguments>& args,
                        const std::optional<T>& initial) {
   CLI::Option* option = AddFlag<T>(command, info, args);
-  const NumberRange range = info.range;
-  option->check([range](const std::string& text) { return RangeProblem(text, range); });
+  option->check(std::is_integral_v<T> ? WholeNumberIn(info.range) : NumberIn(info.range));
   if (initial) option->default_str(fmt::format("{}", *initial));
   return option;
 }
@@ -107,6 +96,29 @@ void ShowSample(const Model& model, const Tokenizer* tokenizer, int64_t step, co
   Note(fmt::format("sample after step {}:\n{}\n", step, text + stream.Flush()));
 }
 
+std::set<std::string> GivenKeys(const TrainArguments& args) {
+  std::set<std::string> given;
+  for (const auto& [key, value] : args.given.items()) given.insert(key);
+  if (args.run_file.empty()) return given;
+  const Json file = ParseJson(ReadFile(args.run_file), args.run_file);
+  for (const auto& [key, value] : file.items()) given.insert(UnderscoreKey(key));
+  return given;
+}
+
+// A line each for what was chosen by the CPU, and for flags and keys of the run file that this run does not look at.
+void NoteDefaults(const TrainArguments& args, const RunRequest& request) {
+  if (!request.config) return;
+  const bool new_weights = request.weights_directory.empty();
+  const TrainSettings resolved = ResolveSettings(request.settings, *request.config, new_weights);
+  if (request.settings.dtype == "auto" && resolved.dtype == "bf16")
+    NoteFastDType("--dtype f32 is slower and rounds less");
+  std::string idle = WithoutEffect(GivenKeys(args), resolved, *request.config, new_weights);
+  if (!args.sample_flags.empty() && resolved.sample_every == 0) {
+    idle += (idle.empty() ? "" : "; ") + args.sample_flags + ": without --sample-every";
+  }
+  if (!idle.empty()) Note("without effect: " + idle);
+}
+
 RunRequest RequestOf(const TrainArguments& args) {
   RunRequest request;
   request.resume = args.resume;
@@ -116,6 +128,7 @@ RunRequest RequestOf(const TrainArguments& args) {
   const bool continues = args.resume && PathExists(s.out + "/run.json");
   if (s.model.empty()) throw CLI::RequiredError("--model");
   if (s.data.empty()) throw CLI::RequiredError("--data");
+  CheckCanMakeFolder(s.out);
   try {
     const NamedConfig named = ResolveConfig(s.model);
     request.config = named.config;
@@ -149,6 +162,7 @@ double TokensPerSecondAtRoof(const ModelConfig& config, const TrainSettings& s) 
 
 void RunTrain(const TrainArguments& args, int& exit_code) {
   const RunRequest request = RequestOf(args);
+  NoteDefaults(args, request);
   const uint64_t seed = static_cast<uint64_t>(request.settings.seed);
   RunHooks hooks;
   hooks.sample = [&](const Model& model, const Tokenizer* tokenizer, int64_t step) {
@@ -164,6 +178,7 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("train", "Train a model on text or tokens into a run folder");
   auto args = std::make_shared<TrainArguments>();
   TrainSettings defaults;
+  defaults.dtype = "auto";
   VisitFields(defaults, [&](const FieldInfo& info, FieldPointer field) {
     std::visit(FlagAdder{*command, info, args}, field);
   });
@@ -173,11 +188,14 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
   command->add_option("--sample-prompt", args->sample_prompt, "What samples while training continue")
       ->capture_default_str();
   command->add_option("--sample-tokens", args->sample_tokens, "Tokens of a sample")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->check(WholeNumber(1, int64_t{1} << 20))
       ->capture_default_str();
   AddLoadFlags(*command);
   AddThreadsFlag(*command);
-  command->callback([args, &exit_code] { RunTrain(*args, exit_code); });
+  command->callback([command, args, &exit_code] {
+    args->sample_flags = GivenFlags(*command, {"--sample-prompt", "--sample-tokens"});
+    RunTrain(*args, exit_code);
+  });
 }
 
 }  // namespace taipan

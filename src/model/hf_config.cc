@@ -305,7 +305,11 @@ CheckpointConfig ReadBamba(const Json& json, const std::string& where) {
   }
   c.expand = Needed(f.mamba_expand, "mamba_expand", where);
   const int64_t heads = Needed(f.mamba_n_heads, "mamba_n_heads", where);
-  c.head_dim = f.mamba_d_head.is_number_integer() ? f.mamba_d_head.get<int64_t>() : c.d_inner() / heads;
+  const Json& width = f.mamba_d_head;
+  if (!width.is_null() && width != "auto" && !width.is_number_integer()) {
+    throw UserError({where, "mamba_d_head has the wrong type", "an integer or \"auto\"", DescribeJson(width), ""});
+  }
+  c.head_dim = width.is_number_integer() ? width.get<int64_t>() : c.d_inner() / heads;
   c.state_size = f.mamba_d_state;
   c.conv_kernel = f.mamba_d_conv;
   c.n_groups = f.mamba_n_groups;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <numbers>
+#include <optional>
 
 #include "base/files.h"
 #include "base/plot.h"
@@ -29,27 +30,56 @@ void Smooth(std::vector<double>& at, std::vector<double>& values, size_t points)
   values.resize(out);
 }
 
+namespace {
+
+constexpr size_t kPoints = 200;  // of 800 pixels: a mean every four pixels
+
+// The first steps fall from ln V; were they in the range, the rest of the run would be a flat line. None: a short run.
+std::optional<double> TopOfLoss(const std::vector<double>& values) {
+  const size_t first = values.size() / 20;
+  if (first == 0) return std::nullopt;
+  return *std::max_element(values.begin() + static_cast<std::ptrdiff_t>(first), values.end());
+}
+
+}  // namespace
+
 void WriteCurve(const MetricsHistory& history, double bytes_per_token, const TrainSettings& settings,
                 const std::string& path) {
   if (history.step.empty()) return;
-  constexpr size_t kPoints = 200;  // of 800 pixels: a mean every four pixels
   const bool bytes = bytes_per_token > 0;
   const double scale = 1 / std::numbers::ln2 / (bytes ? bytes_per_token : 1.0);  // from nats a token
   std::vector<PlotSeries> series;
-  const auto add = [&](const std::string& name, std::vector<double> x, std::vector<double> y, double factor) {
-    for (double& value : y) value *= factor;
-    Smooth(x, y, kPoints);
-    series.push_back({name, std::move(x), std::move(y)});
+  const auto add = [&](PlotSeries s, double factor) {
+    for (double& value : s.y) value *= factor;
+    Smooth(s.x, s.y, kPoints);
+    series.push_back(std::move(s));
   };
-  add("training", history.step, history.ce, scale);
-  if (!history.valid_step.empty()) add("validation", history.valid_step, history.valid_ce, scale);
-  for (size_t i = 0; i < history.selected_share.size(); ++i) {
-    add(fmt::format("selected share, SAL {}", i + 1), history.step, history.selected_share[i], 1);
-  }
   PlotOptions options;
+  add({.name = "training", .x = history.step, .y = history.ce, .color = 0}, scale);
+  options.y_max = TopOfLoss(series[0].y);
+  if (!history.valid_step.empty()) {
+    add({.name = "validation", .x = history.valid_step, .y = history.valid_ce, .color = 1}, scale);
+  }
+  for (size_t i = 0; i < history.selected_share.size(); ++i) {
+    const int color = static_cast<int>(i) + 2;
+    const std::string name = fmt::format("selected, SAL {}", i + 1);
+    add({.name = name + " with noise",
+         .x = history.step,
+         .y = history.selected_share[i],
+         .right = true,
+         .faint = true,
+         .color = color},
+        1);
+    // Runs of earlier versions lack it in some lines.
+    if (i >= history.valid_selected_share.size()) continue;
+    const std::vector<double>& share = history.valid_selected_share[i];
+    if (share.empty() || share.size() != history.valid_step.size()) continue;
+    add({.name = name, .x = history.valid_step, .y = share, .right = true, .color = color}, 1);
+  }
   options.title = std::filesystem::path(settings.model).filename().string();
   options.x_label = "step";
   options.y_label = bytes ? "bits/byte" : "bits/token";
+  options.right_label = "selected share";
   WriteFileAtomically(path, SvgPlot(series, options));
 }
 

@@ -21,6 +21,7 @@ bool AddLine(const OrderedJson& line, MetricsHistory& history) {
     ValidMetrics m;
     m.step = line.at("step").get<int64_t>();
     m.ce = line.at("valid_ce").get<double>();
+    m.selected_share = line.value("valid_selected_share", std::vector<double>());
     history.Add(m);
     return true;
   }
@@ -71,6 +72,8 @@ void MetricsHistory::Add(const StepMetrics& m) {
 void MetricsHistory::Add(const ValidMetrics& m) {
   valid_step.push_back(static_cast<double>(m.step));
   valid_ce.push_back(m.ce);
+  valid_selected_share.resize(m.selected_share.size());
+  for (size_t i = 0; i < m.selected_share.size(); ++i) valid_selected_share[i].push_back(m.selected_share[i]);
 }
 
 MetricsHistory CutMetrics(const std::string& path, int64_t last_step) {

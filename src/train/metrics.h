@@ -40,6 +40,7 @@ struct MetricsHistory {
   std::vector<double> step, ce;
   std::vector<std::vector<double>> selected_share;  // [SAL][step]
   std::vector<double> valid_step, valid_ce;
+  std::vector<std::vector<double>> valid_selected_share;  // [SAL][validation], without noise
 
   void Add(const StepMetrics& m);
   void Add(const ValidMetrics& m);

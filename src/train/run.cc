@@ -422,7 +422,9 @@ TrainSettings RequestedSettings(const std::string& run_file, const Json& given, 
     ReadRunKeys(given, "the command line", settings);
     return settings;
   };
-  const TrainSettings asked = read_over({});
+  TrainSettings defaults;
+  defaults.dtype = "auto";  // a command's default; the library computes in f32 unless told otherwise
+  const TrainSettings asked = read_over(defaults);
   const std::string saved_file = asked.out + "/run.json";
   if (!resume || asked.out.empty() || !PathExists(saved_file)) return asked;
   TrainSettings saved;

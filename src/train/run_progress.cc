@@ -25,23 +25,28 @@ RunProgress::RunProgress(const TrainSettings& settings, double bytes_per_token, 
       seconds_before_(seconds_before),
       roof_(roof) {}
 
-void RunProgress::Show(const StepMetrics& m) { line_.Update(Line(m)); }
+void RunProgress::Show(const StepMetrics& m) { line_.Update(Parts(m)); }
 
-std::string RunProgress::Line(const StepMetrics& m) const {
+// Importance: what 80 columns, and fewer, must show comes first.
+std::vector<ProgressPart> RunProgress::Parts(const StepMetrics& m) const {
   const double bits = m.ce / std::numbers::ln2;
   // Steps of this part of the run cost about the same, so their mean tells how long the rest takes.
   const double spent = m.seconds - seconds_before_;
   const double a_step = spent / static_cast<double>(m.step - first_step_);
   double left = a_step * static_cast<double>(settings_.steps - m.step);
   if (settings_.time_limit > 0) left = std::min(left, std::max(0.0, settings_.time_limit - spent));
-  std::string line = fmt::format("step {}/{}  loss {:.3f}", m.step, settings_.steps, m.loss);
-  line += bytes_per_token_ > 0 ? fmt::format("  {:.3f} bits/byte", bits / bytes_per_token_)
-                               : fmt::format("  {:.3f} bits/token", bits);
-  if (!m.selected_share.empty()) line += "  selected" + Shares(m.selected_share);
-  line += fmt::format("  |g| {:.3g}  lr {:.2e}  {} tokens/s", m.grad_norm, m.lr,
-                      FormatCount(std::llround(m.tokens_per_second)));
-  if (roof_ > 0) line += fmt::format("  {:.0f}% of roof", 100 * m.tokens_per_second / roof_);
-  return line + "  " + FormatDuration(left) + " left";
+  std::vector<ProgressPart> parts = {{fmt::format("step {}/{}", m.step, settings_.steps), 9},
+                                     {fmt::format("loss {:.3f}", m.ce), 5},
+                                     {bytes_per_token_ > 0 ? fmt::format("{:.3f} bits/byte", bits / bytes_per_token_)
+                                                           : fmt::format("{:.3f} bits/token", bits),
+                                      8}};
+  if (!m.selected_share.empty()) parts.push_back({"selected" + Shares(m.selected_share), 4});
+  parts.push_back({fmt::format("|g| {:.3g}", m.grad_norm), 2});
+  parts.push_back({fmt::format("lr {:.2e}", m.lr), 3});
+  parts.push_back({FormatCount(std::llround(m.tokens_per_second)) + " tokens/s", 6});
+  if (roof_ > 0) parts.push_back({fmt::format("{:.0f}% of roof", 100 * m.tokens_per_second / roof_), 1});
+  parts.push_back({FormatDuration(left) + " left", 7});
+  return parts;
 }
 
 std::string ValidationLine(const ValidMetrics& m) {

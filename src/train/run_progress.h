@@ -20,9 +20,9 @@ class RunProgress {
   void Print(const std::string& text) { line_.Print(text); }  // stays, above the live line
   void Finish() { line_.Finish(); }
 
-  // "step 120/1000  loss 2.081  2.985 bits/byte  selected 0.15 0.17  |g| 0.53  lr 9.8e-04  12.3K tokens/s  61% of roof
-  // 4m05s left"
-  std::string Line(const StepMetrics& m) const;
+  // step 120/1000 | loss 2.081 | 2.985 bits/byte | selected 0.15 0.17 | |g| 0.53 | lr 9.8e-04 | 12.3K tokens/s |
+  // 61% of roof | 4m05s left. The loss is the cross entropy, which the bits are of; lambda * budget is not in it.
+  std::vector<ProgressPart> Parts(const StepMetrics& m) const;
 
  private:
   ProgressLine line_;

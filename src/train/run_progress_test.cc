@@ -8,6 +8,10 @@
 namespace taipan {
 namespace {
 
+std::string Line(const RunProgress& progress, const StepMetrics& m, size_t columns = 1000) {
+  return FitParts(progress.Parts(m), columns);
+}
+
 StepMetrics Step() {
   StepMetrics m;
   m.step = 120;
@@ -26,28 +30,40 @@ TEST(RunProgress, ALineSaysWhereTheRunIs) {
   settings.steps = 1000;
   // 20 steps in 20 seconds since this part of the run began: 880 seconds to go.
   const RunProgress progress(settings, /*bytes_per_token=*/1, /*first_step=*/100, /*seconds_before=*/50);
-  EXPECT_EQ(progress.Line(Step()),
-            "step 120/1000  loss 2.500  2.000 bits/byte  selected 0.15 0.17  |g| 0.53  lr 9.80e-04  12.3K tokens/s  " +
+  EXPECT_EQ(Line(progress, Step()),
+            "step 120/1000  loss 1.386  2.000 bits/byte  selected 0.15 0.17  |g| 0.53  lr 9.80e-04  12.3K tokens/s  " +
                 FormatDuration(880) + " left");
 }
 
 TEST(RunProgress, TheShareOfTheRoofIsShownWhereItIsKnown) {
   const RunProgress progress(TrainSettings(), 1, 0, 0, /*roof=*/24690);
-  EXPECT_NE(progress.Line(Step()).find("12.3K tokens/s  50% of roof  "), std::string::npos) << progress.Line(Step());
+  EXPECT_NE(Line(progress, Step()).find("12.3K tokens/s  50% of roof  "), std::string::npos) << Line(progress, Step());
+}
+
+TEST(RunProgress, NarrowTerminalsShowWhatMatters) {
+  TrainSettings settings;
+  settings.steps = 100000;
+  StepMetrics m = Step();
+  m.step = 99999;
+  const RunProgress progress(settings, 1, 100, 50, 24690);
+  EXPECT_EQ(Line(progress, m, 79), "step 99999/100000  loss 1.386  2.000 bits/byte  12.3K tokens/s  0.00s left");
+  EXPECT_EQ(Line(progress, m, 60), "step 99999/100000  2.000 bits/byte  0.00s left");
+  EXPECT_EQ(Line(progress, m, 40), "step 99999/100000  2.000 bits/byte");
+  EXPECT_EQ(Line(progress, m, 20), "step 99999/100000");
 }
 
 TEST(RunProgress, BitsPerTokenWhereBytesAreUnknown) {
   TrainSettings settings;
   const RunProgress unknown(settings, 0, 0, 0), pairs(settings, 2, 0, 0);
-  EXPECT_NE(unknown.Line(Step()).find("2.000 bits/token"), std::string::npos);
-  EXPECT_NE(pairs.Line(Step()).find("1.000 bits/byte"), std::string::npos);
+  EXPECT_NE(Line(unknown, Step()).find("2.000 bits/token"), std::string::npos);
+  EXPECT_NE(Line(pairs, Step()).find("1.000 bits/byte"), std::string::npos);
 }
 
 TEST(RunProgress, TheTimeLimitShortensTheTimeLeft) {
   TrainSettings settings;
   settings.time_limit = 30;
   const RunProgress progress(settings, 1, 100, 50);
-  EXPECT_TRUE(progress.Line(Step()).ends_with(FormatDuration(10) + " left")) << progress.Line(Step());
+  EXPECT_TRUE(Line(progress, Step()).ends_with(FormatDuration(10) + " left")) << Line(progress, Step());
 }
 
 TEST(RunProgress, Validation) {

@@ -51,12 +51,14 @@ struct TrainSettings {
   int64_t sample_every = 0;            // steps, 0: never
   int64_t save_every = 500;            // steps, 0: only at the end
   int64_t keep = 2;                    // checkpoints
-  std::string dtype = "f32";           // of activations and products; master weights are always f32
+  std::string dtype = "f32";           // of activations and products, "auto": by the CPU; master weights are always f32
   std::string recompute = "none";      // none | mixer | block
 
   bool operator==(const TrainSettings&) const = default;
 };
 void VisitFields(TrainSettings& s, const FieldVisitor& visit);
+
+std::string UnderscoreKey(std::string key);  // "batch-size" as the key that it is
 
 // Reads run-file keys over `s`; dashes count as underscores, so the names of the flags work too.
 void ReadRunFile(const std::string& path, TrainSettings& s);

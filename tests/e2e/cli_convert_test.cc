@@ -124,9 +124,9 @@ TEST(Convert, RefusesWhatCannotBe) {
                      {tiny.model(), "transformers cannot hold this model", "selective_attention"});
   ExpectOneLineError(RunTaipan({"convert", tiny.model(), tiny / "x.gguf"}), 1, {tiny.model(), "GGUF cannot hold"});
   ExpectOneLineError(RunTaipan({"convert", tiny.model(), tiny.model()}), 1, {"not empty", "nothing was written"});
-  ExpectOneLineError(RunTaipan({"convert", tiny.model(), tiny / "y", "--to", "gguf"}), 1, {"--to gguf", ".gguf"});
+  ExpectOneLineError(RunTaipan({"convert", tiny.model(), tiny / "y", "--to", "gguf"}), 2, {"--to", ".gguf"});
   ExpectOneLineError(RunTaipan({"convert", tiny / "none", tiny / "y"}), 1, {"none", "not a model"});
-  ExpectOneLineError(RunTaipan({"convert", tiny.model(), tiny / "y", "--dtype", "q8_0"}), 1, {"q8_0", "--to gguf"});
+  ExpectOneLineError(RunTaipan({"convert", tiny.model(), tiny / "y", "--dtype", "q8_0"}), 2, {"q8_0", "--to gguf"});
   for (const char* name : {"hf", "x.gguf", "y"}) EXPECT_FALSE(PathExists(tiny / name)) << name;
   ExpectConverts({tiny.model(), tiny / "half", "--dtype", "bf16"});
   const ProgramResult inspect = RunTaipan({"inspect", tiny / "half"});

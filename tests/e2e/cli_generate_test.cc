@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "e2e/tiny_model.h"
@@ -86,6 +87,57 @@ TEST(Generate, RefusesWhatItCannotRead) {
   ExpectOneLineError(RunTaipan({"generate", "--model", tokens_only.model(), "--prompt", "a", "--seed", "1"}), 1,
                      {tokens_only.model(), "tokenizer"});
   ExpectOneLineError(RunTaipan({"generate", "--model", "taipan-1m", "--seed", "1"}), 1, {"taipan-1m", "taipan init"});
+}
+
+// Whether the CPU multiplies bf16 in instructions, as the system says.
+bool CpuHasBF16() {
+  const std::string cpu = ReadFile("/proc/cpuinfo");
+  return cpu.find("avx512_bf16") != std::string::npos || cpu.find("amx_bf16") != std::string::npos;
+}
+
+TEST(Generate, ElementTypeFollowsFileAndCpu) {
+  const TinyModelFolder tiny;
+  const std::string half = tiny / "half";
+  ASSERT_EQ(RunTaipan({"convert", tiny.model(), half, "--dtype", "bf16"}).exit_code, 0);
+  const std::string fast = CpuHasBF16() ? "bf16" : "f32";
+  const auto dtype = [&](const std::vector<std::string>& flags, std::string* err = nullptr) {
+    std::vector<std::string> all = {"generate", "--max-tokens", "2", "--seed", "1", "--json"};
+    all.insert(all.end(), flags.begin(), flags.end());
+    const ProgramResult result = RunTaipan(all);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    if (err != nullptr) *err = result.err;
+    return nlohmann::json::parse(result.out).at("dtype").get<std::string>();
+  };
+  std::string err;
+  EXPECT_EQ(dtype({"--model", tiny.model()}), "f32");
+  EXPECT_EQ(dtype({"--model", half}, &err), fast);
+  EXPECT_EQ(err.find("computes in bf16") != std::string::npos, CpuHasBF16()) << err;
+  EXPECT_EQ(dtype({"--model", half, "--dtype", "f32"}, &err), "f32");
+  EXPECT_EQ(err.find("computes in"), std::string::npos) << err;
+  EXPECT_EQ(dtype({"--model", tiny.model(), "--dtype", "bf16"}), "bf16");
+  EXPECT_EQ(dtype({"--model", half, "--isa", "scalar"}), "f32");
+
+  // Log-probabilities stay exact; a text's total follows the rule.
+  WriteFileAtomically(tiny / "text", "some text");
+  const auto score = [&](const std::vector<std::string>& flags) {
+    std::vector<std::string> all = {"score", "--model", half};
+    all.insert(all.end(), flags.begin(), flags.end());
+    return RunTaipan(all, "[1, 2, 3]").err.find("computes in bf16") != std::string::npos ? "bf16" : "f32";
+  };
+  EXPECT_EQ(score({"--text", tiny / "text"}), fast);
+  EXPECT_EQ(score({"--text", tiny / "text", "--logits", tiny / "l.safetensors"}), std::string("f32"));
+  EXPECT_EQ(score({"--tokens", "-"}), std::string("f32"));
+}
+
+TEST(Generate, StatisticsBeginALineOfTheirOwn) {
+  const TinyModelFolder tiny;
+  const std::string command = std::string("\"") + TAIPAN_PROGRAM + "\" generate --model \"" + tiny.model() +
+                              "\" --prompt a --max-tokens 3 --temperature 0 >\"" + (tiny / "both") + "\" 2>&1";
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  const std::string both = ReadFile(tiny / "both");
+  const size_t at = both.find("prompt 1 tokens");
+  ASSERT_NE(at, std::string::npos) << both;
+  EXPECT_EQ(both[at - 1], '\n') << both;
 }
 
 }  // namespace

@@ -103,7 +103,8 @@ TEST(ModelFolder, DamageIsNamed) {
     }
     ExpectOneLineError(RunTaipan({"inspect", folder.path()}), 1, {folder.path()});
   };
-  ExpectOneLineError(RunTaipan({"score", "--model", folder / "none", "--text", config}), 1, {folder / "none"});
+  ExpectOneLineError(RunTaipan({"score", "--model", folder / "none", "--text", tiny / "given.json"}), 1,
+                     {folder / "none"});
   ExpectOneLineError(RunTaipan({"generate", "--model", tiny / "given.json"}), 1, {"given.json", "folder"});
   expect_refused({config});
   WriteFileAtomically(config, ReadFile(tiny.model() + "/config.json"));

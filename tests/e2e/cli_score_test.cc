@@ -148,6 +148,14 @@ TEST(Score, PairsAreCutAndScoredAsInTheHarness) {
   EXPECT_EQ(lines[3].at("continuation_tokens"), 1);
   EXPECT_TRUE(lines[1].at("greedy").is_boolean());
 
+  // Blank lines count as lines and are no pairs.
+  std::string spaced = "\n" + pairs + " \t\r\n";
+  const ProgramResult blanks = RunTaipan({"score", "--model", tiny.model(), "--pairs", "-", "--json"}, spaced);
+  EXPECT_EQ(blanks.out, result.out) << blanks.err;
+  ExpectOneLineError(RunTaipan({"score", "--model", tiny.model(), "--pairs", "-"}, spaced + "x"), 1, {"line 7"});
+  ExpectOneLineError(RunTaipan({"score", "--model", tiny.model(), "--pairs", "-", "--context", "2"}, spaced), 1,
+                     {"line 2"});
+
   // What lies further back than --context is dropped.
   const ProgramResult cut =
       RunTaipan({"score", "--model", tiny.model(), "--pairs", "-", "--context", "3", "--json"}, pairs);
@@ -208,7 +216,7 @@ TEST(Score, BadTokensAreNamedByFileAndLine) {
   expect_refused("{\"tokens\": [1]}\n", {"line 1", "array"});
   expect_refused("[1]\n[1, 2\n", {"line 2"});
   expect_refused("[1]\nhello\n", {"line 2"});
-  expect_refused("[1]\n\n[2]\n", {"line 2"});
+  expect_refused("[1]\n\n[2]\n[300]\n", {"line 4"});
   expect_refused("[1] [2]\n", {"line 1"});
   ExpectOneLineError(RunTaipan({"score", "--model", tiny.model(), "--tokens", tiny / "none"}), 1, {tiny / "none"});
 }

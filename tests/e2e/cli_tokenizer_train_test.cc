@@ -24,7 +24,7 @@ TEST(TokenizerTrainCommand, WritesATokenizerThatEncodes) {
   EXPECT_EQ(RunTaipan(encode, "<|end|>!").out, "[0, 1]\n");
   EXPECT_EQ(RunTaipan(encode, " the the").out.find(','), RunTaipan(encode, " the the").out.rfind(','));  // two tokens
 
-  ExpectOneLineError(train("256", folder / "t"), 1, {"--vocab-size", "at least 257"});
+  ExpectOneLineError(train("256", folder / "t"), 2, {"--vocab-size", "at least 257"});
   ExpectOneLineError(
       RunTaipan({"tokenizer", "train", "--vocab-size", "300", "--data", folder / "none", "--out", folder / "t"}), 1,
       {folder / "none", "no such file"});

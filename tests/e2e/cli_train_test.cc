@@ -83,6 +83,23 @@ TEST_F(TrainCommand, ResumesWithTheSettingsOfTheRun) {
   EXPECT_NE(again.err.find("finished"), std::string::npos) << again.err;
 }
 
+TEST_F(TrainCommand, ElementTypeFollowsTheCpuAndStays) {
+  const auto saved = [&](const std::string& run) {
+    return nlohmann::json::parse(ReadFile(folder_ / run + "/run.json")).at("dtype").get<std::string>();
+  };
+  const std::string cpu = ReadFile("/proc/cpuinfo");
+  const bool fast = cpu.find("avx512_bf16") != std::string::npos || cpu.find("amx_bf16") != std::string::npos;
+  const ProgramResult native = Train("native");
+  ASSERT_EQ(native.exit_code, 0) << native.err;
+  EXPECT_EQ(saved("native"), fast ? "bf16" : "f32");
+  EXPECT_EQ(native.err.find("computes in bf16") != std::string::npos, fast) << native.err;
+  ASSERT_EQ(Train("scalar", {"--isa", "scalar", "--time-limit", "0.000001"}).exit_code, 0);
+  EXPECT_EQ(saved("scalar"), "f32");
+  const ProgramResult resumed = RunTaipan({"train", "--out", folder_ / "scalar", "--resume", "--time-limit", "0"});
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_EQ(saved("scalar"), "f32");
+}
+
 TEST_F(TrainCommand, RecomputationChangesNoBitInBF16) {
   ASSERT_EQ(Train("plain", {"--dtype", "bf16"}).exit_code, 0);
   ASSERT_EQ(Train("again", {"--dtype", "bf16", "--recompute", "block"}).exit_code, 0);
@@ -111,16 +128,16 @@ TEST_F(TrainCommand, FlagsOverrideTheRunFile) {
 TEST_F(TrainCommand, RefusesWrongUsageAndLeavesNothing) {
   ExpectOneLineError(Train("x", {"--learning-rat", "1"}), 2, {"--learning-rat", "did you mean --learning-rate?"});
   ExpectOneLineError(Train("x", {"--learning-rate", "fast"}), 2, {"--learning-rate", "fast"});
-  ExpectOneLineError(Train("x", {"--learning-rate", "-1"}), 2, {"--learning-rate", "at least 0"});
+  ExpectOneLineError(Train("x", {"--learning-rate", "-1"}), 2, {"--learning-rate", "0 to 1000"});
   ExpectOneLineError(Train("x", {"--learning-rate", "nan"}), 2, {"--learning-rate"});
-  ExpectOneLineError(Train("x", {"--steps", "0"}), 2, {"--steps", "at least 1"});
+  ExpectOneLineError(Train("x", {"--steps", "0"}), 2, {"--steps", "from 1"});
   ExpectOneLineError(Train("x", {"--order", "backwards"}), 2, {"--order", "sequential"});
   ExpectOneLineError(RunTaipan({"train", "--data", "y", "--out", folder_ / "x"}), 2, {"--model"});
   ExpectOneLineError(RunTaipan({"train", "--model", "y", "--out", folder_ / "x"}), 2, {"--data"});
   ExpectOneLineError(RunTaipan({"train", "--model", "y", "--data", "z"}), 2, {"--out"});
   ExpectOneLineError(Train("x", {"--dtype", "f16"}), 2, {"--dtype", "bf16"});
   ExpectOneLineError(Train("x", {"--micro-batch-size", "1", "--recompute", "all"}), 2, {"--recompute", "block"});
-  ExpectOneLineError(Train("x", {"--budget-ramp", "9"}), 1, {"--budget-ramp", "A:B"});
+  ExpectOneLineError(Train("x", {"--budget-ramp", "9"}), 2, {"--budget-ramp", "A:B"});
   ExpectOneLineError(Train("x", {"--context", "99999"}), 1, {"text.txt", "at least 100000 tokens"});
   EXPECT_FALSE(PathExists(folder_ / "x"));
 }

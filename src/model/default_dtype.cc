@@ -1,0 +1,24 @@
+#include "model/default_dtype.h"
+
+#include <algorithm>
+#include <set>
+
+#include "kernels/gemm_tile.h"
+
+namespace taipan {
+
+DType FastDType(const ModelConfig& c) {
+  const bool even = c.state_size % 2 == 0 && c.head_dim % 2 == 0 && c.attention_head_dim % 2 == 0;
+  return even && ActiveProductIsa() >= ProductIsa::kAvx512BF16 ? DType::kBF16 : DType::kF32;
+}
+
+DType DefaultInferenceDType(const ModelConfig& config, const TensorSource& stored) {
+  // Integers are buffers, no weights.
+  static const std::set<std::string> kExact = {"F32", "F64", "I64", "I32", "BOOL"};
+  const std::vector<std::string> names = stored.Names();
+  const bool exact = std::all_of(names.begin(), names.end(),
+                                 [&](const std::string& name) { return kExact.count(stored.Stored(name).type) > 0; });
+  return exact ? DType::kF32 : FastDType(config);
+}
+
+}  // namespace taipan

@@ -1,0 +1,47 @@
+#include "train/settings_effect.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace taipan {
+namespace {
+
+struct Rule {
+  bool idle;
+  std::vector<std::string> keys;
+  std::string reason;
+};
+
+std::vector<Rule> RulesOf(const TrainSettings& s, const ModelConfig& config, bool new_weights) {
+  return {{config.num_sals() == 0,
+           {"budget", "budget_loss_weight", "budget_loss_weight_start", "budget_ramp", "gate_bias",
+            "gumbel_temperature", "gumbel_noise", "straight_through"},
+           "the model has no selective attention layers"},
+          {!new_weights, {"gate_bias", "initializer_range"}, "the weights are read, not initialised"},
+          {ParseRamp(s.budget_ramp).end <= 1, {"budget_loss_weight_start"}, "the ramp is over at the first step"},
+          {s.recompute == "mixer" && CountMamba2Blocks(config) == 0, {"recompute"}, "the model has no Mamba-2 mixers"},
+          {s.valid_data.empty(), {"valid_every", "valid_tokens"}, "there is no data to validate on"}};
+}
+
+std::string FlagNamed(std::string key) {
+  std::replace(key.begin(), key.end(), '_', '-');
+  return "--" + key;
+}
+
+}  // namespace
+
+std::string WithoutEffect(const std::set<std::string>& given, const TrainSettings& resolved, const ModelConfig& config,
+                          bool new_weights) {
+  std::string text;
+  std::set<std::string> left = given;  // a key is named once, with the first reason
+  for (const Rule& rule : RulesOf(resolved, config, new_weights)) {
+    std::string names;
+    for (const std::string& key : rule.keys) {
+      if (rule.idle && left.erase(key) > 0) names += (names.empty() ? "" : ", ") + FlagNamed(key);
+    }
+    if (!names.empty()) text += (text.empty() ? "" : "; ") + names + ": " + rule.reason;
+  }
+  return text;
+}
+
+}  // namespace taipan
