@@ -48,6 +48,11 @@ CLI::Validator WholeNumber(int64_t least, int64_t most) {
                     bounded ? fmt::format("from {} to {}", least, most) : fmt::format("from {}", least), least, most);
 }
 
+void TakeTextsAsTheyAre(CLI::Option& option) {
+  // Brackets mean a list where any number of texts may follow; a large number of them is not "any".
+  option.allow_extra_args(false)->expected(1, 1 << 20);
+}
+
 void AddJsonFlag(CLI::App& command, bool& json) {
   command.add_flag("--json", json, "Print JSON alone on standard output");
 }

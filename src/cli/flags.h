@@ -12,6 +12,8 @@ void AddThreadsFlag(CLI::App& command);
 // Checks for flags. Unlike CLI::Range they refuse NaN and signs of unsigned numbers, and say what they expect.
 CLI::Validator NumberFromTo(double least, double most);
 CLI::Validator WholeNumber(int64_t least, int64_t most = std::numeric_limits<int64_t>::max());
+// For an option with a list of texts or paths: CLI11 would read [a,b] as two, and [a] as a.
+void TakeTextsAsTheyAre(CLI::Option& option);
 void AddJsonFlag(CLI::App& command, bool& json);
 
 }  // namespace taipan
