@@ -96,6 +96,11 @@ std::string GivenFlags(const CLI::App& command, const std::vector<std::string>& 
   return given;
 }
 
+void TakeTextsAsTheyAre(CLI::Option& option) {
+  // Brackets mean a list where any number of texts may follow; a large number of them is not "any".
+  option.allow_extra_args(false)->expected(1, 1 << 20);
+}
+
 void AddJsonFlag(CLI::App& command, bool& json) {
   command.add_flag("--json", json, "Print JSON alone on standard output");
 }

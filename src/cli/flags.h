@@ -22,6 +22,8 @@ CLI::Validator WholeNumberIn(const NumberRange& range);
 CLI::Validator NumberIn(const NumberRange& range);
 // "--a, --b": those of the flags that the user gave.
 std::string GivenFlags(const CLI::App& command, const std::vector<std::string>& flags);
+// For an option with a list of texts or paths: CLI11 would read [a,b] as two, and [a] as a.
+void TakeTextsAsTheyAre(CLI::Option& option);
 void AddJsonFlag(CLI::App& command, bool& json);
 
 }  // namespace taipan

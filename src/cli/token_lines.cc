@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/files.h"
+#include "data/file_kind.h"
 
 namespace taipan {
 namespace {
@@ -35,8 +36,8 @@ std::vector<int32_t> ParseTokens(std::string_view line, int64_t vocab, const std
 std::string InputName(const std::string& path) { return path == "-" ? "standard input" : path; }
 
 std::string ReadInput(const std::string& path) {
-  if (path != "-") return ReadFile(path);
-  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  if (path != "-") return AsText(path, ReadFile(path));
+  return AsText(InputName(path), {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()});
 }
 
 void ForEachLine(std::string_view text, const std::string& name,

@@ -9,6 +9,7 @@
 
 namespace taipan {
 
+// Text; gzip is unpacked, what looks like something else (an image, an archive, UTF-16) is a UserError.
 std::string ReadInput(const std::string& path);
 // How errors name the input.
 std::string InputName(const std::string& path);

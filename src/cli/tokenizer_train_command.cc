@@ -88,8 +88,9 @@ void RunTokenizerTrain(const TokenizerTrainFlags& flags) {
   const std::string path = folder ? flags.out + "/tokenizer.json" : flags.out;
   folder && !IsDirectory(flags.out) ? CheckCanMakeFolder(flags.out) : CheckCanWrite(path);
   const ByteTokenizer bytes;
+  const bool text = HoldsText(flags.data, DataUse::kTraining);
   const Corpus corpus(flags.data, &bytes, bytes.vocab_size());
-  if (!corpus.bytes_are_tokens() || !HoldsText(flags.data)) {
+  if (!corpus.bytes_are_tokens() || !text) {
     throw UserError("--data", "a tokenizer is trained on text, not on token files");
   }
   WordCounts words;
@@ -114,9 +115,11 @@ void AddTokenizerTrain(CLI::App& tokenizer) {
   command->add_option("--vocab-size", flags->vocab_size, "Tokens, the 256 bytes and the special tokens among them")
       ->check(WholeNumber(256, int64_t{1} << 24))
       ->required();
-  command->add_option("--data", flags->data, "Text files, folders of them, JSONL with {\"text\": ...} a line")
-      ->type_name("PATH")
-      ->required();
+  CLI::Option* data =
+      command->add_option("--data", flags->data,
+                          "Text, JSONL with {\"text\": ...} a line, gzip of these, folders of them; - is "
+                          "standard input");
+  TakeTextsAsTheyAre(*data->type_name("PATH ...")->required());
   command->add_option("--out", flags->out, "A file NAME.json to write, or a folder that gets a tokenizer.json")
       ->type_name("FILE|DIR")
       ->required();

@@ -67,7 +67,9 @@ struct FlagAdder {
     if (!choices.empty()) option->check(CLI::IsMember(choices));
     if (!v->empty()) option->default_str(*v);
   }
-  void operator()(std::vector<std::string>*) const { AddFlag<std::vector<std::string>>(command, info, args); }
+  void operator()(std::vector<std::string>*) const {
+    TakeTextsAsTheyAre(*AddFlag<std::vector<std::string>>(command, info, args)->type_name("PATH ..."));
+  }
   template <class Other>
   void operator()(Other*) const {
     CHECK(false);  // no setting has this type

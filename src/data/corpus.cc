@@ -4,226 +4,253 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/cpu.h"
 #include "base/error.h"
+#include "base/logging.h"
 #include "base/progress.h"
+#include "data/file_kind.h"
+#include "data/gunzip.h"
+#include "data/json_texts.h"
+#include "data/stream_input.h"
+#include "text/utf8.h"
 
 namespace taipan {
 namespace {
 
-enum class FileKind { kText, kJsonLines, kU16, kU32 };
-
-FileKind KindOf(const std::string& path) {
-  const std::string extension = std::filesystem::path(path).extension().string();
-  if (extension == ".jsonl" || extension == ".ndjson") return FileKind::kJsonLines;
-  if (extension == ".u16" || extension == ".bin") return FileKind::kU16;
-  if (extension == ".u32") return FileKind::kU32;
-  return FileKind::kText;
-}
-
-// The data files below a folder: hidden and empty ones are left out.
-std::vector<std::string> FilesBelow(const std::string& folder) {
-  namespace fs = std::filesystem;
-  std::vector<std::string> files;
-  std::error_code error;
-  fs::recursive_directory_iterator it(folder, error), end;
-  while (!error && it != end) {
-    const bool hidden = it->path().filename().string().starts_with('.');
-    if (hidden && it->is_directory(error)) it.disable_recursion_pending();
-    if (!hidden && it->is_regular_file(error) && it->file_size(error) > 0) files.push_back(it->path().string());
-    it.increment(error);
-  }
-  if (error) throw UserError(folder, "cannot list the folder: " + error.message());
-  std::sort(files.begin(), files.end());
-  return files;
-}
-
 bool IsByteTokenizer(const Tokenizer* tokenizer) { return dynamic_cast<const ByteTokenizer*>(tokenizer) != nullptr; }
 
-// Little-endian whatever the machine, from any address.
-uint32_t LoadLittle(const char* p, int64_t bytes) {
-  uint32_t value = 0;
-  for (int64_t i = 0; i < bytes; ++i) value |= static_cast<uint32_t>(static_cast<unsigned char>(p[i])) << (8 * i);
-  return value;
+template <class T>
+uint64_t Largest(const char* p, int64_t count) {
+  T largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    T value;
+    std::memcpy(&value, p + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
+    if constexpr (std::endian::native != std::endian::little) {
+      value = static_cast<T>(LoadLittle(p + i * static_cast<int64_t>(sizeof(T)), sizeof(T)));
+    }
+    largest = std::max(largest, value);
+  }
+  return largest;
 }
 
-// The texts of a JSONL file one after the other.
-std::string JoinJsonLines(std::string_view all, const std::string& path) {
-  std::string text;
-  int64_t line_number = 0;
-  for (size_t begin = 0; begin < all.size();) {
-    const size_t end = std::min(all.find('\n', begin), all.size());
-    std::string_view line = all.substr(begin, end - begin);
-    begin = end + 1;
-    ++line_number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    const std::string where = fmt::format("{}:{}", path, line_number);
-    if (json.is_discarded()) throw UserError({where, "not a line of JSON", R"({"text": "..."})", "", ""});
-    const bool has_text = json.is_object() && json.contains("text") && json["text"].is_string();
-    if (!has_text)
-      throw UserError({where, "no string \"text\" on this line", R"({"text": "..."})", json.type_name(), ""});
-    if (!text.empty() && text.back() != '\n') text += '\n';
-    text += json["text"].get_ref<const std::string&>();
-  }
-  return text;
+uint64_t LargestOf(const char* p, int64_t count, int64_t width) {
+  if (width == 1) return Largest<uint8_t>(p, count);
+  if (width == 2) return Largest<uint16_t>(p, count);
+  return width == 4 ? Largest<uint32_t>(p, count) : Largest<uint64_t>(p, count);
 }
 
 }  // namespace
 
-// One file: bytes or 16- or 32-bit ids in it, or what was made of its text.
+// One file: text or ids in it, or what was made of its content.
 struct Corpus::Part {
   std::string path;
-  int64_t begin = 0;               // in the corpus, tokens
+  DataFormat format;
   int64_t size = 0;                // tokens
   std::unique_ptr<DataFile> file;  // null: tokens that never were in a file
-  bool from_file = true;           // tokens are read from `file`; else from `text` or `ids`
-  int64_t width = 1;               // bytes a token in the file, or in `text`
-  std::string text;                // used where not empty
-  std::vector<int32_t> ids;        // used where not empty
+  bool from_file = false;          // tokens are read from `file`; else from `ids`, or from `content` where it is empty
+  std::string content;             // unpacked, or the texts of JSON
+  std::vector<int32_t> ids;
 
-  void Read(int64_t from, int64_t count, int64_t vocab_size, int32_t* out) const {
+  void Recognise(const std::string& name, int64_t vocab_size);
+  std::string TakeContent(int64_t& memory);
+  int64_t content_size() const { return from_file ? file->size() : static_cast<int64_t>(content.size()); }
+  // Bytes of the content, in `buffer` where it does not lie in memory.
+  const char* Bytes(int64_t begin, int64_t count, std::string& buffer) const {
+    if (!from_file) return content.data() + begin;
+    buffer.resize(static_cast<size_t>(count));
+    file->Read(begin, count, buffer.data());
+    return buffer.data();
+  }
+
+  void Read(int64_t from, int64_t count, int32_t* out) const {
+    if (!ids.empty()) {
+      std::copy_n(ids.begin() + from, count, out);
+      return;
+    }
     std::string buffer;
-    const char* bytes = text.data() + from;
-    if (from_file) {
-      buffer.resize(static_cast<size_t>(count * width));
-      file->Read(from * width, count * width, buffer.data());
-      bytes = buffer.data();
-    }
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t id = !ids.empty() ? ids[static_cast<size_t>(from + i)]
-                         : width == 1 ? static_cast<unsigned char>(bytes[i])
-                                      : int64_t{LoadLittle(bytes + i * width, width)};
-      if (id < 0 || id >= vocab_size) [[unlikely]]
-        Reject(from + i, id, vocab_size);
-      out[i] = static_cast<int32_t>(id);
-    }
+    const char* bytes = Bytes(format.offset + from * format.width, count * format.width, buffer);
+    for (int64_t i = 0; i < count; ++i)
+      out[i] = static_cast<int32_t>(LoadLittle(bytes + i * format.width, format.width));
   }
 
-  [[noreturn]] void Reject(int64_t at, int64_t id, int64_t vocab_size) const {
-    const std::string offset = from_file ? fmt::format(" (byte {})", at * width) : "";
-    throw UserError({path, fmt::format("token {}{} is outside the vocabulary", at, offset),
-                     fmt::format("an id below {}", vocab_size), std::to_string(id), ""});
-  }
+  // Looks at everything once: ids outside the vocabulary, NUL bytes in text.
+  void Check(int64_t vocab_size) const;
+  [[noreturn]] void RejectId(int64_t at, uint64_t id, int64_t vocab_size) const;
 };
 
-Corpus::Corpus(const std::vector<std::string>& paths, const Tokenizer* tokenizer, int64_t vocab_size)
-    : vocab_size_(vocab_size) {
-  for (const std::string& path : paths) {
-    if (!PathExists(path)) throw UserError(path, "no such file or folder");
-    if (!IsDirectory(path)) {
-      AddFile(path, tokenizer);
-      continue;
+void Corpus::Part::Check(int64_t vocab_size) const {
+  constexpr int64_t kPiece = int64_t{4} << 20, kLong = int64_t{256} << 20;  // bytes
+  const int64_t end = content_size(), width = format.width;
+  std::optional<ProgressLine> progress;
+  if (end > kLong) progress.emplace();
+  std::string buffer;
+  for (int64_t at = format.offset; at < end; at += kPiece) {
+    const int64_t bytes = std::min(kPiece, end - at), count = bytes / width;
+    const char* p = Bytes(at, bytes, buffer);
+    if (progress) progress->Update(fmt::format("checks {}: {} of {}", path, FormatBytes(at), FormatBytes(end)));
+    if (format.is_text()) {
+      const void* nul = std::memchr(p, 0, static_cast<size_t>(bytes));
+      if (nul == nullptr) continue;
+      RefuseForeign(path, {fmt::format("binary data (byte {} is NUL)", at + (static_cast<const char*>(nul) - p)), ""});
     }
-    const std::vector<std::string> files = FilesBelow(path);
-    if (files.empty()) throw UserError({path, "the folder holds no data", "at least one file with text", "none", ""});
-    for (const std::string& file : files) AddFile(file, tokenizer);
+    if (LargestOf(p, count, width) < static_cast<uint64_t>(vocab_size)) continue;
+    for (int64_t i = 0; i < count; ++i) {
+      const uint64_t id = LoadLittle(p + i * width, width);
+      if (id >= static_cast<uint64_t>(vocab_size)) RejectId((at - format.offset) / width + i, id, vocab_size);
+    }
   }
+}
+
+void Corpus::Part::RejectId(int64_t at, uint64_t id, int64_t vocab_size) const {
+  const std::string offset = from_file ? fmt::format(" (byte {})", format.offset + at * format.width) : "";
+  const int64_t shift = 64 - 8 * format.width;
+  const bool negative = format.is_signed && static_cast<int64_t>(id << shift) < 0;
+  throw UserError({path, fmt::format("token {}{} is outside the vocabulary", at, offset),
+                   fmt::format("an id below {}", vocab_size),
+                   negative ? std::to_string(static_cast<int64_t>(id << shift) >> shift) : std::to_string(id),
+                   file ? "read as " + format.name : ""});
+}
+
+Corpus::Corpus(const std::vector<std::string>& paths, const Tokenizer* tokenizer, int64_t vocab_size, DataUse use)
+    : vocab_size_(vocab_size) {
+  const DataFiles found = FindData(paths, use);
+  for (const std::string& note : found.notes) LogInfo("{}", note);
+  for (const std::string& file : found.files) AddFile(file, tokenizer);
   if (size_ == 0) throw UserError("--data", "no data was given");
 }
 
 Corpus::Corpus(std::vector<int32_t> tokens, int64_t vocab_size, const std::string& name) : vocab_size_(vocab_size) {
-  auto part = std::make_unique<Part>();
+  auto part = std::make_shared<Part>();
   part->path = name;
   part->size = static_cast<int64_t>(tokens.size());
   part->ids = std::move(tokens);
-  part->from_file = false;
   const int64_t bytes = part->size * 4;
+  for (int64_t i = 0; i < part->size; ++i) {
+    const int32_t id = part->ids[static_cast<size_t>(i)];
+    if (id < 0 || id >= vocab_size) part->RejectId(i, static_cast<uint64_t>(id), vocab_size);
+  }
   stamps_.push_back({name, bytes, HashContent(reinterpret_cast<const char*>(part->ids.data()), bytes)});
   bytes_are_tokens_ = vocab_size == 256;
-  AddPart(std::move(part));
+  AddSlice(part, 0, part->size);
 }
 
 Corpus::~Corpus() = default;
 
-bool HoldsText(const std::vector<std::string>& paths) {
-  for (const std::string& path : paths) {
-    if (!PathExists(path)) continue;
-    for (const std::string& file : IsDirectory(path) ? FilesBelow(path) : std::vector<std::string>{path}) {
-      const FileKind kind = KindOf(file);
-      if (kind == FileKind::kText || kind == FileKind::kJsonLines) return true;
-    }
+void Corpus::Part::Recognise(const std::string& name, int64_t vocab_size) {
+  if (content_size() == 0) throw UserError(path, "the file is empty");
+  std::string buffer;
+  const int64_t bytes = std::min(kHeadBytes, content_size());
+  const std::string_view head(Bytes(0, bytes, buffer), static_cast<size_t>(bytes));
+  format = RecogniseData(name, head, content_size(), vocab_size);
+  const size_t valid = ValidUtf8Size(head);
+  if (format.is_text() && valid + 3 < head.size()) {
+    LogInfo("{}: not UTF-8 from byte {} on; byte models take its bytes as they are", path, valid);
   }
-  return false;
+}
+
+std::string Corpus::Part::TakeContent(int64_t& memory) {
+  if (!from_file) return std::move(content);
+  from_file = false;
+  return file->Take(memory);
 }
 
 void Corpus::AddFile(const std::string& path, const Tokenizer* tokenizer) {
-  auto part = std::make_unique<Part>();
-  part->path = path;
-  part->file = std::make_unique<DataFile>(path, memory_);
-  if (part->file->size() == 0) throw UserError(path, "the file is empty");
-  stamps_.push_back(part->file->stamp());
-  // Without a tokenizer a vocabulary of 256 is taken for bytes.
-  const bool bytes_are_ids = tokenizer ? IsByteTokenizer(tokenizer) : vocab_size_ == 256;
-  switch (KindOf(path)) {
-    case FileKind::kU16:
-      FillFromTokens(*part, 2, bytes_are_ids);
-      break;
-    case FileKind::kU32:
-      FillFromTokens(*part, 4, bytes_are_ids);
-      break;
-    case FileKind::kText:
-      FillFromText(*part, /*json_lines=*/false, tokenizer);
-      break;
-    case FileKind::kJsonLines:
-      FillFromText(*part, /*json_lines=*/true, tokenizer);
-      break;
+  auto part = std::make_shared<Part>();
+  part->path = StreamName(path);
+  if (IsStream(path)) {
+    part->content = TakeStream(path);
+    const auto bytes = static_cast<int64_t>(part->content.size());
+    stamps_.push_back({path == "-" ? path : "pipe", bytes, HashContent(part->content.data(), bytes)});
+  } else {
+    part->file = std::make_unique<DataFile>(path, memory_);
+    part->from_file = true;
+    stamps_.push_back(part->file->stamp());
   }
-  AddPart(std::move(part));
+  part->Recognise(part->path, vocab_size_);
+  const bool packed = part->format.kind == DataKind::kGzip;
+  if (packed) {
+    const int64_t room = AvailableMemoryBytes();
+    part->content = Gunzip(part->path, part->TakeContent(memory_), room > 0 ? room : int64_t{1} << 62);
+    part->Recognise(WithoutGz(part->path), vocab_size_);
+    if (part->format.kind == DataKind::kGzip) RefuseForeign(part->path, {"gzip in gzip", "unpack it first"});
+  }
+  ++kinds_[part->format.name + (packed ? " in gzip" : "")];
+  if (part->format.is_text()) {
+    FillFromText(*part, tokenizer);
+  } else {
+    part->size = (part->content_size() - part->format.offset) / part->format.width;
+    part->Check(vocab_size_);
+    // Without a tokenizer a vocabulary of 256 is taken for bytes.
+    bytes_are_tokens_ = bytes_are_tokens_ && (tokenizer ? IsByteTokenizer(tokenizer) : vocab_size_ == 256);
+  }
+  AddSlice(part, 0, part->size);
 }
 
-void Corpus::FillFromTokens(Part& part, int64_t width, bool tokens_are_bytes) {
-  const int64_t bytes = part.file->size();
-  if (bytes % width != 0) {
-    throw UserError({part.path, fmt::format("not a file of {}-bit tokens", width * 8),
-                     fmt::format("a multiple of {} bytes", width), fmt::format("{} bytes", bytes), ""});
-  }
-  part.width = width;
-  part.size = bytes / width;
-  bytes_are_tokens_ = bytes_are_tokens_ && tokens_are_bytes;
-}
-
-void Corpus::FillFromText(Part& part, bool json_lines, const Tokenizer* tokenizer) {
+void Corpus::FillFromText(Part& part, const Tokenizer* tokenizer) {
   if (!tokenizer) {
     throw UserError({part.path, "text needs a tokenizer and the model has none", "", "",
-                     "give --tokenizer, or token files (.u16, .u32, .bin)"});
+                     "give --tokenizer, or token files (.u16, .u32, .bin, .npy)"});
   }
-  bytes_are_tokens_ = bytes_are_tokens_ && IsByteTokenizer(tokenizer);
-  part.size = part.file->size();
-  if (IsByteTokenizer(tokenizer) && !json_lines) return;
-  part.from_file = false;
-  part.text = part.file->Take(memory_);
-  if (json_lines) {
-    part.text = JoinJsonLines(part.text, part.path);
-    if (part.text.empty()) throw UserError(part.path, "the file holds no text");
+  const bool bytes = IsByteTokenizer(tokenizer), json = part.format.kind != DataKind::kText;
+  bytes_are_tokens_ = bytes_are_tokens_ && bytes;
+  if (json || !bytes) part.content = part.TakeContent(memory_);
+  if (json) {
+    const bool lines = part.format.kind == DataKind::kJsonLines;
+    part.content = lines ? JoinJsonLines(part.content, part.path) : JoinJsonList(part.content, part.path);
+    if (part.content.empty()) throw UserError(part.path, "the file holds no text");
+  } else {
+    part.Check(vocab_size_);
   }
-  part.size = static_cast<int64_t>(part.text.size());
-  if (IsByteTokenizer(tokenizer)) return;
-  part.ids = tokenizer->Encode(part.text);
+  part.size = part.content_size();
+  if (bytes) return;
+  part.ids = tokenizer->Encode(part.content);
   part.size = static_cast<int64_t>(part.ids.size());
-  std::string().swap(part.text);
+  std::string().swap(part.content);
 }
 
-void Corpus::AddPart(std::unique_ptr<Part> part) {
-  part->begin = size_;
-  size_ += part->size;
-  parts_.push_back(std::move(part));
+void Corpus::AddSlice(std::shared_ptr<const Part> part, int64_t from, int64_t size) {
+  if (size == 0) return;
+  slices_.push_back({std::move(part), from, size, size_});
+  size_ += size;
+}
+
+std::unique_ptr<Corpus> Corpus::HoldOut(double share) {
+  CHECK(share > 0 && share < 1);
+  constexpr double kLeast = 64;  // tokens: below, the end of a file says little
+  const bool many = static_cast<double>(slices_.size()) * share >= 2;
+  std::unique_ptr<Corpus> held(new Corpus(vocab_size_));
+  held->bytes_are_tokens_ = bytes_are_tokens_;
+  const std::vector<Slice> all = std::move(slices_);
+  slices_.clear();
+  size_ = 0;
+  double owed = 0;  // tokens that should have been held out and were not yet
+  for (const Slice& s : all) {
+    const auto n = static_cast<double>(s.size);
+    owed += n * share;
+    const bool whole = many && n * share < kLeast;
+    const double held_out = whole ? (owed >= n / 2 ? n : 0) : std::clamp(std::round(owed), 0.0, n);
+    const auto count = static_cast<int64_t>(held_out);
+    owed -= held_out;
+    AddSlice(s.part, s.from, s.size - count);
+    held->AddSlice(s.part, s.from + s.size - count, count);
+  }
+  return held;
 }
 
 void Corpus::Read(int64_t begin, int64_t count, int32_t* out) const {
   CHECK_GE(begin, 0);
   CHECK_LE(begin + count, size_);
-  auto it = std::upper_bound(parts_.begin(), parts_.end(), begin,
-                             [](int64_t at, const std::unique_ptr<Part>& part) { return at < part->begin; });
+  auto it =
+      std::upper_bound(slices_.begin(), slices_.end(), begin, [](int64_t at, const Slice& s) { return at < s.begin; });
   for (--it; count > 0; ++it) {
-    const Part& part = **it;
-    const int64_t from = begin - part.begin;
-    const int64_t n = std::min(count, part.size - from);
-    part.Read(from, n, vocab_size_, out);
+    const int64_t from = begin - it->begin;
+    const int64_t n = std::min(count, it->size - from);
+    it->part->Read(it->from + from, n, out);
     begin += n;
     out += n;
     count -= n;
@@ -231,15 +258,22 @@ void Corpus::Read(int64_t begin, int64_t count, int32_t* out) const {
 }
 
 std::string Corpus::Describe() const {
+  const std::string tokens = FormatCount(size_) + " tokens";
+  if (stamps_.empty()) return tokens + " held out";
   int64_t bytes = 0;
   for (const FileStamp& stamp : stamps_) bytes += stamp.bytes;
-  return fmt::format("{} file{}, {}, {:.2f} M tokens", parts_.size(), parts_.size() == 1 ? "" : "s", FormatBytes(bytes),
-                     static_cast<double>(size_) / 1e6);
+  std::string kinds;
+  for (const auto& [kind, files] : kinds_) {
+    const std::string number = kinds_.size() == 1 ? "" : fmt::format("{} ", files);
+    kinds += fmt::format("{}{}{}", kinds.empty() ? "" : ", ", number, kind);
+  }
+  return fmt::format("{} file{} ({}), {}, {}", stamps_.size(), stamps_.size() == 1 ? "" : "s", kinds,
+                     FormatBytes(bytes), tokens);
 }
 
 void Corpus::CheckUnchanged() const {
-  for (const auto& part : parts_) {
-    if (part->file) part->file->CheckUnchanged();
+  for (const Slice& s : slices_) {
+    if (s.part->file) s.part->file->CheckUnchanged();
   }
 }
 

@@ -99,6 +99,88 @@ TEST_F(CorpusTest, JsonLinesGiveTheirTexts) {
   EXPECT_NE(ErrorOf(Write("g.jsonl", "\n\n")).find("no text"), std::string::npos);
 }
 
+// printf '{"text": "one"}\n{"text": "two"}\n' | gzip -n
+const std::string kPackedLines(
+    "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\x2a\x49\xad\x28\x51\xb2\x52\x50\xca\xcf\x4b\x55"
+    "\xaa\xe5\xaa\x86\xf3\x4b\xca\xf3\x81\x7c\x00\xd1\x5b\x69\xd5\x20\x00\x00\x00",
+    43);
+
+TEST_F(CorpusTest, PackedFilesAreReadAsWhatTheyHold) {
+  const Corpus corpus({Write("a.jsonl.gz", kPackedLines)}, tokenizer_.get(), 256);
+  EXPECT_EQ(Text(corpus), "one\ntwo");
+  EXPECT_EQ(corpus.Describe(), "1 file (JSONL in gzip), " + std::to_string(kPackedLines.size()) + " B, 7 tokens");
+  EXPECT_TRUE(HoldsText({folder_ / "a.jsonl.gz"}, DataUse::kTraining));
+  EXPECT_EQ(corpus.stamps()[0].name, "a.jsonl.gz");
+  EXPECT_NO_THROW(corpus.CheckUnchanged());
+  EXPECT_NE(ErrorOf(Write("b.gz", kPackedLines.substr(0, 30))).find("is cut"), std::string::npos);
+}
+
+TEST_F(CorpusTest, JsonListsGiveTheirTexts) {
+  EXPECT_EQ(Text(Corpus({Write("a.json", R"([{"text": "one"}, {"id": 1, "text": "two\n"},
+ {"text": "three"}])")},
+                        tokenizer_.get(), 256)),
+            "one\ntwo\nthree");
+  EXPECT_NE(ErrorOf(Write("b.json", R"([{"text": "a"}, {"body": "b", "n": 1}])"))
+                .find("no string \"text\" in element 2 of the list, expected {\"text\": \"...\"}, found the keys "
+                      "\"body\", \"n\""),
+            std::string::npos);
+  EXPECT_NE(ErrorOf(Write("c.json", "[{\"text\": \"a\"},\n {\"text\": }]")).find("c.json:2: not valid JSON"),
+            std::string::npos);
+  EXPECT_NE(ErrorOf(Write("d.json", "[1, 2]")).find("in element 1 of the list"), std::string::npos);
+}
+
+TEST_F(CorpusTest, BinaryDataIsFoundWhereverItBegins) {
+  std::string late(size_t{5} << 20, 'x');
+  late[late.size() - 2] = '\0';
+  const std::string error = ErrorOf(Write("late.txt", late));
+  EXPECT_NE(error.find("binary data (byte 5242878 is NUL)"), std::string::npos) << error;
+  EXPECT_NE(error.find("under a name that ends in .u8"), std::string::npos) << error;
+  const Corpus raw({Write("late.u8", late)}, tokenizer_.get(), 256);
+  EXPECT_EQ(raw.size(), static_cast<int64_t>(late.size()));
+  EXPECT_TRUE(raw.bytes_are_tokens());
+}
+
+TEST_F(CorpusTest, HeadersOfTokenFilesAreNoTokens) {
+  std::string header = "{'descr': '<i4', 'fortran_order': False, 'shape': (3,), }";
+  header.resize(118, ' ');
+  const std::string npy = std::string("\x93NUMPY\x01\0\x76\0", 10) + header;
+  const std::string good = npy + std::string("\x01\0\0\0\x02\0\0\0\x03\0\0\0", 12);
+  EXPECT_EQ(All(Corpus({Write("a.npy", good)}, nullptr, 100)), (std::vector<int32_t>{1, 2, 3}));
+  const std::string error = ErrorOf(Write("b.npy", npy + std::string("\x01\0\0\0\xfe\xff\xff\xff\x03\0\0\0", 12)), 100);
+  EXPECT_NE(error.find("token 1 (byte 132) is outside the vocabulary, expected an id below 100"), std::string::npos);
+  EXPECT_NE(error.find("found -2"), std::string::npos) << error;
+}
+
+TEST_F(CorpusTest, TheEndOfEachFileIsHeldOut) {
+  std::string a(1000, 'a'), b(3000, 'b');
+  a.replace(900, 100, std::string(100, 'A'));
+  b.replace(2700, 300, std::string(300, 'B'));
+  Corpus corpus({Write("a.txt", a), Write("b.txt", b)}, tokenizer_.get(), 256);
+  const std::unique_ptr<Corpus> held = corpus.HoldOut(0.1);
+  EXPECT_EQ(Text(corpus), std::string(900, 'a') + std::string(2700, 'b'));
+  EXPECT_EQ(Text(*held), std::string(100, 'A') + std::string(300, 'B'));
+  EXPECT_TRUE(held->bytes_are_tokens());
+  EXPECT_EQ(corpus.stamps().size(), 2u);
+}
+
+TEST_F(CorpusTest, OfManySmallFilesWholeOnesAreHeldOut) {
+  std::vector<std::string> paths;
+  for (int i = 0; i < 40; ++i) paths.push_back(Write(fmt::format("{:02}.txt", i), fmt::format("document {:02}\n", i)));
+  Corpus corpus(paths, tokenizer_.get(), 256);
+  const std::string held = Text(*corpus.HoldOut(0.05)), kept = Text(corpus);
+  EXPECT_EQ(held, "document 09\ndocument 29\n");
+  EXPECT_EQ(held.size() + kept.size(), 480u);
+  for (size_t i = 0; i < kept.size(); i += 12) EXPECT_EQ(held.find(kept.substr(i, 12)), std::string::npos);
+}
+
+TEST_F(CorpusTest, FewTokensAreSharedExactly) {
+  Corpus corpus({Write("a.txt", "0123456789")}, tokenizer_.get(), 256);
+  EXPECT_EQ(Text(*corpus.HoldOut(0.01)), "");
+  EXPECT_EQ(Text(*corpus.HoldOut(0.2)), "89");
+  EXPECT_EQ(Text(*corpus.HoldOut(0.99)), "01234567");
+  EXPECT_EQ(corpus.size(), 0);
+}
+
 TEST_F(CorpusTest, TokenFilesAreLittleEndian) {
   const std::string bytes("\x01\x00\x02\x01\xff\x7f\x00\x00", 8);
   const std::vector<int32_t> as16 = {1, 0x102, 0x7fff, 0}, as32 = {0x01020001, 0x7fff};
@@ -108,13 +190,17 @@ TEST_F(CorpusTest, TokenFilesAreLittleEndian) {
   EXPECT_FALSE(Corpus({folder_ / "t.u16"}, nullptr, 1 << 16).bytes_are_tokens());
 }
 
-TEST_F(CorpusTest, RefusesTokensOutsideTheVocabularyWhereTheyAreRead) {
+TEST_F(CorpusTest, RefusesTokensOutsideTheVocabularyBeforeAnyIsRead) {
   const std::string path = Write("t.u16", std::string("\x01\x00\x02\x00\x61\x00\x03\x00", 8));
-  const Corpus corpus({path}, nullptr, 97);
-  int32_t ids[4];
-  corpus.Read(0, 2, ids);
-  const std::string error = UserErrorOf([&] { corpus.Read(1, 3, ids); });
-  EXPECT_EQ(error, path + ": token 2 (byte 4) is outside the vocabulary, expected an id below 97, found 97");
+  EXPECT_EQ(ErrorOf(path, 97),
+            path +
+                ": token 2 (byte 4) is outside the vocabulary, expected an id below 97, found 97 (read as "
+                "16-bit tokens)");
+  EXPECT_EQ(All(Corpus({path}, nullptr, 98)), (std::vector<int32_t>{1, 2, 97, 3}));
+  // Far behind the bytes that the kind is found by.
+  std::string far(size_t{9} << 20, '\0');
+  far[far.size() - 1] = 1;
+  EXPECT_NE(ErrorOf(Write("far.u16", far), 256).find("found 256"), std::string::npos);
 }
 
 TEST_F(CorpusTest, RefusesBadFiles) {

@@ -32,6 +32,23 @@ struct RunData {
   std::vector<FileStamp> stamps;         // of the training data and the tokenizer's files
 };
 
+// What a run validates on: a share of its data, other data, what stands beside the training data in one folder, or
+// null.
+std::unique_ptr<Corpus> OpenValidation(const TrainSettings& settings, const Tokenizer* tokenizer, Corpus& train) {
+  std::unique_ptr<Corpus> valid;
+  std::vector<std::string> paths = settings.valid_data;
+  if (settings.valid_split > 0) {
+    valid = train.HoldOut(settings.valid_split);
+    paths = {"--valid-split"};
+  } else {
+    if (paths.empty()) paths = FindData(settings.data, DataUse::kTraining).valid;
+    if (paths.empty()) return nullptr;
+    valid = std::make_unique<Corpus>(paths, tokenizer, train.vocab_size(), DataUse::kValidation);
+  }
+  if (valid->size() >= 2) return valid;
+  throw UserError({paths[0], "too short to validate on", "at least 2 tokens", fmt::format("{}", valid->size()), ""});
+}
+
 // follow: the vocabulary is the tokenizer's, where there is one.
 RunData OpenData(const TrainSettings& settings, const std::string& model_directory, int64_t vocab_size, bool follow) {
   RunData data;
@@ -46,12 +63,7 @@ RunData OpenData(const TrainSettings& settings, const std::string& model_directo
     const int64_t bytes = static_cast<int64_t>(content.size());
     data.stamps.push_back({name, bytes, HashContent(content.data(), bytes)});
   }
-  if (settings.valid_data.empty()) return data;
-  data.valid = std::make_unique<Corpus>(settings.valid_data, tokenizer, vocab_size);
-  if (data.valid->size() < 2) {
-    throw UserError({settings.valid_data[0], "too short to validate on", "at least 2 tokens",
-                     fmt::format("{}", data.valid->size()), ""});
-  }
+  data.valid = OpenValidation(settings, tokenizer, *data.train);
   return data;
 }
 
@@ -293,6 +305,7 @@ RunEnd Run::Go() {
     LogInfo("trains {} parameters on {} (tokenizer {}){}", CountParameters(trainer_->model().config()),
             data_.train->Describe(), data_.text.source,
             data_.valid ? ", validates on " + data_.valid->Describe() : std::string());
+    if (!data_.valid) LogInfo("no validation data, the loss is that of training (--valid-data, or --valid-split 0.05)");
     const RunEnd end = Loop();
     LogInfo("{}; the model is in {}/model", Describe(end), folder_);
     return end;

@@ -53,7 +53,8 @@ void RunTokenizer::WriteFiles(const std::string& directory) const {
 }
 
 RunTokenizer ChooseTokenizer(const TrainSettings& settings, const std::string& weights_directory) {
-  const bool text = HoldsText(settings.data) || HoldsText(settings.valid_data);
+  const bool text =
+      HoldsText(settings.data, DataUse::kTraining) || HoldsText(settings.valid_data, DataUse::kValidation);
   if (!settings.tokenizer.empty()) return FromFile(settings.tokenizer);
   if (!weights_directory.empty() && HasTokenizer(weights_directory)) return FromModel(weights_directory, text);
   if (text) return FromFile("byte");

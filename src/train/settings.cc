@@ -18,9 +18,15 @@ constexpr double kMostTokens = 1099511627776;  // 2^40, more than memory or a va
 void VisitPaths(TrainSettings& s, const FieldVisitor& visit) {
   visit({.name = "model", .help = "a preset, a model directory to train on from, or a config file for new weights"},
         &s.model);
-  visit({.name = "data", .help = "text files, folders of them, JSONL, or token files (.u16, .u32, .bin)"}, &s.data);
+  visit({.name = "data",
+         .help = "text, JSONL, token files (.u16, .u32, .bin, .npy), gzip of these, folders; - is standard input"},
+        &s.data);
   visit({.name = "out", .help = "folder of the run", .write = false}, &s.out);
   visit({.name = "valid_data", .help = "data to validate on, of the same kinds"}, &s.valid_data);
+  visit({.name = "valid_split",
+         .help = "share of the data to hold out and validate on, from the end of each file; 0: none",
+         .range = AtLeastBelow(0, 1)},
+        &s.valid_split);
   visit({.name = "tokenizer", .help = "byte, or a tokenizer file (default: the model's own, else byte)"}, &s.tokenizer);
   visit({.name = "vocab_size",
          .help = "ids of a preset with token files (default: the tokenizer's)",
@@ -206,6 +212,9 @@ BudgetRamp ParseRamp(const std::string& text) {
 TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool new_weights) {
   if (s.dtype == "auto") s.dtype = FastDType(config) == DType::kBF16 ? "bf16" : "f32";
   if (s.dtype == "bf16") CheckAllowsBF16(config);
+  if (s.valid_split > 0 && !s.valid_data.empty()) {
+    throw UserError({"--valid-split", "not together with --valid-data", "one of them", "both", ""});
+  }
   if (!s.micro_batch_size) s.micro_batch_size = s.batch_size;
   if (*s.micro_batch_size > s.batch_size) {
     throw UserError({"--micro-batch-size", "larger than the batch", fmt::format("at most {}", s.batch_size),

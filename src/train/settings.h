@@ -15,6 +15,7 @@ namespace taipan {
 struct TrainSettings {
   std::string model;  // preset, model directory or config file
   std::vector<std::string> data, valid_data;
+  double valid_split = 0;             // share of the data that is held out to validate on, 0: none
   std::string out;                    // RUN_DIR; not written into run.json
   std::string tokenizer;              // "byte", a file, or "": the model's own, else byte
   std::optional<int64_t> vocab_size;  // of new weights of a preset

@@ -244,5 +244,28 @@ TEST(Score, AFullDiskIsAnError) {
   EXPECT_NE(ReadFile(tiny / "err").find("standard output"), std::string::npos);
 }
 
+TEST(Score, OnlyTextIsText) {
+  const TinyModelFolder tiny;
+  WriteFileAtomically(tiny / "a.png", std::string("\x89PNG\r\n\x1a\n\0\0", 10));
+  WriteFileAtomically(tiny / "u.txt", std::string("\xff\xfeH\0i\0", 6));
+  ExpectOneLineError(RunTaipan({"score", "--model", tiny.model(), "--text", tiny / "a.png"}), 1,
+                     {"a.png: looks like a PNG image, expected UTF-8 text"});
+  ExpectOneLineError(RunTaipan({"score", "--model", tiny.model(), "--text", tiny / "u.txt"}), 1, {"UTF-16 text"});
+  ExpectOneLineError(RunTaipan({"score", "--model", tiny.model(), "--text", "-"}, ReadFile(tiny / "u.txt")), 1,
+                     {"standard input: looks like UTF-16 text"});
+}
+
+TEST(Score, PromptsInBracketsAreText) {
+  const TinyModelFolder tiny;
+  const auto generate = [&](const std::string& prompt) {
+    return RunTaipan({"generate", "--model", tiny.model(), "--prompt", prompt, "--max-tokens", "1", "--json"});
+  };
+  for (const char* prompt : {"[INST] x", "[INST]", "[a,b]", "[]"}) {
+    const ProgramResult result = generate(prompt);
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(Json::parse(result.out)["prompt_tokens"], std::string(prompt).size()) << prompt;
+  }
+}
+
 }  // namespace
 }  // namespace taipan

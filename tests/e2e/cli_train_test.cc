@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -161,7 +162,8 @@ TEST_F(TrainCommand, RefusesToOverwriteOrToContinueAnotherRun) {
   const std::string before = ReadFile(folder_ / "run/model/model.safetensors");
   ExpectOneLineError(Train("run"), 1, {"run", "already holds a run", "--resume"});
   ExpectOneLineError(Train("run", {"--resume", "--seed", "5"}), 1, {"run.json", "\"seed\"", "expected 0, found 5"});
-  ExpectOneLineError(Train("run", {"--resume"}, "model.json"), 1, {"other data", "text.txt"});
+  WriteFileAtomically(folder_ / "other.txt", "another text that is no shorter than a context of 32 tokens\n");
+  ExpectOneLineError(Train("run", {"--resume"}, "other.txt"), 1, {"other data", "text.txt"});
   WriteFileAtomically(folder_ / "model.json", TinyConfigText("300"));
   ExpectOneLineError(Train("run", {"--resume"}), 1, {"vocab_size", "expected 256, found 300"});
   EXPECT_EQ(ReadFile(folder_ / "run/model/model.safetensors"), before);
@@ -195,6 +197,66 @@ TEST_F(TrainCommand, AFinishedRunGoesOn) {
                      {"--steps", "at least 8", "found 7"});
   ExpectOneLineError(RunTaipan({"train", "--out", folder_ / "run", "--resume", "--model", "mamba2-1m"}), 1,
                      {"config.json", "the run was begun with another \"hidden_size\""});
+}
+
+TEST_F(TrainCommand, PathsWithBracketsAreTheirNames) {
+  MakeDirectories(folder_ / "[v2]");
+  WriteFileAtomically(folder_ / "[v2]/[a,b].txt", ReadFile(folder_ / "text.txt"));
+  WriteFileAtomically(folder_ / "list.txt", ReadFile(folder_ / "text.txt"));
+  const std::string here = std::filesystem::current_path().string();
+  std::filesystem::current_path(folder_ / "");
+  const ProgramResult folder = Train("folder", {"--data", "[v2]", "list.txt"});
+  const ProgramResult file = Train("file", {"--valid-data", "[v2]/[a,b].txt"}, "[v2]/[a,b].txt");
+  std::filesystem::current_path(folder_ / "[v2]");
+  const ProgramResult list = Train("list", {"--data", "[a,b].txt", "--valid-data", "[a,b].txt"});
+  const ProgramResult missing = Train("missing", {"--data", "[x]"});
+  std::filesystem::current_path(here);
+  EXPECT_NE(folder.err.find("2 files (text)"), std::string::npos) << folder.err;
+  EXPECT_EQ(file.exit_code, 0) << file.err;
+  EXPECT_EQ(list.exit_code, 0) << list.err;
+  ExpectOneLineError(missing, 1, {"[x]: no such file"});
+}
+
+TEST_F(TrainCommand, ReadsStandardInput) {
+  const std::string text = ReadFile(folder_ / "text.txt");
+  const auto train = [&](const std::string& run, const std::string& input, const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {
+        "train",     "--model", folder_ / "model.json", "--data", "-",         "--out", folder_ / run, "--steps", "4",
+        "--context", "32",      "--batch-size",         "2",      "--threads", "1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return RunTaipan(arguments, input);
+  };
+  const ProgramResult stopped = train("run", text, {"--time-limit", "0.000001"});
+  EXPECT_NE(stopped.err.find("1 file (text)"), std::string::npos) << stopped.err;
+  EXPECT_NE(stopped.err.find("no validation data"), std::string::npos) << stopped.err;
+  ExpectOneLineError(train("run", text + "x", {"--resume"}), 1, {"trained on other data", "file 1, expected - ("});
+  EXPECT_NE(train("run", text, {"--resume", "--time-limit", "0"}).err.find("step 4/4"), std::string::npos);
+  ASSERT_EQ(Train("file").exit_code, 0);
+  EXPECT_EQ(ReadFile(folder_ / "run/model/model.safetensors"), ReadFile(folder_ / "file/model/model.safetensors"));
+
+  EXPECT_NE(train("lines", "{\"text\": \"" + std::string(500, 'a') + "\"}\n", {}).err.find("1 file (JSONL)"),
+            std::string::npos);
+  ExpectOneLineError(train("x", "", {}), 1, {"standard input: the file is empty"});
+  ExpectOneLineError(train("x", text, {"--valid-data", "-"}), 1, {"standard input: was read already"});
+  ExpectOneLineError(train("x", std::string("\x89PNG\r\n\x1a\n\0\0", 10), {}), 1, {"standard input: ", "a PNG image"});
+  EXPECT_FALSE(PathExists(folder_ / "x"));
+}
+
+TEST_F(TrainCommand, HoldsOutAShareToValidateOn) {
+  const ProgramResult result = Train("run", {"--valid-split", "0.1", "--time-limit", "0.000001"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.err.find("tokens held out"), std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find("no validation data"), std::string::npos) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(ReadFile(folder_ / "run/run.json"))["valid_split"], 0.1);
+  ExpectOneLineError(RunTaipan({"train", "--out", folder_ / "run", "--resume", "--valid-split", "0.2"}), 1,
+                     {"another \"valid_split\"", "0.1", "0.2"});
+  EXPECT_EQ(RunTaipan({"train", "--out", folder_ / "run", "--resume", "--time-limit", "0"}).exit_code, 0);
+  ExpectOneLineError(Train("x", {"--valid-split", "0.1", "--valid-data", folder_ / "text.txt"}), 1,
+                     {"--valid-split", "not together with --valid-data"});
+  for (const char* share : {"1", "-0.1", "nan"})
+    ExpectOneLineError(Train("x", {"--valid-split", share}), 2, {"--valid-split"});
+  ExpectOneLineError(Train("x", {"--valid-split", "0.0001"}), 1, {"--valid-split", "at least 2 tokens"});
+  ExpectOneLineError(Train("x", {"--valid-split", "0.999"}), 1, {"the data is shorter than one context"});
 }
 
 }  // namespace
