@@ -209,7 +209,7 @@ Step ReadSimple(const JsonPart& part, const std::string& type) {
   if (type == "Digits") {
     part.RequireKeys({"type", "individual_digits"});
     const bool each = part.Bool("individual_digits");
-    return FixedSplit("[" + PropertyClass("N") + kRustsNumbers + "]",
+    return FixedSplit(fmt::format("[{}{}]", PropertyClass("N"), kRustsNumbers),
                       each ? Behavior::kIsolated : Behavior::kContiguous, false, where);
   }
   if (type == "Punctuation") {
