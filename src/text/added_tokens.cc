@@ -31,7 +31,7 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* norma
     std::string buffer;
     const bool normalize = token.normalized && normalizer != nullptr;
     Insert(tries_[token.normalized ? 1 : 0], normalize ? normalizer->Apply(token.content, buffer) : token.content, i);
-    if (token.single_word && !word_) word_.emplace(fmt::format("[{}]", kRustWordClass), "single_word");
+    if (token.single_word && !word_) word_.emplace(fmt::format("[{}]", RustWordClass()), "single_word");
   }
 }
 

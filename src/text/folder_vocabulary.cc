@@ -74,18 +74,20 @@ std::vector<std::string> Patterns(const JsonPart& part) {
   return patterns;
 }
 
-// The name under which llama.cpp cuts words as the file does.
-std::string PreOf(const JsonPart& root, bool ignore_merges, bool any_merges) {
+// The name under which llama.cpp cuts words as the file does; what it does in another way goes to `remark`.
+std::string PreOf(const JsonPart& root, bool ignore_merges, bool any_merges, std::string& remark) {
   if (!root.Has("pre_tokenizer")) Refuse(root.where(), "this tokenizer", "ByteLevel as pre_tokenizer", "none");
   const std::vector<std::string> patterns = Patterns(root.Member("pre_tokenizer"));
   if (!any_merges && !ignore_merges) return "gpt-2";  // each byte is a token, however words are cut
   for (const PreTokenization& known : KnownPreTokenizations()) {
-    const bool same = std::equal(patterns.begin(), patterns.end(), known.patterns.begin(), known.patterns.end(),
-                                 [](const std::string& ours, std::string_view theirs) { return ours == theirs; });
-    if (same && known.ignore_merges == ignore_merges) return known.names.front();
+    if (known.ignore_merges != ignore_merges) continue;
+    if (patterns == known.patterns) return known.names.front();
+    if (patterns == known.original) {
+      remark = known.remark;
+      return known.names.front();
+    }
   }
-  Refuse(root.Member("pre_tokenizer").where(), "this pre-tokenizer",
-         "the patterns of GPT-2, SmolLM, LLaMA-3, Qwen2, Tekken or Falcon",
+  Refuse(root.Member("pre_tokenizer").where(), "this pre-tokenizer", "the patterns of a model that llama.cpp knows",
          fmt::format("{}", fmt::join(patterns, " then ")).substr(0, 200));
 }
 
@@ -123,11 +125,13 @@ FolderVocabulary FromTokenizerJson(const std::string& path) {
   GgufVocabulary& v = out.vocabulary;
   v.model = "gpt2";
   const JsonPart merges = model.Member("merges");
-  v.pre = PreOf(root, model.Bool("ignore_merges", false), merges.ListSize() > 0);
+  v.pre = PreOf(root, model.Bool("ignore_merges", false), merges.ListSize() > 0, out.remark);
   if (!root.Has("decoder") || root.Member("decoder").String("type") != "ByteLevel") {
     Refuse(path, "this tokenizer", "ByteLevel as decoder", "another");
   }
-  out.remark = RemarkOnNormalizer(root);
+  const std::string on_normalizer = RemarkOnNormalizer(root);
+  if (!on_normalizer.empty()) out.remark += (out.remark.empty() ? "" : "; ");
+  out.remark += on_normalizer;
   AddJsonTokens(root, out);
   for (const Json& merge : merges.value()) {
     v.merges.push_back(merge.is_array() ? fmt::format("{} {}", merge[0].get<std::string>(), merge[1].get<std::string>())

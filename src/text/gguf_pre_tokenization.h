@@ -8,8 +8,11 @@ namespace taipan {
 
 struct PreTokenization {
   std::vector<const char*> names;     // the first is the one that we write
-  std::vector<const char*> patterns;  // each cuts what the one before it left
+  std::vector<std::string> patterns;  // each cuts what the one before it left
   bool ignore_merges = false, add_bos = false;
+  // The models' own tokenizer.json where it says it in another way, and what the difference is, "" for none.
+  std::vector<std::string> original = {};
+  const char* remark = "";
 };
 
 const std::vector<PreTokenization>& KnownPreTokenizations();

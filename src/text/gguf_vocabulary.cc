@@ -60,7 +60,7 @@ std::unique_ptr<Tokenizer> MakeByteLevel(const GgufVocabulary& v, const std::str
   for (size_t i = 0; i < v.merges.size(); ++i) {
     merges.Add(v.merges[i], fmt::format("{}: tokenizer.ggml.merges, entry {}", where, i));
   }
-  for (const char* pattern : pre.patterns) vocabulary.patterns.emplace_back(pattern, where);
+  for (const std::string& pattern : pre.patterns) vocabulary.patterns.emplace_back(pattern, where);
   vocabulary.add_bos = v.add_bos.value_or(pre.add_bos);
   Bpe bpe = merges.Build(vocabulary, {.ignore_merges = pre.ignore_merges});
   return MakeBpeTokenizer(std::move(vocabulary), std::move(bpe));

@@ -76,7 +76,7 @@ TEST(GgufVocabulary, NamesWhatIsWrong) {
   };
   const GgufVocabulary gpt2 = Gpt2Like(), llama = LlamaLike({"\u2581a"});
   EXPECT_THAT(complaint_after(gpt2, [](auto& v) { v.pre = "klingon"; }),
-              HasSubstr("not supported, expected chatglm-bpe, codeshell, "));
+              HasSubstr("not supported, expected gpt-2, smollm, llama-bpe, "));
   EXPECT_THAT(complaint_after(gpt2, [](auto& v) { v.pre = "klingon"; }), HasSubstr("found klingon"));
   EXPECT_THAT(complaint_after(gpt2, [](auto& v) { v.model = "bert"; }),
               HasSubstr("expected gpt2 or llama, found bert"));

@@ -22,6 +22,23 @@ class FormNormalizer : public Normalizer {
   UnicodeForm form_;
 };
 
+// Capitals of Unicode 16 and 17, which Rust's own tables have, and the way from each to its small letter.
+constexpr struct {
+  uint32_t first, last;
+  int32_t step;
+} kNewerCapitals[] = {{0x1C89, 0x1C89, 1},      {0xA7CB, 0xA7CB, 0x264 - 0xA7CB},
+                      {0xA7CC, 0xA7CC, 1},      {0xA7CE, 0xA7CE, 1},
+                      {0xA7D2, 0xA7D2, 1},      {0xA7D4, 0xA7D4, 1},
+                      {0xA7DA, 0xA7DA, 1},      {0xA7DC, 0xA7DC, 0x19B - 0xA7DC},
+                      {0x10D50, 0x10D65, 0x20}, {0x16EA0, 0x16EB8, 0x1B}};
+
+uint32_t LowerCase(uint32_t c) {
+  for (const auto& range : kNewerCapitals) {
+    if (c >= range.first && c <= range.last) return static_cast<uint32_t>(static_cast<int32_t>(c) + range.step);
+  }
+  return static_cast<uint32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
+}
+
 class Lowercase : public Normalizer {
  public:
   std::string_view Apply(std::string_view text, std::string& buffer) const override {
@@ -33,7 +50,7 @@ class Lowercase : public Normalizer {
       if (c == 0x130) {
         buffer += "i\u0307";  // the one character whose lower case is two
       } else {
-        buffer += EncodeUtf8(static_cast<uint32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+        buffer += EncodeUtf8(LowerCase(c));
       }
     }
     return buffer;

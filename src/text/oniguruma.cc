@@ -1,13 +1,33 @@
 // Oniguruma's Ruby syntax in PCRE2's.
 
 #include <cctype>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
+#include "text/newer_characters.h"
 #include "text/regex.h"
 
 namespace taipan {
 namespace {
+
+// Alphabetic, M, Nd and Pc: what is newer of the first are letters and marks. Inside of a class Oniguruma's \w lacks
+// the superscripts and fractions that it has outside.
+std::string WordClassInside() {
+  std::string members = R"(\p{Alphabetic})" + NewerMembers("L");
+  for (const char* category : {"M", "Nd", "Pc"}) members += PropertyClass(category);
+  return members;
+}
+
+bool IsScript(std::string_view name) {
+  if (name.size() < 3) return false;  // a category
+  try {
+    Regex(fmt::format("\\p{{sc:{}}}", name), "");
+    return true;
+  } catch (const UserError&) {
+    return false;
+  }
+}
 
 class Translator {
  public:
@@ -69,8 +89,7 @@ class Translator {
   }
 
   void CopyEscape() {
-    const bool property = Next("\\p{") || Next("\\P{") || Next("\\x{");
-    const size_t close = property ? in_.find('}', at_) : in_.npos;
+    const size_t close = Next("\\x{") ? in_.find('}', at_) : in_.npos;
     if (close != in_.npos) {
       out_ += in_.substr(at_, close + 1 - at_);
       at_ = close + 1;
@@ -80,80 +99,93 @@ class Translator {
     if (at_ < in_.size()) CopyCharacter();
   }
 
-  void Escape() {
-    if (CodePoint()) return;
+  struct Set {
+    std::string members;  // of a character class
+    bool complement = false;
+  };
+
+  // An escape that stands for a set of characters, none where this is something else.
+  std::optional<Set> SetEscape(bool inside_class) {
     const char kind = at_ + 1 < in_.size() ? in_[at_ + 1] : '\0';
-    const std::string space = kSpaceClass, word = kWordClass;
-    std::string other;
+    const bool complement = std::isupper(static_cast<unsigned char>(kind)) != 0;
+    if (Next("\\p{") || Next("\\P{")) {
+      const size_t close = in_.find('}', at_);
+      if (close == in_.npos) return std::nullopt;
+      std::string_view name = in_.substr(at_ + 3, close - at_ - 3);
+      const bool turned = name.starts_with('^');
+      if (turned) name.remove_prefix(1);
+      at_ = close + 1;
+      return Set{PropertyClass(name), complement != turned};
+    }
+    std::string members;
     switch (kind) {
       case 's':
-        other = "[" + space + "]";
-        break;
       case 'S':
-        other = "[^" + space + "]";
+        members = kSpaceClass;
         break;
       case 'w':
-        other = "[" + word + "]";
-        break;
       case 'W':
-        other = "[^" + word + "]";
+        members = inside_class ? WordClassInside() : WordClass();
         break;
-      case 'b':
-        other = fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", word);
-        break;
-      case 'B':
-        other = fmt::format("(?:(?<=[{0}])(?=[{0}])|(?<![{0}])(?![{0}]))", word);
+      case 'd':
+      case 'D':
+        members = PropertyClass("Nd");
         break;
       case 'h':
-        other = "[0-9A-Fa-f]";
-        break;
       case 'H':
-        other = "[^0-9A-Fa-f]";
-        break;
-      case 'v':
-        other = "\\x0B";
+        members = "0-9A-Fa-f";
         break;
       default:
-        CopyEscape();
-        return;
+        return std::nullopt;
     }
-    out_ += other;
     at_ += 2;
+    return Set{members, complement};
   }
 
-  void ClassEscape() {
+  static std::string ClassOf(const Set& set) { return fmt::format("[{}{}]", set.complement ? "^" : "", set.members); }
+
+  void Escape() {
     if (CodePoint()) return;
-    const char kind = at_ + 1 < in_.size() ? in_[at_ + 1] : '\0';
-    switch (kind) {
-      case 's':
-        out_ += kSpaceClass;
-        break;
-      case 'S':
-        out_ += "\\S\\x{180E}";
-        break;
-      case 'w':
-        out_ += kWordClass;
-        break;
-      case 'h':
-        out_ += "0-9A-Fa-f";
-        break;
-      case 'v':
-        out_ += "\\x0B";
-        break;
-      case 'W':
-      case 'H':
-        Refuse(fmt::format("\\{} inside of a character class", kind));
-      default:
-        CopyEscape();
-        return;
+    if (const std::optional<Set> set = SetEscape(false)) {
+      out_ += ClassOf(*set);
+    } else if (Next("\\b")) {
+      out_ += fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", WordClass());
+      at_ += 2;
+    } else if (Next("\\B")) {
+      out_ += fmt::format("(?:(?<=[{0}])(?=[{0}])|(?<![{0}])(?![{0}]))", WordClass());
+      at_ += 2;
+    } else if (Next("\\v")) {
+      out_ += "\\x0B";
+      at_ += 2;
+    } else {
+      CopyEscape();
     }
-    at_ += 2;
+  }
+
+  void ClassEscape(std::vector<std::string>& complements) {
+    if (CodePoint()) return;
+    if (const std::optional<Set> set = SetEscape(true)) {
+      if (set->complement) {
+        complements.push_back(ClassOf(*set));
+      } else {
+        out_ += set->members;
+      }
+    } else if (Next("\\v")) {
+      out_ += "\\x0B";
+      at_ += 2;
+    } else {
+      CopyEscape();
+    }
   }
 
   // Classes inside of a class are a union: their members join the outer one's.
   void CharacterClass() {
+    const size_t begin = out_.size();
     out_ += in_[at_++];
-    if (Next("^")) out_ += in_[at_++];
+    const bool negated = Next("^");
+    if (negated) out_ += in_[at_++];
+    const size_t members = out_.size();
+    std::vector<std::string> complements;
     int depth = 1;
     if (Next("]")) {
       out_ += "\\]";
@@ -161,7 +193,7 @@ class Translator {
     }
     while (at_ < in_.size() && depth > 0) {
       if (Next("\\")) {
-        ClassEscape();
+        ClassEscape(complements);
       } else if (Next("[:")) {
         Refuse("a POSIX class ([:name:])");
       } else if (Next("[^")) {
@@ -178,7 +210,16 @@ class Translator {
         CopyCharacter();
       }
     }
-    if (depth == 0) out_ += ']';  // else PCRE2 complains about the missing one
+    if (depth > 0) return;  // PCRE2 complains about the missing ]
+    const std::string own = out_.substr(members);
+    if (complements.empty()) {
+      out_ += ']';
+      return;
+    }
+    if (!own.empty()) complements.push_back("[" + own + "]");
+    out_.replace(
+        begin, out_.npos,
+        fmt::format("(?{}{}){}", negated ? ":(?!" : ":", fmt::join(complements, "|"), negated ? "(?s:.))" : ""));
   }
 
   // Ruby's (?m) is PCRE2's (?s).
@@ -222,6 +263,14 @@ class Translator {
 };
 
 }  // namespace
+
+std::string PropertyClass(std::string_view name) {
+  // \p{Han} of PCRE2 has the characters that are used with a script too (Script_Extensions).
+  return fmt::format("\\p{{{}{}}}{}", IsScript(name) ? "sc:" : "", name, NewerMembers(name));
+}
+
+std::string WordClass() { return WordClassInside() + R"(\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})"; }
+std::string RustWordClass() { return WordClassInside() + R"(\x{200C}\x{200D})"; }
 
 std::string TranslateOniguruma(std::string_view pattern, const std::string& where) {
   return Translator(pattern, where).Run();

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "text/byte_alphabet.h"
+#include "text/newer_characters.h"
 #include "text/utf8.h"
 #include "text/word_pattern.h"
 
@@ -13,10 +14,13 @@ namespace {
 // What Hugging Face's Punctuation takes for it, by tables of Unicode 8: also ASCII's symbols.
 constexpr const char* kPunctuation =
     R"((?![\x{61D}\x{9FD}\x{A76}\x{C77}\x{C84}\x{1B7D}\x{1B7E}\x{2E43}-\x{2E4F}\x{2E52}-\x{2E5D}\x{10EAD}\x{10F55}-\x{10F59})"
-    R"(\x{10F86}-\x{10F89}\x{111C9}\x{1144B}-\x{1144F}\x{1145A}\x{1145B}\x{1145D}\x{11660}-\x{1166C}\x{116B9}\x{1183B})"
+    R"(\x{10F86}-\x{10F89}\x{1144B}-\x{1144F}\x{1145A}\x{1145B}\x{1145D}\x{11660}-\x{1166C}\x{116B9}\x{1183B})"
     R"(\x{11944}-\x{11946}\x{119E2}\x{11A3F}-\x{11A46}\x{11A9A}-\x{11A9C}\x{11A9E}-\x{11AA2}\x{11C41}-\x{11C45}\x{11C70})"
     R"(\x{11C71}\x{11EF7}\x{11EF8}\x{11FFF}\x{12FF1}\x{12FF2}\x{16E97}-\x{16E9A}\x{16FE2}\x{1E95E}\x{1E95F}]))"
-    R"([\p{P}\x{166D}$+<=>^`|~])";
+    R"([\p{P}\x{166D}\x{111C9}$+<=>^`|~])";
+
+// Numbers of Unicode 17, which Rust's own tables have.
+constexpr const char* kRustsNumbers = R"(\x{11DE0}-\x{11DE9}\x{16FF4}-\x{16FF6})";
 
 enum class Behavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
@@ -205,16 +209,17 @@ Step ReadSimple(const JsonPart& part, const std::string& type) {
   if (type == "Digits") {
     part.RequireKeys({"type", "individual_digits"});
     const bool each = part.Bool("individual_digits");
-    return FixedSplit(R"(\p{N})", each ? Behavior::kIsolated : Behavior::kContiguous, false, where);
+    return FixedSplit(fmt::format("[{}{}]", PropertyClass("N"), kRustsNumbers),
+                      each ? Behavior::kIsolated : Behavior::kContiguous, false, where);
   }
   if (type == "Punctuation") {
     part.RequireKeys({"type", "behavior"});
     const Behavior behavior = part.Has("behavior") ? ReadBehavior(part.Member("behavior")) : Behavior::kIsolated;
-    return FixedSplit(kPunctuation, behavior, false, where);
+    return FixedSplit(fmt::format("(?![{}]){}", NewerMembers("P"), kPunctuation), behavior, false, where);
   }
   if (type == "Whitespace") {
     part.RequireKeys({"type"});
-    const std::string pattern = fmt::format("[{0}]+|[^{0}{1}]+", kRustWordClass, kSpaceClass);
+    const std::string pattern = fmt::format("[{0}]+|[^{0}{1}]+", RustWordClass(), kSpaceClass);
     return FixedSplit(pattern, Behavior::kRemoved, true, where);
   }
   if (type == "WhitespaceSplit") {

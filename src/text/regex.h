@@ -47,11 +47,12 @@ class Regex {
 // translation.
 std::string TranslateOniguruma(std::string_view pattern, const std::string& where);
 
-// Members of a character class, as Oniguruma (Unicode) has \s and \w, and as Rust's regex crate has \w. PCRE2 counts
-// U+180E as a space, and fewer characters as parts of words.
+// Members of a character class: \p{name} of Unicode 16.0 ("L", "Nd", "Han"), and \s and \w as Oniguruma has them and
+// \w as Rust's regex crate does. PCRE2 counts U+180E as a space, and fewer characters as parts of words.
+std::string PropertyClass(std::string_view name);
 inline constexpr const char* kSpaceClass =
     R"(\t-\r \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
-inline constexpr const char* kWordClass = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
-inline constexpr const char* kRustWordClass = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D})";
+std::string WordClass();
+std::string RustWordClass();
 
 }  // namespace taipan

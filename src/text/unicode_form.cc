@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "text/newer_characters.h"
 #include "text/normalizer.h"
 #include "text/utf8.h"
 
@@ -35,7 +36,7 @@ bool IsUnknown(uint32_t c) {
   if (c < kUnknown[0].first) return false;
   const Range* range =
       std::upper_bound(std::begin(kUnknown), std::end(kUnknown), c, [](uint32_t x, Range r) { return x < r.first; });
-  return range != std::begin(kUnknown) && c <= range[-1].last;
+  return (range != std::begin(kUnknown) && c <= range[-1].last) || !NewerCategory(c).empty();
 }
 
 bool InRange(uint32_t c, uint32_t first, uint32_t last) { return c >= first && c <= last; }

@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "text/newer_characters.h"
 #include "text/utf8.h"
 
 namespace taipan {
@@ -38,7 +39,9 @@ Class ClassOf(uint32_t c) {
   if (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO) return kLetter;
   if (category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO) return kNumber;
   if (category >= UTF8PROC_CATEGORY_ZS && category <= UTF8PROC_CATEGORY_ZP) return kBlank;
-  return kOther;
+  if (category != UTF8PROC_CATEGORY_CN) return kOther;
+  const std::string_view newer = NewerCategory(c);
+  return newer.starts_with('L') ? kLetter : newer.starts_with('N') ? kNumber : kOther;
 }
 
 // A place in the text and the class of the character there.

@@ -88,6 +88,30 @@ std::vector<std::string> Matches(const std::string& pattern, const std::string& 
   return matches;
 }
 
+// Assigned after Unicode 14, as `tokenizers` has them (tools/tokenizers/check_unicode.py compares all characters).
+TEST(Regex, CharactersUpToUnicode16) {
+  const std::string letters = "\u1c89\ua7da\U000105c0\U0002ebf0\U000323af\U00010d4e", digits = "\U00010d40\U0001e5f1";
+  const std::string marks = "\u0897\u0cf3", signs = "\u2ffc\U0001fadf", point = "\u1b4e";
+  const std::string all = letters + digits + marks + signs + point;
+  using Strings = std::vector<std::string>;
+  EXPECT_EQ(Matches(R"(\p{L}+)", all), (Strings{letters}));
+  EXPECT_EQ(Matches(R"(\P{L}+)", all), (Strings{digits + marks + signs + point}));
+  EXPECT_EQ(Matches(R"([^\P{L}a]+)", "a" + all), (Strings{letters}));
+  EXPECT_EQ(Matches(R"([\p{L}\P{N}]+)", all), (Strings{letters, marks + signs + point}));
+  EXPECT_EQ(Matches(R"(\p{N}+)", all), (Strings{digits}));
+  EXPECT_EQ(Matches(R"(\d+)", all), (Strings{digits}));
+  EXPECT_EQ(Matches(R"(\p{M}+)", all), (Strings{marks}));
+  EXPECT_EQ(Matches(R"(\p{S}+)", all), (Strings{signs}));
+  EXPECT_EQ(Matches(R"(\p{P}+)", all), (Strings{point}));
+  EXPECT_EQ(Matches(R"(\w+)", all), (Strings{letters + digits + marks}));
+  EXPECT_EQ(Matches(R"([^\s\p{L}\p{N}]+)", all), (Strings{marks + signs + point}));
+  EXPECT_EQ(Matches(R"(\p{Lu}+)", all), (Strings{"\u1c89\ua7da"}));
+  EXPECT_EQ(Matches(R"(\p{Han}+)", all + "\u3001\u4f60"), (Strings{"\U0002ebf0\U000323af", "\u4f60"}));
+  EXPECT_EQ(PartsOf(WordPattern(kGpt2Pattern, "test"), all),
+            PartsOf(WordPattern(Regex::FromOniguruma(kGpt2Pattern, "test")), all));
+  EXPECT_EQ(PartsOf(WordPattern(kGpt2Pattern, "test"), all).size(), 3u);
+}
+
 TEST(Regex, ReadsRubySyntax) {
   using Strings = std::vector<std::string>;
   EXPECT_EQ(Matches(R"(\d{1,2}+)", "12345 6"), (Strings{"12345", "6"}));  // the + repeats, it is not possessive
@@ -98,6 +122,10 @@ TEST(Regex, ReadsRubySyntax) {
   EXPECT_EQ(Matches("x*", "axxb"), (Strings{"", "xx", ""}));
   EXPECT_EQ(Matches(R"(\h+)", "fg01 \t"), (Strings{"f", "01"}));
   EXPECT_EQ(Matches("a{b", "a{b"), (Strings{"a{b"}));
+  EXPECT_EQ(Matches(R"([\W\d]+)", "a-1b"), (Strings{"-1"}));
+  EXPECT_EQ(Matches(R"([^\W\d]+)", "a-1b"), (Strings{"a", "b"}));
+  EXPECT_EQ(Matches(R"(\w+)", "\u00b2"), (Strings{"\u00b2"}));
+  EXPECT_EQ(Matches(R"([\w]+)", "\u00b2"), (Strings{}));  // Oniguruma's own
 }
 
 TEST(Regex, FailsInOneLine) {
