@@ -17,6 +17,7 @@ void AddGenerateCommand(CLI::App& app);
 void AddScoreCommand(CLI::App& app);
 void AddCompareCommand(CLI::App& app);
 void AddTokenizerCommand(CLI::App& app);
+void AddTokenizerApplyTemplate(CLI::App& tokenizer);
 void AddTokenizerTrain(CLI::App& tokenizer);
 void AddBenchCommand(CLI::App& app);
 void AddBenchRoof(CLI::App& bench);

@@ -1,5 +1,6 @@
 #include "cli/token_lines.h"
 
+#include <charconv>
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -60,6 +61,16 @@ std::vector<std::vector<int32_t>> ParseTokenLines(const std::string& text, int64
   if (sequences.empty())
     throw UserError({where, "no token sequences", "a JSON array of ids a line", "an empty file", ""});
   return sequences;
+}
+
+std::string FormatIds(const std::vector<int32_t>& ids, bool object) {
+  std::string line = object ? "{\"ids\": [" : "[";
+  char digits[16];
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i > 0) line += ", ";
+    line.append(digits, std::to_chars(digits, digits + sizeof digits, ids[i]).ptr);
+  }
+  return line + (object ? "]}\n" : "]\n");
 }
 
 }  // namespace taipan

@@ -22,4 +22,7 @@ void ForEachLine(std::string_view text, const std::string& name,
 // integers or lie outside [0, vocab).
 std::vector<std::vector<int32_t>> ParseTokenLines(const std::string& text, int64_t vocab, const std::string& where);
 
+// [1, 2], or {"ids": [1, 2]}, and a line feed.
+std::string FormatIds(const std::vector<int32_t>& ids, bool object);
+
 }  // namespace taipan

@@ -1,7 +1,6 @@
 // taipan tokenizer: text to token ids and back.
 
 #include <atomic>
-#include <charconv>
 #include <chrono>
 #include <functional>
 
@@ -50,16 +49,6 @@ void PrintForEachLine(std::string_view text, const std::string& name,
     if (lines.size() == kGroup) run();
   });
   run();
-}
-
-std::string FormatIds(const std::vector<int32_t>& ids, bool object) {
-  std::string line = object ? "{\"ids\": [" : "[";
-  char digits[16];
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (i > 0) line += ", ";
-    line.append(digits, std::to_chars(digits, digits + sizeof digits, ids[i]).ptr);
-  }
-  return line + (object ? "]}\n" : "]\n");
 }
 
 std::string TextOfLine(std::string_view line, const std::string& where) {
@@ -137,7 +126,7 @@ CLI::App* AddSubcommand(CLI::App& parent, const char* name, const char* help, To
 }  // namespace
 
 void AddTokenizerCommand(CLI::App& app) {
-  CLI::App* tokenizer = app.add_subcommand("tokenizer", "Text to token ids and back");
+  CLI::App* tokenizer = app.add_subcommand("tokenizer", "Text to token ids and back, messages to text");
   tokenizer->require_subcommand(1);
 
   auto flags = std::make_shared<TokenizerFlags>();
@@ -170,6 +159,7 @@ void AddTokenizerCommand(CLI::App& app) {
   AddJsonFlag(*decode, decode_flags->json);
   AddThreadsFlag(*decode);
   decode->callback([decode_flags] { RunDecode(*decode_flags); });
+  AddTokenizerApplyTemplate(*tokenizer);
   AddTokenizerTrain(*tokenizer);
 }
 

@@ -229,7 +229,15 @@ TEST(FuzzVocabularies, ChatTemplates) {
       "{%- else -%} none {%- endfor %}{{ ns.a }}{{ ns.b if ns.a is odd else messages | tojson }}",
       "{% macro f(a, b=2) %}{{ a }}{{ b }}{% endmacro %}{% for i in range(3) %}{{ f(i, b='k') | replace('k', i ~ '') }}"
       "{% if i == 1 %}{% break %}{% endif %}{% endfor %}{{ messages | selectattr('role', 'eq', 'user') | list | length "
-      "}}"};
+      "}}",
+      "{% macro g(x) %}{{ caller(x) }}{{ varargs }}{% endmacro %}{% call(y) g('%05.1f|%s' % (1.5, messages)) %}{{ y "
+      "}}{% "
+      "endcall %}{% with a = 1, b = (2, 3) %}{% set c, d = b %}{{ '{:>{w}}{!r}'.format(c, d, w=3) }}{% endwith %}"
+      "{% filter upper | indent(2) %}{{ [1.5, {'k': ()}] }}{% endfilter %}{% raw %}{{ {% endraw %}"
+      "{% for t in [[[]], []] recursive %}{{ loop.depth }}{{ loop(t) if t }}{% endfor %}{{ messages | "
+      "map(attribute='role') "
+      "| sort | unique | join(',') | replace('', '-') }}{{ 7 / 2 ** 2 }}{{ messages | groupby('role') | "
+      "tojson(indent=2) }}"};
   const std::vector<std::string> pieces = {"{{",
                                            "}}",
                                            "{%",

@@ -1,6 +1,7 @@
 #include "text/tokenizer_config.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -81,9 +82,19 @@ void ReadChatTemplate(const Json& value, const std::string& where, TokenizerConf
     if (name == nullptr || text == nullptr || !name->is_string() || !text->is_string()) {
       Refuse(where, "chat_template", "objects with name and template", named);
     }
+    config.chat_templates[name->get<std::string>()] = text->get<std::string>();
     if (*name == "default") config.chat_template = text->get<std::string>();
   }
   if (config.chat_template.empty()) throw UserError(where, "chat_template has no template named default");
+}
+
+// The named ones beside chat_template.jinja, a file each.
+void ReadMoreTemplates(const std::string& folder, TokenizerConfig& config) {
+  if (!IsDirectory(folder)) return;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() != ".jinja") continue;
+    config.chat_templates[entry.path().stem()] = ReadFile(entry.path());
+  }
 }
 
 }  // namespace
@@ -128,6 +139,8 @@ TokenizerConfig LoadTokenizerConfig(const std::string& directory) {
   if (PathExists(path("chat_template.jinja"))) {  // the newer place goes before the older one
     config.chat_template_file = path("chat_template.jinja");
     config.chat_template = ReadFile(config.chat_template_file);
+    config.chat_templates = {{"default", config.chat_template}};
+    ReadMoreTemplates(path("additional_chat_templates"), config);
   }
   return config;
 }

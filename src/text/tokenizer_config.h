@@ -20,11 +20,12 @@ struct TokenizerConfig {
   std::map<std::string, std::string> special_tokens;  // "bos_token", "eos_token", ...: their texts
   std::map<int32_t, AddedToken> added_tokens;         // added_tokens_decoder, by id
   std::optional<bool> add_bos_token, add_eos_token;
-  std::string tokenizer_class;     // "" where not given
-  std::string chat_template;       // Jinja, "" where there is none (see ChatTemplate)
-  std::string chat_template_file;  // where it stands, for errors
-  std::optional<int32_t> bos_id;   // of generation_config.json
-  std::vector<int32_t> eos_ids;    // the same; each ends an answer
+  std::string tokenizer_class;                        // "" where not given
+  std::string chat_template;                          // Jinja, "" where there is none (see ChatTemplate)
+  std::string chat_template_file;                     // where it stands, for errors
+  std::map<std::string, std::string> chat_templates;  // by name where there are several, "default" and "tool_use" say
+  std::optional<int32_t> bos_id;                      // of generation_config.json
+  std::vector<int32_t> eos_ids;                       // the same; each ends an answer
 };
 
 // Reads those of the files that the folder has; keys that do not concern tokens are skipped. UserError for a damaged

@@ -5,7 +5,8 @@
 #include <cctype>
 
 #include "base/error.h"
-#include "text/jinja_syntax.h"
+#include "text/jinja/syntax.h"
+#include "text/jinja/text.h"
 #include "text/one_line.h"
 #include "text/utf8.h"
 
@@ -26,7 +27,6 @@ std::string UnixNewlines(std::string_view source) {
   return text;
 }
 
-bool IsNameCharacter(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_'; }
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 class Lexer {
@@ -56,6 +56,19 @@ class Lexer {
       return At(tag) == '{' && (At(tag + 1) == '{' || At(tag + 1) == '%' || At(tag + 1) == '#');
     };
     while (tag < text_.size() && !opens()) ++tag;
+    const char type = At(tag + 1), sign = At(tag + 2);
+    TextUpTo(tag);
+    if (tag == text_.size()) return;
+    line_starts_ = false;
+    MoveTo(tag + 2 + (sign == '-' || sign == '+'));
+    if (type == '#') return Comment();
+    if (type == '%' && SkipRawTag("raw", false)) return Raw();
+    Add(type == '{' ? Kind::kPrintBegin : Kind::kBlockBegin, "");
+    Inside(type == '{' ? '}' : '%');
+  }
+
+  // The text before a tag, without the white space that the tag takes.
+  void TextUpTo(size_t tag) {
     std::string_view data = std::string_view(text_).substr(at_, tag - at_);
     const char type = At(tag + 1), sign = At(tag + 2);
     if (tag < text_.size()) {
@@ -69,12 +82,40 @@ class Lexer {
     }
     if (!data.empty()) Add(Kind::kText, std::string(data));
     MoveTo(tag);
-    if (tag == text_.size()) return;
-    line_starts_ = false;
-    MoveTo(tag + 2 + (sign == '-' || sign == '+'));
-    if (type == '#') return Comment();
-    Add(type == '{' ? Kind::kPrintBegin : Kind::kBlockBegin, "");
-    Inside(type == '{' ? '}' : '%');
+  }
+
+  size_t SkipSpaces(size_t at) const {
+    const std::string_view rest = std::string_view(text_).substr(std::min(at, text_.size()));
+    return at + rest.size() - Strip(rest, true, false).size();
+  }
+
+  // Whether the rest of a tag says `word` alone, which then is passed.
+  bool SkipRawTag(std::string_view word, bool closes) {
+    size_t at = SkipSpaces(at_);
+    if (!std::string_view(text_).substr(at).starts_with(word)) return false;
+    at = SkipSpaces(at + word.size());
+    const char sign = At(at) == '-' || (closes && At(at) == '+') ? At(at) : '\0';
+    at += sign != '\0';
+    if (At(at) != '%' || At(at + 1) != '}') return false;
+    MoveTo(at + 2);
+    AfterTag(sign, closes);
+    return true;
+  }
+
+  void Raw() {
+    const int begin = line_;
+    for (size_t tag = at_; (tag = text_.find("{%", tag)) != text_.npos; tag += 2) {
+      const char sign = At(tag + 2);
+      const size_t word = SkipSpaces(tag + 2 + (sign == '-' || sign == '+'));
+      if (!std::string_view(text_).substr(word).starts_with("endraw")) continue;
+      const size_t end = SkipSpaces(word + 6);
+      if (!std::string_view(text_).substr(end + (At(end) == '-' || At(end) == '+')).starts_with("%}")) continue;
+      TextUpTo(tag);
+      MoveTo(word);
+      SkipRawTag("endraw", true);
+      return;
+    }
+    Refuse(where_, begin, "a raw block has no end", "{% endraw %}");
   }
 
   void Comment() {
@@ -119,9 +160,9 @@ class Lexer {
         String(c);
       } else if (IsDigit(c)) {
         Number();
-      } else if (IsNameCharacter(c)) {
+      } else if (NameLength(at_) > 0) {
         size_t end = at_;
-        while (IsNameCharacter(At(end))) ++end;
+        while (const size_t length = NameLength(end)) end += length;
         Add(Kind::kName, text_.substr(at_, end - at_));
         MoveTo(end);
       } else {
@@ -137,7 +178,7 @@ class Lexer {
     static constexpr std::array<std::string_view, 6> kLong = {"//", "**", "==", "!=", ">=", "<="};
     const std::string_view two = std::string_view(text_).substr(at_, 2);
     const bool is_long = std::find(kLong.begin(), kLong.end(), two) != kLong.end();
-    if (!is_long && std::string_view("+-/*%~[](){}><=.:|,").find(two[0]) == std::string_view::npos) {
+    if (!is_long && std::string_view("+-/*%~[](){}><=.:|,;").find(two[0]) == std::string_view::npos) {
       const std::string shown = text_.substr(at_, CharacterLength(text_, at_));
       Refuse(where_, line_, "a character that is no part of an expression", "", ToValidUtf8(shown));
     }
@@ -146,22 +187,61 @@ class Lexer {
     MoveTo(at_ + size);
   }
 
-  void Number() {
-    std::string digits;
-    size_t end = at_;
-    for (; IsDigit(At(end)) || (At(end) == '_' && IsDigit(At(end + 1))); ++end) {
-      if (At(end) != '_') digits += At(end);
+  // Bytes of the character at `at` if it may be part of a name.
+  size_t NameLength(size_t at) const {
+    const char c = At(at);
+    if (static_cast<uint8_t>(c) < 0x80) return std::isalnum(static_cast<unsigned char>(c)) || c == '_';
+    const size_t length = CharacterLength(text_, at);
+    const auto code = CodePoint(std::string_view(text_).substr(at, length));
+    return code && IsOf(*code, CharacterClass::kAlnum) ? length : 0;
+  }
+
+  // The digits from `at` on, underscores between them left out; the place after them.
+  size_t Digits(size_t at, std::string_view allowed, std::string& digits) const {
+    const auto is_digit = [&](char c) { return c != '\0' && allowed.find(c) != allowed.npos; };
+    for (; is_digit(At(at)) || (At(at) == '_' && is_digit(At(at + 1))); ++at) {
+      if (At(at) != '_') digits += At(at);
     }
-    const bool fraction = At(end) == '.' && IsDigit(At(end + 1));
-    if (fraction || IsNameCharacter(At(end))) Refuse(where_, line_, "only whole decimal numbers are supported");
-    if (digits.size() > 15) Refuse(where_, line_, "a number is too large", "at most 15 digits");
-    Add(Kind::kInteger, digits);
+    return at;
+  }
+
+  void Number() {
+    static constexpr std::string_view kDecimal = "0123456789", kHex = "0123456789abcdefABCDEF";
+    const char base = text_[at_] == '0' ? static_cast<char>(At(at_ + 1) | 0x20) : '\0';
+    std::string digits;
+    if (base == 'x' || base == 'o' || base == 'b') {
+      digits = std::string("0") + base;
+      const size_t end = Digits(at_ + 2, base == 'x' ? kHex : kDecimal.substr(0, base == 'o' ? 8 : 2), digits);
+      if (digits.size() == 2) Refuse(where_, line_, "a number without digits");
+      Add(Kind::kInteger, digits);
+      return MoveTo(end);
+    }
+    size_t end = Digits(at_, kDecimal, digits);
+    const bool after_dot = at_ > 0 && text_[at_ - 1] == '.';  // x.0.1 is two subscripts
+    const auto exponent = [&](size_t at) {
+      const bool sign = At(at + 1) == '+' || At(at + 1) == '-';
+      return (At(at) | 0x20) == 'e' && IsDigit(At(at + 1 + sign));
+    };
+    bool is_float = false;
+    if (!after_dot && At(end) == '.' && IsDigit(At(end + 1))) {
+      digits += '.';
+      end = Digits(end + 1, kDecimal, digits);
+      is_float = true;
+    }
+    if (!after_dot && exponent(end)) {
+      digits += 'e';
+      if (!IsDigit(At(++end))) digits += At(end++);
+      end = Digits(end, kDecimal, digits);
+      is_float = true;
+    }
+    Add(is_float ? Kind::kFloat : Kind::kInteger, digits);
     MoveTo(end);
   }
 
   void String(char quote) {
     size_t i = at_ + 1;
     std::string value;
+    unsupported_.clear();
     while (At(i) != quote) {
       if (i >= text_.size()) Refuse(where_, line_, "a string has no end");
       if (text_[i] == '\\') {
@@ -170,7 +250,11 @@ class Lexer {
         value += text_[i++];
       }
     }
-    Add(Kind::kString, std::move(value));
+    if (unsupported_.empty()) {
+      Add(Kind::kString, std::move(value));
+    } else {
+      Add(Kind::kRefused, unsupported_);
+    }
     MoveTo(i + 1);
   }
 
@@ -183,7 +267,18 @@ class Lexer {
       return i + 2;
     }
     if (c == '\n') return i + 2;  // a line that goes on
-    if (IsDigit(c) || c == 'N') Refuse(where_, line_, "octal and named escapes are not supported", "", {'\\', c});
+    if (c >= '0' && c <= '7') {
+      uint32_t octal = 0;
+      size_t end = i + 1;
+      for (; end < i + 4 && At(end) >= '0' && At(end) <= '7'; ++end)
+        octal = octal * 8 + static_cast<uint32_t>(At(end) - '0');
+      value += EncodeUtf8(octal);
+      return end;
+    }
+    if (c == 'N' && At(i + 2) == '{') {
+      unsupported_ = "characters by their names (\\N{...}) are not supported";
+      return i + 2;
+    }
     const int digits = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
     if (digits == 0) {
       value += '\\';
@@ -195,10 +290,12 @@ class Lexer {
       if (!std::isxdigit(static_cast<unsigned char>(h))) Refuse(where_, line_, "a broken escape in a string");
       code_point = code_point << 4 | static_cast<uint32_t>(IsDigit(h) ? h - '0' : (h | 0x20) - 'a' + 10);
     }
-    if (code_point > 0x10FFFF || (code_point >= 0xD800 && code_point <= 0xDFFF)) {
-      Refuse(where_, line_, "an escape in a string names no character");
+    if (code_point > 0x10FFFF) Refuse(where_, line_, "an escape in a string names no character");
+    if (code_point >= 0xD800 && code_point <= 0xDFFF) {
+      unsupported_ = "half of a surrogate pair in a string is not supported";
+    } else {
+      value += EncodeUtf8(code_point);
     }
-    value += EncodeUtf8(code_point);
     return i + 2 + static_cast<size_t>(digits);
   }
 
@@ -207,40 +304,11 @@ class Lexer {
   size_t at_ = 0;
   int line_ = 1;
   bool line_starts_ = true;
+  std::string unsupported_;  // in the string under way
   std::vector<Token> tokens_;
 };
 
 }  // namespace
-
-bool IsPythonSpace(uint32_t c) {
-  return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-size_t CharacterLength(std::string_view text, size_t at) {
-  return std::max<size_t>(1, Utf8CharacterSize(text.substr(at)));
-}
-
-std::string_view Strip(std::string_view text, bool left, bool right, const std::string_view* chars) {
-  const auto goes = [&](size_t at, size_t length) {
-    const std::string_view character = text.substr(at, length);
-    if (chars == nullptr) return Utf8CharacterSize(character) != 0 && IsPythonSpace(DecodeUtf8(character));
-    return chars->find(character) != chars->npos;
-  };
-  while (left && !text.empty()) {
-    const size_t length = CharacterLength(text, 0);
-    if (!goes(0, length)) break;
-    text.remove_prefix(length);
-  }
-  while (right && !text.empty()) {
-    size_t at = text.size() - 1;
-    while (at > 0 && text.size() - at < 4 && (static_cast<uint8_t>(text[at]) & 0xC0) == 0x80) --at;
-    if (CharacterLength(text, at) != text.size() - at) at = text.size() - 1;
-    if (!goes(at, text.size() - at)) break;
-    text.remove_suffix(text.size() - at);
-  }
-  return text;
-}
 
 void Refuse(const std::string& where, int line, const std::string& problem, const std::string& expected,
             const std::string& found) {

@@ -1,15 +1,16 @@
-#include "text/jinja_expressions.h"
+#include "text/jinja/expressions.h"
 
 #include <algorithm>
 #include <array>
 
 #include "base/error.h"
+#include "text/jinja/text.h"
 
 namespace taipan::jinja {
 namespace {
 
 // Of nesting, and of operators in a row (which nest in the tree too): the tree is freed by recursion.
-constexpr int kMaxDepth = 120, kMaxChain = 60;
+constexpr int kMaxDepth = 300, kMaxChain = 400;
 
 }  // namespace
 
@@ -18,7 +19,8 @@ ExpressionParser::Deeper::Deeper(ExpressionParser& p) : parser(p) {
 }
 
 void ExpressionParser::Unexpected(const std::string& expected) const {
-  static constexpr std::array kNames = {"text", "{{", "}}", "{%", "%}", "", "a string", "", "", "the end"};
+  static constexpr std::array kNames = {"text",     "{{", "}}", "{%",       "%}", "",
+                                        "a string", "",   "",   "a string", "",   "the end"};
   const char* name = kNames[static_cast<size_t>(Now().kind)];
   Refuse(where_, Now().line, "syntax error", expected, *name != '\0' ? name : Now().text);
 }
@@ -112,12 +114,17 @@ ExpressionPtr ExpressionParser::Concat() {
 }
 
 ExpressionPtr ExpressionParser::Product() {
-  ExpressionPtr e = Unary(true);
-  for (int chain = 0; Is("*") || Is("//") || Is("%") || Is("/") || Is("**"); Lengthen(chain)) {
-    const std::string& op = Take().text;
-    if (op == "/" || op == "**") Refuse(where_, Now().line, "an operator that is not supported", "", op);
-    e = Make(EK::kBinary, op, std::move(e), Unary(true));
+  ExpressionPtr e = Power();
+  for (int chain = 0; Is("*") || Is("/") || Is("//") || Is("%"); Lengthen(chain)) {
+    const std::string op = Take().text;
+    e = Make(EK::kBinary, op, std::move(e), Power());
   }
+  return e;
+}
+
+ExpressionPtr ExpressionParser::Power() {
+  ExpressionPtr e = Unary(true);
+  for (int chain = 0; Skip("**"); Lengthen(chain)) e = Make(EK::kBinary, "**", std::move(e), Unary(true));
   return e;
 }
 
@@ -127,7 +134,7 @@ ExpressionPtr ExpressionParser::Unary(bool with_filters) {
   if (Skip("-")) {
     e = Make(EK::kUnary, "-", Unary(false));
   } else if (Skip("+")) {
-    e = Unary(false);
+    e = Make(EK::kUnary, "+", Unary(false));
   } else {
     e = Primary();
   }
@@ -141,30 +148,62 @@ ExpressionPtr ExpressionParser::Literal(Value value) const {
   return e;
 }
 
-ExpressionPtr ExpressionParser::Primary() {
-  if (Now().kind == Kind::kString) {
-    std::string text = Take().text;
-    while (Now().kind == Kind::kString) text += Take().text;
-    return Literal(std::move(text));
+ExpressionPtr ExpressionParser::Number() {
+  const bool is_float = Now().kind == Kind::kFloat;
+  const std::string text = Take().text;
+  if (is_float) return Literal(Value(ParseFloat(text).value_or(0)));
+  if (text.size() > 1 && text[0] == '0' && text.find_first_not_of('0') != text.npos && text[1] <= '9') {
+    Refuse(where_, Now().line, "a number begins with 0", "", text);
   }
-  if (Now().kind == Kind::kInteger) return Literal(static_cast<int64_t>(std::stoll(Take().text)));
+  const ParsedInteger parsed = ParseInteger(text, 0);
+  if (parsed.value) return Literal(Value(*parsed.value));
+  return Make(EK::kRefused, "a whole number is too large (at most 64 bits with the sign)");
+}
+
+ExpressionPtr ExpressionParser::Text() {
+  std::string text;
+  ExpressionPtr refused;
+  while (Now().kind == Kind::kString || Now().kind == Kind::kRefused) {
+    const Token& token = Take();
+    if (token.kind == Kind::kRefused) refused = Make(EK::kRefused, token.text);
+    text += token.text;
+  }
+  return refused ? std::move(refused) : Literal(Value(std::move(text)));
+}
+
+ExpressionPtr ExpressionParser::Primary() {
+  if (Now().kind == Kind::kString || Now().kind == Kind::kRefused) return Text();
+  if (Now().kind == Kind::kInteger || Now().kind == Kind::kFloat) return Number();
   if (Now().kind == Kind::kName) {
     const std::string name = Take().text;
-    if (name == "true" || name == "True") return Literal(true);
-    if (name == "false" || name == "False") return Literal(false);
-    if (name == "none" || name == "None") return Literal(nullptr);
+    if (name == "true" || name == "True") return Literal(Value(true));
+    if (name == "false" || name == "False") return Literal(Value(false));
+    if (name == "none" || name == "None") return Literal(Value());
+    for (std::set<std::string>* names : named_) names->insert(name);
     return Make(EK::kName, name);
   }
   if (Skip("[")) return Elements(Make(EK::kList), "]");
   if (Skip("{")) return Dict();
   if (!Skip("(")) Unexpected("an expression");
-  if (Skip(")")) return Make(EK::kList);
-  ExpressionPtr e = Condition();
-  if (!Skip(",")) {
-    Expect(")");
-    return e;
+  if (Skip(")")) return Make(EK::kTuple);
+  ExpressionPtr e = Tuple();
+  Expect(")");
+  return e;
+}
+
+ExpressionPtr ExpressionParser::Tuple(bool with_choice) {
+  const Deeper deeper(*this);
+  const auto one = [&] { return with_choice ? Condition() : Or(); };
+  ExpressionPtr e = one();
+  if (!Is(",")) return e;
+  e = Make(EK::kTuple, "", std::move(e));
+  while (Skip(",")) {
+    const bool ends = Now().kind == Kind::kPrintEnd || Now().kind == Kind::kBlockEnd || Is(")") ||
+                      (!with_choice && IsWord("recursive"));
+    if (ends) break;
+    e->parts.push_back(one());
   }
-  return Elements(Make(EK::kList, "", std::move(e)), ")");  // a tuple: used as a list is
+  return e;
 }
 
 ExpressionPtr ExpressionParser::Elements(ExpressionPtr list, std::string_view end) {
@@ -194,7 +233,7 @@ ExpressionPtr ExpressionParser::Postfix(ExpressionPtr e) {
   for (int chain = 0;; Lengthen(chain)) {
     if (Skip(".")) {
       if (Now().kind == Kind::kInteger) {
-        e = Make(EK::kItem, "", std::move(e), Primary());
+        e = Make(EK::kItem, "", std::move(e), Number());
       } else {
         e = Make(EK::kAttribute, Name(), std::move(e));
       }
@@ -232,11 +271,17 @@ Arguments ExpressionParser::CallArguments() {
   Arguments arguments;
   Expect("(");
   while (!Skip(")")) {
-    if (Now().kind == Kind::kName && Next().kind == Kind::kOperator && Next().text == "=") {
+    if (Skip("**")) {
+      if (arguments.more_named) Unexpected("one ** only");
+      arguments.more_named = Condition();
+    } else if (Skip("*")) {
+      if (arguments.more_positional || arguments.more_named) Unexpected("one * before **");
+      arguments.more_positional = Condition();
+    } else if (Now().kind == Kind::kName && Next().kind == Kind::kOperator && Next().text == "=") {
       const std::string name = Name();
       Take();
       arguments.named.emplace_back(name, Condition());
-    } else if (arguments.named.empty()) {
+    } else if (arguments.named.empty() && !arguments.more_positional && !arguments.more_named) {
       arguments.positional.push_back(Condition());
     } else {
       Unexpected("a named argument");
@@ -246,16 +291,36 @@ Arguments ExpressionParser::CallArguments() {
   return arguments;
 }
 
+std::string ExpressionParser::DottedName() {
+  std::string name = Name();
+  while (Skip(".")) name.append(".").append(Name());
+  return name;
+}
+
+ExpressionPtr ExpressionParser::OneFilter(ExpressionPtr input) {
+  ExpressionPtr e = Make(EK::kFilter, DottedName());
+  e->parts.push_back(std::move(input));
+  if (Is("(")) e->arguments = CallArguments();
+  return e;
+}
+
+ExpressionPtr ExpressionParser::FilterChain(ExpressionPtr input) {
+  for (int chain = 0; Skip("|"); Lengthen(chain)) input = OneFilter(std::move(input));
+  return input;
+}
+
 ExpressionPtr ExpressionParser::Filters(ExpressionPtr e) {
   for (int chain = 0;; Lengthen(chain)) {
     if (Skip("|")) {
-      e = Make(EK::kFilter, Name(), std::move(e));
-      if (Is("(")) e->arguments = CallArguments();
+      e = OneFilter(std::move(e));
     } else if (SkipWord("is")) {
       const bool negated = SkipWord("not");
-      e = Make(EK::kTest, Name(), std::move(e));
+      e = Make(EK::kTest, DottedName(), std::move(e));
       TestArguments(e->arguments);
       if (negated) e = Make(EK::kUnary, "not", std::move(e));
+    } else if (Is("(")) {
+      e = Make(EK::kCall, "", std::move(e));
+      e->arguments = CallArguments();
     } else {
       return e;
     }
@@ -270,7 +335,8 @@ void ExpressionParser::TestArguments(Arguments& arguments) {
   const Kind kind = Now().kind;
   const bool word = kind == Kind::kName && !IsWord("else") && !IsWord("or") && !IsWord("and");
   if (IsWord("is")) Refuse(where_, Now().line, "tests cannot be chained with is");
-  if (word || kind == Kind::kString || kind == Kind::kInteger || Is("[") || Is("{")) {
+  if (word || kind == Kind::kString || kind == Kind::kRefused || kind == Kind::kInteger || kind == Kind::kFloat ||
+      Is("[") || Is("{")) {
     arguments.positional.push_back(Postfix(Primary()));
   }
 }

@@ -3,11 +3,12 @@
 // tests and filters closer than any operator).
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "text/jinja_syntax.h"
+#include "text/jinja/syntax.h"
 
 namespace taipan::jinja {
 
@@ -59,9 +60,15 @@ class ExpressionParser {
   ExpressionPtr Condition();
   // Any but `a if b else c`.
   ExpressionPtr Or();
+  // One, or a tuple of several without brackets.
+  ExpressionPtr Tuple(bool with_choice = true);
+  // | a | b(c), after `input`.
+  ExpressionPtr FilterChain(ExpressionPtr input);
+  ExpressionPtr OneFilter(ExpressionPtr input);
 
   const std::string& where_;
   int depth_ = 0;
+  std::vector<std::set<std::string>*> named_;  // each gets the names that are read
 
  private:
   using EK = Expression::Kind;
@@ -75,8 +82,11 @@ class ExpressionParser {
   ExpressionPtr Sum();
   ExpressionPtr Concat();
   ExpressionPtr Product();
+  ExpressionPtr Power();
   ExpressionPtr Unary(bool with_filters);
   ExpressionPtr Literal(Value value) const;
+  ExpressionPtr Number();
+  ExpressionPtr Text();
   ExpressionPtr Primary();
   ExpressionPtr Elements(ExpressionPtr list, std::string_view end);
   ExpressionPtr Dict();
@@ -85,6 +95,7 @@ class ExpressionParser {
   ExpressionPtr Subscript(ExpressionPtr e);
   Arguments CallArguments();
   ExpressionPtr Filters(ExpressionPtr e);
+  std::string DottedName();
   void TestArguments(Arguments& arguments);
 
   const std::vector<Token> tokens_;
