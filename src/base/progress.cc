@@ -81,7 +81,7 @@ void ProgressLine::Put(const std::string& text) const { WriteText(options_.out, 
 void ProgressLine::Draw() {
   if (live_) {
     const size_t columns = options_.columns.value_or(TerminalColumns(options_.out));
-    Put("\r" + (columns > 1 ? FitParts(parts_, columns - 1) : line_) + "\x1b[K");
+    Put(fmt::format("\r{}\x1b[K", columns > 1 ? FitParts(parts_, columns - 1) : line_));
   } else {
     Put(line_ + "\n");
   }
