@@ -210,6 +210,10 @@ TEST(Jinja, RefusesWhatIsNotJinja) {
               HasSubstr("break outside of a loop"));
 }
 
+TEST(Jinja, HalvesAreNeitherOddNorEven) {
+  EXPECT_EQ(Rendered("{{ 1.5 is odd }}{{ 1.5 is even }}{{ 3.0 is odd }}{{ -3 is odd }}"), "FalseFalseTrueTrue");
+}
+
 TEST(Jinja, WhatLivesLongerThanItsScope) {
   // Macros, loops and cyclers kept in a namespace, and one that holds itself.
   EXPECT_EQ(Rendered("{% set n = namespace() %}{% for i in [1, 2] %}{% macro f() %}{{ i }}{% endmacro %}"

@@ -24,10 +24,10 @@ Test Comparing(const char* op) {
   return [op](const Value& input, Call& call) { return Compare(op, input, *call.Bind({"other"}, 1)[0], call.context); };
 }
 
-Test Modulo(int64_t by, bool zero) {
-  return [by, zero](const Value& input, Call& call) {
+Test Parity(int64_t rest) {
+  return [rest](const Value& input, Call& call) {
     call.Bind({});
-    return Truth(Arithmetic("%", input, Value(by), call.context)) != zero;
+    return Equal(Arithmetic("%", input, Value(2), call.context), Value(rest), call.context);
   };
 }
 
@@ -92,8 +92,8 @@ const std::map<std::string, Test, std::less<>>& Table() {
       {"escaped", Plain([](const Value& v) { return v.safe(); })},
       {"lower", OfCase("islower")},
       {"upper", OfCase("isupper")},
-      {"odd", Modulo(2, false)},
-      {"even", Modulo(2, true)},
+      {"odd", Parity(1)},
+      {"even", Parity(0)},
       {"divisibleby", DivisibleBy},
       {"sameas", SameAs},
       {"filter", Named(HasFilter)},
