@@ -28,12 +28,16 @@ using Tokens = std::vector<int32_t>;
 
 struct GenerateOptions {
   int64_t max_tokens = 256;
-  double temperature = 0.8;                // 0: the most likely token
-  int64_t top_k = 0;                       // 0: off
-  double top_p = 0.95;                     // 1: off
-  double min_p = 0;                        // 0: off
-  uint64_t seed = 0;                       // the same seed draws the same tokens
-  std::optional<int32_t> stop_token = {};  // default: the model's end-of-text token, if it has one
+  double temperature = 0.8;  // 0: the most likely token
+  int64_t top_k = 0;         // 0: off
+  double top_p = 0.95;       // 1: off
+  double min_p = 0;          // 0: off
+  uint64_t seed = 0;         // the same seed draws the same tokens
+  std::optional<int32_t> stop_token =
+      {};  // default: every token that ends a text or a turn of the model, if it has one
+  // Generation also ends where the text holds one of these; the tokens that complete it are returned. Needs a
+  // tokenizer.
+  std::vector<std::string> stop_texts = {};
 };
 using TokenCallback = std::function<bool(int32_t token)>;  // false ends the generation
 

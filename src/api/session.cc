@@ -1,4 +1,5 @@
 #include "api/core.h"
+#include "infer/stop_text.h"
 
 namespace taipan {
 inline namespace v1 {
@@ -43,10 +44,18 @@ Tokens Session::Generate(const GenerateOptions& o, const TokenCallback& on_token
     options.max_tokens = o.max_tokens;
     options.stop_tokens = impl_->model->text.stop_tokens;
     if (o.stop_token) options.stop_tokens = {*o.stop_token};
+    for (const std::string& text : o.stop_texts) {
+      if (text.empty()) throw UserError({"stop_texts", "a text is empty", "some text", "", ""});
+    }
+    std::optional<DecodeStream> text;
+    if (!o.stop_texts.empty()) text.emplace(impl_->model->RequireTokenizer());
+    StopText stop(o.stop_texts);
     Tokens generated;
     impl_->generator.Generate(options, [&](int32_t token) {
       generated.push_back(token);
-      return !on_token || on_token(token);
+      if (text) stop.Append(text->Append(token));
+      const bool wanted = !on_token || on_token(token);
+      return wanted && !stop.found();
     });
     impl_->KeepLogits();
     return generated;

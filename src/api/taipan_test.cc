@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -75,6 +76,13 @@ TEST(PublicHeader, SessionsForkSaveAndLoad) {
   int seen = 0;
   model.Generate(prompt, options, [&](int32_t) { return ++seen < 3; });
   EXPECT_EQ(seen, 3);
+  const auto letter = std::find_if(expected.begin(), expected.end(), [](int32_t id) { return id < 128; });
+  ASSERT_NE(letter, expected.end());
+  taipan::GenerateOptions until = options;
+  until.stop_texts = {"never in it", std::string(1, static_cast<char>(*letter))};
+  EXPECT_EQ(model.Generate(prompt, until), taipan::Tokens(expected.begin(), letter + 1));
+  until.stop_texts = {""};
+  EXPECT_THROW(model.Generate(prompt, until), std::runtime_error);
   EXPECT_THROW(taipan::Session::Load(taipan::Model::FromPreset("taipan-1m", 3), file), std::runtime_error);
   std::filesystem::remove_all(folder);
 }

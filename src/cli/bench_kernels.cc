@@ -102,7 +102,7 @@ void RunKernels(const KernelOptions& o) {
 void AddBenchKernels(CLI::App& bench) {
   CLI::App* command = bench.add_subcommand("kernels", "Single operations at a model's shapes");
   auto o = std::make_shared<KernelOptions>();
-  command->add_option("--model", o->model, "A preset, a config file or a model directory")
+  command->add_option("-m,--model", o->model, "A preset, a config file or a model directory")
       ->required()
       ->type_name("PRESET|FILE|DIR");
   command->add_option("--tokens", o->tokens, "Rows: tokens of one sequence")

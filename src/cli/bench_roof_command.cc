@@ -162,7 +162,7 @@ void RunRoof(const RoofOptions& o) {
 void AddBenchRoof(CLI::App& bench) {
   CLI::App* roof = bench.add_subcommand("roof", "The machine's limits: matrix products and memory bandwidth");
   auto o = std::make_shared<RoofOptions>();
-  roof->add_option("--model", o->model,
+  roof->add_option("-m,--model", o->model,
                    "Measure this model's shapes (preset, directory or config file), weighted by FLOPs");
   roof->add_option("--dtype", o->dtype, "Number format")
       ->check(CLI::IsMember({"all", "f32", "bf16", "int8"}))

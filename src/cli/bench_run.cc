@@ -20,7 +20,7 @@ constexpr double kGateBias = 3;  // of random weights, as `train` starts
 }  // namespace
 
 void AddBenchFlags(CLI::App& command, BenchOptions& o) {
-  command.add_option("--model", o.model, "A preset or a config file (random weights), or a model directory")
+  command.add_option("-m,--model", o.model, "A preset or a config file (random weights), or a model directory")
       ->required()
       ->type_name("PRESET|FILE|DIR");
   command.add_option("--dtype", o.dtype, "Number format of activations and of the weights in products")

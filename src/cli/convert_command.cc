@@ -35,7 +35,7 @@ auto OrWithoutTokenizer(const F& f) -> decltype(f()) {
 }
 
 // The vocabulary and chat template for a GGUF file; empty where the model has none.
-GgufMetadata TokenizerMetadata(const std::string& in, int64_t vocab_size) {
+GgufMetadata TokenizerMetadata(const std::string& in, const ModelConfig& config) {
   if (IsGgufPath(in)) {
     GgufMetadata tokenizer;
     const GgufFile file(in);
@@ -46,7 +46,8 @@ GgufMetadata TokenizerMetadata(const std::string& in, int64_t vocab_size) {
   }
   if (!HasTokenizer(in)) return {};
   return OrWithoutTokenizer([&] {
-    const FolderVocabulary read = ReadFolderVocabulary(in, vocab_size);
+    FolderVocabulary read = ReadFolderVocabulary(in, config.vocab_size);
+    if (config.eos_token_id) read.vocabulary.AddStop(static_cast<int32_t>(*config.eos_token_id));
     if (!read.remark.empty()) Note(fmt::format("{}: {}", in, read.remark));
     return VocabularyMetadata(read.vocabulary);
   });
@@ -69,7 +70,7 @@ void ConvertToGguf(const ConvertOptions& o, GgmlType type) {
   if (PathExists(o.out)) throw UserError({o.out, "exists already", "a new file", "", "nothing was written"});
   CheckCanWrite(o.out);
   Model model = LoadModel(o.in, GivenLoadOptions());
-  const GgufMetadata tokenizer = TokenizerMetadata(o.in, model.config().vocab_size);
+  const GgufMetadata tokenizer = TokenizerMetadata(o.in, model.config());
   ExportGguf(model, type, tokenizer, o.out, o.in);
   Note(fmt::format("wrote {}: {} parameters, {}{}", o.out, FormatExact(CountParameters(model.config())), o.dtype,
                    tokenizer.empty() ? ", no tokenizer" : ""));

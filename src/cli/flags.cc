@@ -101,6 +101,13 @@ void TakeTextsAsTheyAre(CLI::Option& option) {
   option.allow_extra_args(false)->expected(1, 1 << 20);
 }
 
+void AddTokenizerFlag(CLI::App& command, std::string& tokenizer) {
+  command
+      .add_option("--tokenizer", tokenizer,
+                  "A tokenizer file, a folder or .gguf file that has one, or byte (default: the model's own)")
+      ->type_name("FILE|DIR|GGUF");
+}
+
 void AddJsonFlag(CLI::App& command, bool& json) {
   command.add_flag("--json", json, "Print JSON alone on standard output");
 }

@@ -24,6 +24,8 @@ CLI::Validator NumberIn(const NumberRange& range);
 std::string GivenFlags(const CLI::App& command, const std::vector<std::string>& flags);
 // For an option with a list of texts or paths: CLI11 would read [a,b] as two, and [a] as a.
 void TakeTextsAsTheyAre(CLI::Option& option);
+// --tokenizer FILE|DIR|GGUF in place of the model's own.
+void AddTokenizerFlag(CLI::App& command, std::string& tokenizer);
 void AddJsonFlag(CLI::App& command, bool& json);
 
 }  // namespace taipan

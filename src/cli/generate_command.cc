@@ -19,17 +19,19 @@
 #include "cli/model_argument.h"
 #include "cli/output.h"
 #include "cli/token_lines.h"
+#include "infer/chat.h"
 #include "infer/generator.h"
-#include "text/chat_template.h"
+#include "infer/stop_text.h"
 
 namespace taipan {
 namespace {
 
 struct GenerateFlags {
-  std::string model, dtype = "auto", prompt, prompt_file, system;
+  std::string model, tokenizer, dtype = "auto", prompt, prompt_file, system;
+  std::vector<std::string> stop;
   int64_t max_tokens = 256;
   SamplingOptions sampling;
-  bool chat = false, parse_special = false;
+  bool chat = false, parse_special = false, show_special = false;
   bool show_seed = false;
   bool json = false;
 };
@@ -77,50 +79,61 @@ void ReadStartToken(const Tokenizer& tokenizer, Generator& generator) {
 }
 
 // The prompt as a message of a user, in the words that the model was trained to answer.
-std::vector<int32_t> EncodeChat(const GenerateFlags& flags, const ModelText& text) {
-  if (text.chat_template.empty()) {
-    throw UserError({flags.model, "the model has no chat template", "one in tokenizer_config.json, or a GGUF key",
-                     "none", "leave --chat away to continue a text"});
-  }
-  const ChatTemplate chat(text.chat_template, text.chat_template_file, text.special_tokens);
+ChatPrompt ReadMessages(const GenerateFlags& flags, const ModelText& text) {
   std::vector<ChatMessage> messages;
   if (!flags.system.empty()) messages.push_back({"system", flags.system});
   const std::string prompt = flags.prompt_file.empty() ? flags.prompt : ReadInput(flags.prompt_file);
   messages.push_back({"user", prompt});
-  return text.tokenizer->Encode(chat.Render(messages, /*add_generation_prompt=*/true),
-                                {.add_special_tokens = false, .parse_special = true});
+  return EncodeChat(flags.model, text, messages);
 }
 
-// Returns the token after which the output goes on as the same text: an answer is a text of its own.
-std::optional<int32_t> ReadPrompt(const GenerateFlags& flags, const ModelText& text, Generator& generator) {
+// Returns the token after which the output goes on as the same text: an answer is a text of its own. With --chat the
+// template's end of an answer is added to the stop tokens.
+std::optional<int32_t> ReadPrompt(const GenerateFlags& flags, ModelText& text, Generator& generator) {
   const Tokenizer& tokenizer = *text.tokenizer;
   std::optional<int32_t> last;
   if (flags.chat) {
-    generator.Read(EncodeChat(flags, text));
+    const ChatPrompt chat = ReadMessages(flags, text);
+    NoteDoubledBos(tokenizer, chat.tokens);
+    generator.Read(chat.tokens);
+    text.stop_tokens.insert(text.stop_tokens.end(), chat.stop_tokens.begin(), chat.stop_tokens.end());
   } else if (!flags.prompt_file.empty()) {
     last = ReadPromptFile(flags.prompt_file, tokenizer, generator);
   } else {
     const EncodeOptions options{.add_special_tokens = true, .parse_special = flags.parse_special};
-    last = ReadTokens(tokenizer.Encode(flags.prompt, options), generator);
+    const std::vector<int32_t> tokens = tokenizer.Encode(flags.prompt, options);
+    NoteDoubledBos(tokenizer, tokens);
+    last = ReadTokens(tokens, generator);
   }
   if (generator.state().position == 0) ReadStartToken(tokenizer, generator);
   return last;
 }
 
-// Shows text as soon as whole characters are there, or keeps it for JSON.
+// Shows text as soon as whole characters are there and no stop text can begin in it, or keeps it for JSON.
 class TextOutput {
  public:
   // after: a token of the same text that was shown before, such as the prompt's last.
-  TextOutput(const Tokenizer& tokenizer, std::optional<int32_t> after, bool keep) : keep_(keep), stream_(tokenizer) {
+  TextOutput(const Tokenizer& tokenizer, std::optional<int32_t> after, const GenerateFlags& flags)
+      : keep_(flags.json),
+        show_special_(flags.show_special),
+        tokenizer_(tokenizer),
+        stream_(tokenizer),
+        stop_(flags.stop) {
     if (after) stream_.Append(*after);
   }
 
-  void Add(int32_t token) {
-    Show(stream_.Append(token));
+  // False once a stop text was found.
+  bool Add(int32_t token) {
+    ShowToken(token);
     if (keep_) tokens_.push_back(token);
+    return !stop_.found();
   }
-  void Finish() {
-    Show(stream_.Flush());
+  bool stopped() const { return stop_.found(); }
+  // stop_token: the one that ended the text; it is shown where special tokens are.
+  void Finish(std::optional<int32_t> stop_token) {
+    if (stop_token && show_special_) ShowToken(*stop_token);
+    Show(stop_.Append(stream_.Flush()));
+    Show(stop_.Flush());
     if (keep_) return;
     if (isatty(STDOUT_FILENO) != 0) {
       Show("\n");
@@ -132,6 +145,9 @@ class TextOutput {
   const std::vector<int32_t>& tokens() const { return tokens_; }
 
  private:
+  void ShowToken(int32_t token) {
+    if (show_special_ || !tokenizer_.IsSpecial(token)) Show(stop_.Append(stream_.Append(token)));
+  }
   void Show(const std::string& piece) {
     if (keep_) {
       text_ += piece;
@@ -149,9 +165,11 @@ class TextOutput {
            out.st_ino == err.st_ino;
   }
 
-  const bool keep_;
+  const bool keep_, show_special_;
+  const Tokenizer& tokenizer_;
   char last_ = '\n';  // shown
   DecodeStream stream_;
+  StopText stop_;
   std::string text_;
   std::vector<int32_t> tokens_;
 };
@@ -179,27 +197,33 @@ void Report(const GenerationStats& stats, const GenerateFlags& flags, const std:
   line += "; " + dtype;
   if (!stats.selected_share.empty()) line += "; selected share " + FormatShares(stats.selected_share);
   if (stats.stop_reason == StopReason::kStopToken) line += "; end of text";
+  if (stats.stop_reason == StopReason::kStopText) line += "; stop text";
   Note(line);
 }
 
 void RunGenerate(const GenerateFlags& flags) {
   if (!flags.prompt_file.empty() && flags.prompt_file != "-") CheckCanRead(flags.prompt_file);
   Model model = LoadModelDirectory(flags.model);
-  const ModelText text = RequireText(flags.model, model.config());
+  ModelText text = RequireText(flags.model, model.config(), flags.tokenizer);
   UseDType(model, flags.model, flags.dtype);
   Generator generator(model);
   const std::optional<int32_t> last = ReadPrompt(flags, text, generator);
+  NoteLongContext(model.config(), generator.state().position + flags.max_tokens, "prompt and --max-tokens make");
+  for (const std::string& stop : flags.stop) {  // its text would not be seen
+    const std::optional<int32_t> id = text.tokenizer->TokenId(stop);
+    if (id && text.tokenizer->IsAdded(*id)) text.stop_tokens.push_back(*id);
+  }
   if (flags.show_seed) Note(fmt::format("seed {}", flags.sampling.seed));
   GenerationOptions options{.sampling = flags.sampling,
                             .max_tokens = flags.max_tokens,
                             .stop_tokens = text.stop_tokens,
                             .vocab_limit = text.tokenizer->vocab_size()};
-  TextOutput output(*text.tokenizer, last, flags.json);
-  const GenerationStats stats = generator.Generate(options, [&](int32_t token) {
-    output.Add(token);
-    return flags.json || OutputWorks();  // nobody reads on where standard output is closed
+  TextOutput output(*text.tokenizer, last, flags);
+  GenerationStats stats = generator.Generate(options, [&](int32_t token) {
+    return output.Add(token) && (flags.json || OutputWorks());  // nobody reads on where standard output is closed
   });
-  output.Finish();
+  output.Finish(stats.stop_token);
+  if (output.stopped()) stats.stop_reason = StopReason::kStopText;
   Report(stats, flags, ComputesIn(model), output);
 }
 
@@ -209,10 +233,11 @@ void AddGenerateCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Generate text, streamed to standard output");
   auto flags = std::make_shared<GenerateFlags>();
   SamplingOptions& sampling = flags->sampling;
-  command->add_option("--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
+  command->add_option("-m,--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
+  AddTokenizerFlag(*command, flags->tokenizer);
   AddDTypeFlag(*command, flags->dtype);
-  CLI::Option* prompt =
-      command->add_option("--prompt", flags->prompt, "Text to continue; empty: start from BOS, else from a line feed");
+  CLI::Option* prompt = command->add_option("-p,--prompt", flags->prompt,
+                                            "Text to continue; empty: start from BOS, else from a line feed");
   command->add_option("--prompt-file", flags->prompt_file, "The same from a file of any length, - for standard input")
       ->type_name("FILE")
       ->excludes(prompt);
@@ -225,6 +250,14 @@ void AddGenerateCommand(CLI::App& app) {
   command
       ->add_flag("--parse-special", flags->parse_special, "Read the text of special tokens in --prompt as these tokens")
       ->excludes(chat);
+  command
+      ->add_option("--stop", flags->stop,
+                   "End where the model writes this text, which is not shown (repeatable); the ends of texts and turns "
+                   "that its files name end it anyway")
+      ->type_name("TEXT")
+      ->allow_extra_args(false)
+      ->check([](const std::string& text) { return std::string(text.empty() ? "the text is empty" : ""); });
+  command->add_flag("--show-special", flags->show_special, "Show special tokens, such as the one that ends the text");
   command->add_option("--max-tokens", flags->max_tokens, "Tokens to generate at most")
       ->check(WholeNumber(0, kMostTokens))
       ->capture_default_str();

@@ -58,7 +58,7 @@ void AddInitCommand(CLI::App& app) {
   command->add_option("--config", o->config, "A config.json of your own, or a model to take the config of")
       ->type_name("FILE")
       ->excludes(preset);
-  command->add_option("--out", o->out, "Folder to write, new or empty")->type_name("DIR")->required();
+  command->add_option("-o,--out", o->out, "Folder to write, new or empty")->type_name("DIR")->required();
   command->add_option("--seed", o->seed, "Of the weights")->check(SeedNumber())->capture_default_str();
   command->add_option("--vocab-size", o->vocab_size, "Tokens (default: as the preset or config says; 256 is bytes)")
       ->check(WholeNumber(1, (int64_t{1} << 31) - 1));

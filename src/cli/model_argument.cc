@@ -88,13 +88,38 @@ void UseDType(Model& model, const std::string& path, const std::string& asked) {
   if (dtype != model.dtype()) model.SetDType(dtype);
 }
 
-ModelText RequireText(const std::string& model, const ModelConfig& config) {
-  ModelText text = LoadModelText(model, config);
+ModelText RequireText(const std::string& model, const ModelConfig& config, const std::string& tokenizer) {
+  ModelText text = LoadModelText(model, config, tokenizer);
+  if (text.tokenizer == nullptr && !tokenizer.empty()) {
+    throw UserError({tokenizer, "no tokenizer", "a tokenizer among the files", "none", ""});
+  }
   if (text.tokenizer == nullptr) {
     throw UserError({model, "the model has no tokenizer", "a tokenizer among its files", "none",
-                     "`taipan score --tokens` works with token ids"});
+                     "--tokenizer names one; `taipan score --tokens` works with token ids"});
   }
+  if (!text.problems.empty()) Note("left out: " + text.problems);
   return text;
+}
+
+std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& path) {
+  std::unique_ptr<Tokenizer> tokenizer = LoadAnyTokenizer(path);
+  if (tokenizer == nullptr) throw UserError({path, "no tokenizer", "a tokenizer among the files", "none", ""});
+  return tokenizer;
+}
+
+void NoteDoubledBos(const Tokenizer& tokenizer, std::span<const int32_t> tokens) {
+  const bool doubled = tokens.size() > 1 && tokenizer.bos() && tokens[0] == *tokenizer.bos() && tokens[1] == tokens[0];
+  if (!doubled) return;
+  Note(fmt::format("the text begins with the token {} (BOS) twice: one is added, so leave yours away", tokens[0]));
+}
+
+void NoteLongContext(const ModelConfig& config, int64_t tokens, const std::string& what) {
+  if (!config.max_position_embeddings || CountAttentionBlocks(config) == 0) return;
+  if (tokens <= *config.max_position_embeddings) return;
+  Note(
+      fmt::format("{} {} tokens, beyond the {} positions that the model knows (max_position_embeddings): expect worse "
+                  "text behind them",
+                  what, FormatExact(tokens), FormatExact(*config.max_position_embeddings)));
 }
 
 std::vector<int32_t> EncodeText(const Tokenizer& tokenizer, std::string_view text) {

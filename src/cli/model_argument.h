@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "infer/model_text.h"
@@ -39,8 +40,15 @@ void UseDType(Model& model, const std::string& path, const std::string& asked);
 std::string ComputesIn(const Model& model);  // "f32", "bf16"
 void NoteFastDType(const std::string& other);
 
-// Its tokenizer and what goes with it. UserError where it has none or one that does not fit the vocabulary.
-ModelText RequireText(const std::string& model, const ModelConfig& config);
+// Its tokenizer and what goes with it, or those of `tokenizer` (--tokenizer, "" where not given). UserError where it
+// has none or one that does not fit the vocabulary.
+ModelText RequireText(const std::string& model, const ModelConfig& config, const std::string& tokenizer);
+// The same without a model.
+std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& path);
+// A remark where the text begins with BOS twice: one of them was pasted.
+void NoteDoubledBos(const Tokenizer& tokenizer, std::span<const int32_t> tokens);
+// A remark where positions go beyond those that a model with attention was trained with.
+void NoteLongContext(const ModelConfig& config, int64_t tokens, const std::string& what);
 // The ids of a text with what the tokenizer's file puts around it, such as BOS.
 std::vector<int32_t> EncodeText(const Tokenizer& tokenizer, std::string_view text);
 

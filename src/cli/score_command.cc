@@ -1,5 +1,6 @@
 // taipan score: log-probabilities of token sequences or of a text.
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -16,6 +17,9 @@ namespace {
 
 void ScoreSequences(const Model& model, const ScoreFlags& flags) {
   const auto sequences = ParseTokenLines(ReadInput(flags.tokens), model.config().vocab_size, InputName(flags.tokens));
+  size_t longest = 0;
+  for (const std::vector<int32_t>& sequence : sequences) longest = std::max(longest, sequence.size());
+  NoteLongContext(model.config(), static_cast<int64_t>(longest), "a sequence has");
   LogitsFile logits(flags.logits, model.config().vocab_size);
   PositionLoss by_position;
   std::vector<std::vector<std::string>> rows;
@@ -100,7 +104,8 @@ void AddScoreCommand(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("score", "Log-probabilities of a text, of token sequences or of continuations");
   auto flags = std::make_shared<ScoreFlags>();
-  command->add_option("--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
+  command->add_option("-m,--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
+  AddTokenizerFlag(*command, flags->tokenizer);
   CLI::Option* dtype = AddDTypeFlag(*command, flags->dtype);
   dtype->description(dtype->get_description() + "; with --pairs, --tokens and --logits f32");
   command->add_option("--text", flags->text, "A text file, - for standard input")->type_name("FILE");

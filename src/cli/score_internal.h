@@ -13,7 +13,7 @@
 namespace taipan {
 
 struct ScoreFlags {
-  std::string model, dtype = "auto";
+  std::string model, tokenizer, dtype = "auto";
   std::string text, tokens, pairs;  // one of them: what is scored
   int64_t context = 0;              // of a window (text), at most (pairs); 0: everything before a token
   int64_t stride = 0;               // 0: half of context

@@ -1,5 +1,6 @@
 // taipan score --text: the likelihood of a text, whole or in sliding windows.
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -108,7 +109,7 @@ ScoreResult Score(const Model& model, std::span<const int32_t> tokens, const Sco
 OrderedJson NullUnlessFinite(double value) { return std::isfinite(value) ? OrderedJson(value) : OrderedJson(nullptr); }
 
 void ScoreText(const Model& model, const ScoreFlags& flags) {
-  const auto tokenizer = RequireText(flags.model, model.config()).tokenizer;
+  const auto tokenizer = RequireText(flags.model, model.config(), flags.tokenizer).tokenizer;
   std::vector<int32_t> tokens;
   TextSize size;
   {
@@ -116,9 +117,12 @@ void ScoreText(const Model& model, const ScoreFlags& flags) {
     size = SizeOfText(text);
     tokens = EncodeText(*tokenizer, text);
     const size_t added = tokens.size() - tokenizer->Encode(text).size();
+    NoteDoubledBos(*tokenizer, tokens);
     if (added > 0) Note(fmt::format("the tokenizer adds {} special tokens to the text, as its files say", added));
   }
   if (size.bytes == 0) throw UserError({InputName(flags.text), "nothing to score", "some text", "an empty file", ""});
+  const auto all = static_cast<int64_t>(tokens.size());
+  NoteLongContext(model.config(), flags.context > 0 ? std::min(flags.context, all) : all, "a stretch has");
   LogitsFile logits(flags.logits, model.config().vocab_size);
   logits.Begin(static_cast<int64_t>(tokens.size()));
   PositionLoss by_position;

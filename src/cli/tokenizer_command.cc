@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/model_argument.h"
 #include "cli/output.h"
 #include "cli/token_lines.h"
 #include "text/tokenizer.h"
@@ -22,12 +23,6 @@ struct TokenizerFlags {
   EncodeOptions options;
   bool json = false;
 };
-
-std::unique_ptr<Tokenizer> Load(const std::string& path) {
-  std::unique_ptr<Tokenizer> tokenizer = LoadTokenizer(path);
-  if (tokenizer == nullptr) throw UserError({path, "no tokenizer", "a folder with tokenizer.json", "none in it", ""});
-  return tokenizer;
-}
 
 // Prints f(line, "FILE: line 3") of each line that is not blank; groups of lines run on several threads.
 void PrintForEachLine(std::string_view text, const std::string& name,
@@ -61,7 +56,7 @@ std::string TextOfLine(std::string_view line, const std::string& where) {
 }
 
 void RunEncode(const TokenizerFlags& flags) {
-  const auto tokenizer = Load(flags.tokenizer);
+  const auto tokenizer = RequireTokenizer(flags.tokenizer);
   const std::string& file = flags.jsonl.empty() ? flags.text : flags.jsonl;
   const std::string input = ReadInput(file);
   std::atomic<int64_t> bytes = 0, tokens = 0, nanoseconds = 0;
@@ -101,7 +96,7 @@ std::vector<int32_t> IdsOfLine(std::string_view line, const std::string& where) 
 }
 
 void RunDecode(const TokenizerFlags& flags) {
-  const auto tokenizer = Load(flags.tokenizer);
+  const auto tokenizer = RequireTokenizer(flags.tokenizer);
   PrintForEachLine(
       ReadInput(flags.jsonl), InputName(flags.jsonl), [&](std::string_view line, const std::string& where) {
         const std::vector<int32_t> ids = IdsOfLine(line, where);
@@ -117,8 +112,8 @@ void RunDecode(const TokenizerFlags& flags) {
 
 CLI::App* AddSubcommand(CLI::App& parent, const char* name, const char* help, TokenizerFlags& flags) {
   CLI::App* command = parent.add_subcommand(name, help);
-  command->add_option("--tokenizer", flags.tokenizer, "A tokenizer file, a folder that has one, or byte")
-      ->type_name("FILE|DIR")
+  command->add_option("--tokenizer", flags.tokenizer, "A tokenizer file, a folder or .gguf file that has one, or byte")
+      ->type_name("FILE|DIR|GGUF")
       ->required();
   return command;
 }

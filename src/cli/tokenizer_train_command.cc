@@ -120,7 +120,7 @@ void AddTokenizerTrain(CLI::App& tokenizer) {
                           "Text, JSONL with {\"text\": ...} a line, gzip of these, folders of them; - is "
                           "standard input");
   TakeTextsAsTheyAre(*data->type_name("PATH ...")->required());
-  command->add_option("--out", flags->out, "A file NAME.json to write, or a folder that gets a tokenizer.json")
+  command->add_option("-o,--out", flags->out, "A file NAME.json to write, or a folder that gets a tokenizer.json")
       ->type_name("FILE|DIR")
       ->required();
   command

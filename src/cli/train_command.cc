@@ -32,7 +32,7 @@ struct TrainArguments {
 std::string FlagOf(const std::string& key) {
   std::string flag = "--" + key;
   std::replace(flag.begin(), flag.end(), '_', '-');
-  return flag;
+  return key == "model" ? "-m," + flag : key == "out" ? "-o," + flag : flag;
 }
 
 template <class T>

@@ -18,6 +18,8 @@ const char* NameOf(StopReason reason) {
       return "max_tokens";
     case StopReason::kStopToken:
       return "stop_token";
+    case StopReason::kStopText:
+      return "stop_text";
     case StopReason::kCallback:
       return "callback";
   }
@@ -55,6 +57,7 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
     ++stats.generated_tokens;
     if (stop) {
       stats.stop_reason = StopReason::kStopToken;
+      stats.stop_token = token;
       break;
     }
     if (!wanted) {

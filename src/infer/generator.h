@@ -2,6 +2,7 @@
 // Text generation on one sequence: read a prompt in pieces, then draw and read token by token.
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -17,14 +18,15 @@ struct GenerationOptions {
   int64_t vocab_limit = 0;                // draw ids below this only: a padded vocabulary has rows without text; 0: all
 };
 
-enum class StopReason { kMaxTokens, kStopToken, kCallback };
-const char* NameOf(StopReason reason);  // "max_tokens", "stop_token", "callback"
+enum class StopReason { kMaxTokens, kStopToken, kStopText, kCallback };  // kStopText: for callers that look for one
+const char* NameOf(StopReason reason);  // "max_tokens", "stop_token", "stop_text", "callback"
 
 struct GenerationStats {
   int64_t prompt_tokens = 0, generated_tokens = 0;
   double prompt_seconds = 0, generation_seconds = 0;
   std::vector<double> selected_share;  // [SAL], of all tokens read
   StopReason stop_reason = StopReason::kMaxTokens;
+  std::optional<int32_t> stop_token;  // the one met
 
   double prompt_tokens_per_second() const { return prompt_seconds > 0 ? prompt_tokens / prompt_seconds : 0; }
   double generated_tokens_per_second() const {

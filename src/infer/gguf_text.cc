@@ -1,19 +1,43 @@
 #include "infer/gguf_text.h"
 
 #include <limits>
+#include <variant>
 
 #include "base/error.h"
+#include "base/fields.h"
+#include "text/json_part.h"
+#include "text/tokenizer_json_write.h"
 
 namespace taipan {
 namespace {
 
+using OrderedJson = nlohmann::ordered_json;
+
 std::optional<int32_t> TokenKey(const GgufFile& file, const std::string& key) {
   if (!file.HasKey(key)) return std::nullopt;
   const int64_t id = file.GetInt(key);
+  if (id == -1 || id == 0xFFFFFFFF) return std::nullopt;  // how some say "none"
   if (id < 0 || id > std::numeric_limits<int32_t>::max()) {
     throw UserError({file.path(), key + " is not a token id", "0 or more", std::to_string(id), ""});
   }
   return static_cast<int32_t>(id);
+}
+
+// What llama.cpp has no keys for; it skips these.
+constexpr const char* kStopsKey = "tokenizer.taipan.eos_token_ids";
+constexpr const char* kSpacePrefixKey = "tokenizer.taipan.space_prefix";
+constexpr const char* kFlagsKey = "tokenizer.taipan.added_tokens";
+
+void ReadOwnKeys(const GgufFile& file, GgufVocabulary& v) {
+  if (file.HasKey(kStopsKey)) {
+    for (const int64_t id : file.GetInts(kStopsKey)) v.stops.push_back(static_cast<int32_t>(id));
+  }
+  v.space_prefix = file.GetString(kSpacePrefixKey, "");
+  if (!file.HasKey(kFlagsKey)) return;
+  const std::string where = file.path() + ": " + kFlagsKey;
+  const Json list = ParseJson(file.GetString(kFlagsKey), where);
+  const JsonPart part(list, where);
+  for (size_t i = 0; i < part.ListSize(); ++i) v.flags.push_back(ReadAddedToken(part.Item(i)));
 }
 
 std::optional<bool> FlagKey(const GgufFile& file, const std::string& key) {
@@ -45,7 +69,11 @@ GgufVocabulary ReadGgufVocabulary(const GgufFile& file) {
   v.add_bos = FlagKey(file, prefix + "add_bos_token");
   v.add_eos = FlagKey(file, prefix + "add_eos_token");
   v.add_space_prefix = FlagKey(file, prefix + "add_space_prefix");
-  v.chat_template = file.GetString("tokenizer.chat_template", "");
+  const auto chat = file.metadata().find("tokenizer.chat_template");  // needed by chats alone, whatever it holds
+  if (chat != file.metadata().end() && std::holds_alternative<std::string>(chat->second)) {
+    v.chat_template = std::get<std::string>(chat->second);
+  }
+  ReadOwnKeys(file, v);
   return v;
 }
 
@@ -74,6 +102,13 @@ GgufMetadata VocabularyMetadata(const GgufVocabulary& v) {
   set_flag("add_eos_token", v.add_eos);
   set_flag("add_space_prefix", v.add_space_prefix);
   if (!v.chat_template.empty()) metadata["tokenizer.chat_template"] = v.chat_template;
+  if (!v.stops.empty()) metadata[kStopsKey] = GgufArray{v.stops};
+  if (!v.space_prefix.empty()) metadata[kSpacePrefixKey] = v.space_prefix;
+  if (!v.flags.empty()) {
+    OrderedJson list = OrderedJson::array();
+    for (const AddedToken& token : v.flags) list.push_back(AddedTokenJson(token));
+    metadata[kFlagsKey] = list.dump();
+  }
   return metadata;
 }
 

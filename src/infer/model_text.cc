@@ -1,8 +1,10 @@
 #include "infer/model_text.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/error.h"
+#include "base/files.h"
 #include "formats/gguf.h"
 #include "infer/gguf_text.h"
 #include "model/checkpoint.h"
@@ -17,32 +19,65 @@ ModelText FromGguf(const std::string& path) {
   if (!HasVocabulary(file)) return text;
   const GgufVocabulary vocabulary = ReadGgufVocabulary(file);
   text.tokenizer = MakeGgufTokenizer(vocabulary, path);
+  text.stop_tokens = KnownEndTokens(*text.tokenizer);
   for (const auto& id : {vocabulary.eos, vocabulary.eot}) {
     if (id.has_value()) text.stop_tokens.push_back(*id);
   }
+  text.stop_tokens.insert(text.stop_tokens.end(), vocabulary.stops.begin(), vocabulary.stops.end());
   text.chat_template = vocabulary.chat_template;
   text.chat_template_file = path + ": tokenizer.chat_template";
   text.special_tokens = SpecialTokenTexts(vocabulary);
   return text;
 }
 
-ModelText FromFolder(const std::string& folder) {
+// The names that stand for tokens, with those that no file names: what a template may write.
+std::map<std::string, std::string> NamesOfTokens(const TokenizerConfig& config, const Tokenizer& tokenizer) {
+  std::map<std::string, std::string> names = config.special_tokens;
+  std::erase_if(names, [&](const auto& name) { return !tokenizer.TokenId(name.second); });
+  for (const auto& [name, id] : {std::pair("bos_token", tokenizer.bos()), std::pair("eos_token", tokenizer.eos())}) {
+    if (id && tokenizer.IsSpecial(*id)) names.try_emplace(name, tokenizer.TokenBytes(*id));
+  }
+  return names;
+}
+
+// A folder, or a tokenizer file with what stands beside it.
+ModelText FromFiles(const std::string& path) {
   ModelText text;
-  text.tokenizer = LoadTokenizer(folder);
-  if (!text.tokenizer) return text;
-  const TokenizerConfig config = LoadTokenizerConfig(folder);
+  text.tokenizer = LoadTokenizer(path);
+  if (!text.tokenizer || path == "byte") return text;
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  const TokenizerConfig config = LoadTokenizerConfig(IsDirectory(path) ? path : parent.empty() ? "." : parent);
   text.stop_tokens = EndOfTextIds(config, *text.tokenizer);
   text.chat_template = config.chat_template;
   text.chat_template_file = config.chat_template_file;
-  text.special_tokens = config.special_tokens;
+  text.no_chat_template = config.no_chat_template;
+  text.special_tokens = NamesOfTokens(config, *text.tokenizer);
+  text.problems = config.generation_problems;
   return text;
+}
+
+ModelText OfModel(const std::string& path) {
+  const std::string found = FindModel(path);
+  return IsGgufPath(found) ? FromGguf(found) : FromFiles(found.empty() ? path : found);
+}
+
+// Of a tokenizer's file or folder, or of what leads to a model.
+ModelText OfTokenizer(const std::string& path) {
+  const bool files = path == "byte" || (IsDirectory(path) ? HasTokenizer(path) : !IsGgufPath(path));
+  return files ? FromFiles(path) : OfModel(path);
 }
 
 }  // namespace
 
-ModelText LoadModelText(const std::string& path, const ModelConfig& config) {
-  const std::string found = FindModel(path);
-  ModelText text = IsGgufPath(found) ? FromGguf(found) : FromFolder(found.empty() ? path : found);
+std::unique_ptr<Tokenizer> LoadAnyTokenizer(const std::string& path) { return OfTokenizer(path).tokenizer; }
+
+ModelText LoadModelText(const std::string& model, const ModelConfig& config, const std::string& tokenizer) {
+  const std::string& path = tokenizer.empty() ? model : tokenizer;
+  ModelText text = tokenizer.empty() ? OfModel(model) : OfTokenizer(tokenizer);
+  if (const std::string found = FindModel(model); !tokenizer.empty() && IsDirectory(found)) {
+    const std::vector<int32_t> ids = LoadTokenizerConfig(found).eos_ids;  // the model's own ids of ends still count
+    text.stop_tokens.insert(text.stop_tokens.end(), ids.begin(), ids.end());
+  }
   if (config.eos_token_id) text.stop_tokens.push_back(static_cast<int32_t>(*config.eos_token_id));
   std::sort(text.stop_tokens.begin(), text.stop_tokens.end());
   text.stop_tokens.erase(std::unique(text.stop_tokens.begin(), text.stop_tokens.end()), text.stop_tokens.end());

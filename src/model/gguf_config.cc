@@ -69,7 +69,8 @@ class Reader {
 
   std::optional<int64_t> TokenId(const char* key) const {
     if (!file_.HasKey(key)) return std::nullopt;
-    return file_.GetInt(key);
+    const int64_t id = file_.GetInt(key);
+    return id == -1 || id == 0xFFFFFFFF ? std::nullopt : std::optional(id);  // how some say "none"
   }
 
   void Refuse(bool wrong, const std::string& name, const std::string& expected, const std::string& found) const {

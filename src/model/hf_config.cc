@@ -1,5 +1,6 @@
 #include "model/hf_config.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -200,11 +201,13 @@ std::vector<int64_t> ReadIntegers(const Json& value, const char* key, const std:
   return out;
 }
 
-// Of transformers' eos_token_id, which may be a list.
+// Of transformers' eos_token_id, which may be a list (generation reads all of it); some say "none" by -1.
 std::optional<int64_t> FirstId(const Json& value, const char* key, const std::string& where) {
   if (value.is_null()) return std::nullopt;
-  const std::vector<int64_t> ids = ReadIntegers(value.is_array() ? value : Json::array({value}), key, where);
-  return ids.empty() ? std::nullopt : std::optional(ids.front());
+  for (const int64_t id : ReadIntegers(value.is_array() ? value : Json::array({value}), key, where)) {
+    if (id >= 0) return id;
+  }
+  return std::nullopt;
 }
 
 void SetCommon(const Common& f, const std::string& where, ModelConfig& c) {
@@ -216,7 +219,7 @@ void SetCommon(const Common& f, const std::string& where, ModelConfig& c) {
   c.hidden_size = Needed(f.hidden_size, "hidden_size", where);
   Needed(f.num_hidden_layers, "num_hidden_layers", where, kMostLayers);
   c.max_position_embeddings = f.max_position_embeddings;
-  c.bos_token_id = f.bos_token_id;
+  if (f.bos_token_id.value_or(-1) >= 0) c.bos_token_id = f.bos_token_id;
   c.eos_token_id = FirstId(f.eos_token_id, "eos_token_id", where);
   if (f.initializer_range.value_or(0) > 0) c.initializer_range = *f.initializer_range;
 }
@@ -402,17 +405,22 @@ CheckpointConfig LoadCheckpointConfig(const std::string& path) {
   ModelConfig& c = checkpoint.config;
   if (checkpoint.naming == Naming::kTaipan || slash == std::string::npos || !PathExists(generation)) return checkpoint;
   const Json said = ParseJson(WithoutBareInfinity(text), path);
-  const Json json = ParseJson(ReadFile(generation), generation);
-  const auto id = [&](const char* key) {
-    return json.is_object() && json.contains(key) ? FirstId(json[key], key, generation) : std::nullopt;
-  };
+  Json json;
+  try {  // no model needs that file: what is wrong with it is left out
+    json = ParseJson(ReadFile(generation), generation);
+  } catch (const UserError&) {
+    return checkpoint;
+  }
   const auto set = [&](const char* key, std::optional<int64_t>& ours) {  // a default of the class goes after it
-    const std::optional<int64_t> other = id(key);
-    if (other && (!said.contains(key) || said[key].is_null())) ours = other;
+    if (!json.is_object() || !json.contains(key) || (said.contains(key) && !said[key].is_null())) return;
+    const Json list = json[key].is_array() ? json[key] : Json::array({json[key]});
+    const auto id = std::find_if(list.begin(), list.end(), [&](const Json& value) {
+      return value.is_number_integer() && value >= 0 && value < c.vocab_size;
+    });
+    if (id != list.end()) ours = id->get<int64_t>();
   };
   set("bos_token_id", c.bos_token_id);
   set("eos_token_id", c.eos_token_id);
-  ValidateModelConfig(c, generation);
   return checkpoint;
 }
 

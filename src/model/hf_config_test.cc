@@ -246,6 +246,15 @@ TEST(HfConfig, TokensOfGenerationConfig) {
   const ModelConfig c = LoadModelConfig(folder / "config.json");
   EXPECT_EQ(c.bos_token_id, 1);
   EXPECT_EQ(c.eos_token_id, 5);
+  for (const char* odd :
+       {R"({"eos_token_id": -1})", R"({"eos_token_id": "x"})", R"({"eos_token_id": 99999999})", "{"}) {
+    WriteFileAtomically(folder / "generation_config.json", odd);
+    EXPECT_EQ(LoadModelConfig(folder / "config.json").eos_token_id, 2) << odd;  // the class's
+  }
+  json["eos_token_id"] = {-1, 3};
+  json["bos_token_id"] = -1;
+  EXPECT_EQ(Parsed(json.dump()).eos_token_id, 3);
+  EXPECT_EQ(Parsed(json.dump()).bos_token_id, std::nullopt);
 }
 
 TEST(RopeScaling, Frequencies) {

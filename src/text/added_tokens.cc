@@ -106,6 +106,12 @@ void AddedTokens::Split(Kind kind, std::string_view text, bool parse_special, co
   if (done < text.size()) f(-1, text.substr(done));
 }
 
+void AddedTokens::Split(std::string_view text, bool parse_special, const Sink& f) const {
+  Split(Kind::kPlain, text, parse_special, [&](int32_t id, std::string_view part) {
+    id >= 0 ? f(id, part) : Split(Kind::kNormalized, part, parse_special, f);
+  });
+}
+
 const AddedToken* AddedTokens::Find(std::string_view content) const {
   const auto it = by_content_.find(content);
   return it == by_content_.end() ? nullptr : &tokens_[it->second];

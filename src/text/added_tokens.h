@@ -1,6 +1,5 @@
 #pragma once
-// The tokens that tokenizer.json adds to the model's vocabulary: they are found in the text before it is cut into
-// words.
+// The tokens that are added to a model's vocabulary: they are found in the text before it is cut into words.
 
 #include <cstdint>
 #include <functional>
@@ -18,12 +17,14 @@ namespace taipan {
 
 struct AddedToken {
   int32_t id = 0;
-  std::string content;
+  std::string content = {};
   bool special = false;
   bool single_word = false;  // found only where no part of a word stands beside it
   bool lstrip = false;       // takes the white space before it
   bool rstrip = false;       // takes the white space behind it
   bool normalized = true;    // found in the normalized text, as its normalized content
+
+  bool operator==(const AddedToken&) const = default;
 };
 
 AddedToken ReadAddedToken(const JsonPart& part);
@@ -40,6 +41,8 @@ class AddedTokens {
   // counts. Without parse_special the text of a special token is no token.
   using Sink = std::function<void(int32_t id, std::string_view text)>;
   void Split(Kind kind, std::string_view text, bool parse_special, const Sink& f) const;
+  // Both kinds of tokens in turn, for tokenizers without a normalizer.
+  void Split(std::string_view text, bool parse_special, const Sink& f) const;
   bool empty(Kind kind) const { return tries_[static_cast<size_t>(kind)].nodes.size() == 1; }
 
   const AddedToken* Find(std::string_view content) const;

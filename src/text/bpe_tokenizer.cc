@@ -8,22 +8,35 @@
 namespace taipan {
 namespace {
 
+// The tokens that are cut out of a text, with their flags.
+std::vector<AddedToken> TokensToCut(const BpeVocabulary& vocabulary) {
+  std::unordered_map<int32_t, const AddedToken*> flags;
+  for (const AddedToken& token : vocabulary.flags) flags[token.id] = &token;
+  std::vector<AddedToken> tokens;
+  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    const BpeVocabulary::Token& token = vocabulary.tokens[i];
+    if (token.kind == BpeVocabulary::kText) continue;
+    const auto id = static_cast<int32_t>(i);
+    tokens.push_back({.id = id, .normalized = false});
+    if (const auto it = flags.find(id); it != flags.end()) tokens.back() = *it->second;
+    tokens.back().content = token.spelling;
+    tokens.back().special = token.kind == BpeVocabulary::kSpecial;
+  }
+  return tokens;
+}
+
 class BpeTokenizer : public Tokenizer {
  public:
   BpeTokenizer(BpeVocabulary vocabulary, Bpe bpe)
-      : vocabulary_(std::move(vocabulary)), bpe_(std::move(bpe)), spaces_open_pieces_(SpacesOpenPieces(bpe_)) {
-    std::vector<std::pair<std::string, int32_t>> added, special;
+      : vocabulary_(std::move(vocabulary)),
+        bpe_(std::move(bpe)),
+        spaces_open_pieces_(SpacesOpenPieces(bpe_)),
+        added_(TokensToCut(vocabulary_), nullptr) {
     for (size_t i = 0; i < vocabulary_.tokens.size(); ++i) {
       const BpeVocabulary::Token& token = vocabulary_.tokens[i];
-      const auto id = static_cast<int32_t>(i);
-      ids_.try_emplace(token.spelling, id);
+      if (!token.spelling.empty()) ids_.try_emplace(token.spelling, static_cast<int32_t>(i));
       spells_space_.push_back(token.kind != BpeVocabulary::kSpecial && token.spelling.starts_with(kSpacePiece));
-      if (token.kind == BpeVocabulary::kText) continue;
-      special.emplace_back(token.spelling, id);
-      if (token.kind == BpeVocabulary::kAddedText) added.emplace_back(token.spelling, id);
     }
-    with_special_ = SpecialTokens(std::move(special));
-    without_special_ = SpecialTokens(std::move(added));
     set_bos(vocabulary_.bos);
     set_eos(vocabulary_.eos);
   }
@@ -34,20 +47,18 @@ class BpeTokenizer : public Tokenizer {
     std::vector<int32_t> ids;
     ids.reserve(text.size() / 3 + 2);
     if (options.add_special_tokens && vocabulary_.add_bos && bos().has_value()) ids.push_back(*bos());
-    bool after_special = true;
-    const auto on_text = [&](std::string_view part) {
-      if (vocabulary_.spaces_as_pieces) {
-        EncodePieces(bpe_, spaces_open_pieces_, part, vocabulary_.add_space_prefix && after_special, ids);
+    added_.Split(text, options.parse_special, [&](int32_t id, std::string_view part) {
+      if (id >= 0) {
+        ids.push_back(id);
+      } else if (vocabulary_.spaces_as_pieces) {
+        const bool prefix = !vocabulary_.prefix_first_only || part.data() == text.data();
+        EncodePieces(bpe_, spaces_open_pieces_, part, vocabulary_.add_space_prefix && prefix, ids);
+      } else if (vocabulary_.add_space_prefix && !part.starts_with(' ')) {
+        AppendWords(fmt::format(" {}", part), ids);
       } else {
         AppendWords(part, ids);
       }
-      after_special = false;
-    };
-    const auto on_token = [&](int32_t id) {
-      ids.push_back(id);
-      after_special = true;
-    };
-    (options.parse_special ? with_special_ : without_special_).Split(text, on_text, on_token);
+    });
     if (options.add_special_tokens && vocabulary_.add_eos && eos().has_value()) ids.push_back(*eos());
     return ids;
   }
@@ -61,6 +72,7 @@ class BpeTokenizer : public Tokenizer {
   }
 
   std::optional<int32_t> TokenId(std::string_view spelling) const override {
+    if (const AddedToken* token = added_.Find(spelling)) return token->id;
     const auto it = ids_.find(spelling);
     return it != ids_.end() ? std::optional<int32_t>(it->second) : std::nullopt;
   }
@@ -68,6 +80,8 @@ class BpeTokenizer : public Tokenizer {
   bool IsSpecial(int32_t id) const override {
     return id >= 0 && id < vocab_size() && vocabulary_.tokens[static_cast<size_t>(id)].kind == BpeVocabulary::kSpecial;
   }
+
+  bool IsAdded(int32_t id) const override { return added_.Find(id) != nullptr; }
 
   std::unique_ptr<TokenDecoder> NewDecoder() const override {
     const auto drop = vocabulary_.spaces_as_pieces && vocabulary_.add_space_prefix ? LeadingSpaceDecoder::kFirstSpace
@@ -102,10 +116,20 @@ class BpeTokenizer : public Tokenizer {
   bool spaces_open_pieces_;
   std::unordered_map<std::string_view, int32_t> ids_;  // views of vocabulary_'s spellings
   std::vector<bool> spells_space_;
-  SpecialTokens with_special_, without_special_;
+  AddedTokens added_;
 };
 
 }  // namespace
+
+void SetAddedTokens(const std::vector<AddedToken>& added, BpeVocabulary& vocabulary) {
+  for (const AddedToken& token : added) {
+    const auto at = static_cast<size_t>(token.id);
+    vocabulary.tokens.resize(std::max(vocabulary.tokens.size(), at + 1));
+    vocabulary.tokens[at] = {token.content, token.content,
+                             token.special ? BpeVocabulary::kSpecial : BpeVocabulary::kAddedText};
+    vocabulary.flags.push_back(token);
+  }
+}
 
 std::unique_ptr<Tokenizer> MakeBpeTokenizer(BpeVocabulary vocabulary, Bpe bpe) {
   return std::make_unique<BpeTokenizer>(std::move(vocabulary), std::move(bpe));

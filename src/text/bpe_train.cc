@@ -195,9 +195,9 @@ TrainedBpe TrainBpe(const WordCounts& words, int64_t vocab_size, const std::vect
 std::string TokenizerJson(const TrainedBpe& bpe) {
   ByteLevelBpeFile file;
   for (const std::string& special : bpe.special_tokens) {
-    const auto id = static_cast<int64_t>(file.vocab.size());
+    const auto id = static_cast<int32_t>(file.vocab.size());
     file.vocab.emplace_back(special, id);
-    file.added.push_back({id, special, /*special=*/true});
+    file.added.push_back({.id = id, .content = special, .special = true, .normalized = false});
   }
   for (const std::string& token : bpe.tokens) file.vocab.emplace_back(SpellBytes(token), file.vocab.size());
   const auto spelling = [&](int32_t id) -> const std::string& { return file.vocab[static_cast<size_t>(id)].first; };

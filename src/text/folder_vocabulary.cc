@@ -12,6 +12,7 @@
 #include "text/sentencepiece_model.h"
 #include "text/sentencepiece_tokenizer.h"
 #include "text/tokenizer_config.h"
+#include "text/tokenizer_json.h"
 #include "text/vocabulary_files.h"
 #include "text/word_pattern.h"
 
@@ -49,6 +50,19 @@ void FillHoles(GgufVocabulary& v, int64_t vocab_size, const std::string& where) 
   }
 }
 
+// Whether a space goes before each stretch of text: the ByteLevel step does it, which must then come first.
+bool AddsPrefixSpace(const JsonPart& part) {
+  if (part.String("type") == "ByteLevel") return part.Bool("add_prefix_space");
+  if (part.String("type") != "Sequence") return false;
+  const JsonPart list = part.Member("pretokenizers");
+  for (size_t i = 0; i < list.ListSize(); ++i) {
+    if (!AddsPrefixSpace(list.Item(i))) continue;
+    if (i == 0) return true;
+    Refuse(list.Item(i).where(), "this pre-tokenizer", "add_prefix_space false behind other steps", "true");
+  }
+  return false;
+}
+
 // The expressions that cut a text into words, one after the other.
 std::vector<std::string> Patterns(const JsonPart& part) {
   const std::string type = part.String("type");
@@ -61,7 +75,6 @@ std::vector<std::string> Patterns(const JsonPart& part) {
       for (std::string& pattern : Patterns(list.Item(i))) patterns.push_back(std::move(pattern));
     }
   } else if (type == "ByteLevel") {
-    if (part.Bool("add_prefix_space")) Refuse(part.where(), "this pre-tokenizer", "add_prefix_space false", "true");
     if (part.Bool("use_regex", true)) patterns.push_back(kGpt2Pattern);
   } else if (type == "Digits" && part.Bool("individual_digits")) {
     patterns.push_back(R"(\p{N})");
@@ -98,6 +111,20 @@ std::string RemarkOnNormalizer(const JsonPart& root) {
   return "GGUF has no NFC: text that is not composed gets other ids";
 }
 
+void AddRemark(const std::string& text, FolderVocabulary& out) {
+  out.remark += (out.remark.empty() ? "" : "; ") + text;
+}
+
+// Kept under a key of our own.
+void AddFlags(const AddedToken& token, FolderVocabulary& out) {
+  const bool strips = token.lstrip || token.rstrip;
+  if (!strips && !token.single_word && !token.normalized) return;
+  out.vocabulary.flags.push_back(token);
+  const std::string name = DescribeJson(token.content);
+  if (strips) AddRemark(fmt::format("llama.cpp takes no white space beside {}", name), out);
+  if (token.single_word) AddRemark(fmt::format("llama.cpp finds {} inside words too", name), out);
+}
+
 void AddJsonTokens(const JsonPart& root, FolderVocabulary& out) {
   for (const auto& [text, id] : root.Member("model").Member("vocab").value().items()) {
     SetToken(out.vocabulary, id.get<size_t>(), text, kNormal);
@@ -108,17 +135,19 @@ void AddJsonTokens(const JsonPart& root, FolderVocabulary& out) {
     const JsonPart token = list.Item(i);
     SetToken(out.vocabulary, static_cast<size_t>(token.Member("id").Integer()), token.String("content"),
              token.Bool("special", false) ? kControl : kUserDefined);
-    for (const char* flag : {"lstrip", "rstrip", "single_word"}) {
-      if (!token.Bool(flag, false)) continue;
-      out.remark += fmt::format("{}GGUF has no {}: {} is found everywhere and takes no white space",
-                                out.remark.empty() ? "" : "; ", flag, DescribeJson(token.Member("content").value()));
-    }
+    AddFlags(ReadAddedToken(token), out);
   }
 }
 
+void SetPrefixSpaceEach(FolderVocabulary& out) {
+  out.vocabulary.space_prefix = "each";
+  AddRemark("llama.cpp adds no space before a text", out);
+}
+
 // `path` was read by LoadTokenizer without complaint.
-FolderVocabulary FromTokenizerJson(const std::string& path) {
-  const Json json = ParseJson(ReadFile(path), path);
+FolderVocabulary FromTokenizerJson(const std::string& path, const TokenizerConfig& config) {
+  Json json = ParseJson(ReadFile(path), path);
+  MergeIntoTokenizerJson(config, path, json);
   const JsonPart root(json, path);
   const JsonPart model = root.Member("model");
   FolderVocabulary out;
@@ -132,6 +161,7 @@ FolderVocabulary FromTokenizerJson(const std::string& path) {
   const std::string on_normalizer = RemarkOnNormalizer(root);
   if (!on_normalizer.empty()) out.remark += (out.remark.empty() ? "" : "; ");
   out.remark += on_normalizer;
+  if (AddsPrefixSpace(root.Member("pre_tokenizer"))) SetPrefixSpaceEach(out);
   AddJsonTokens(root, out);
   for (const Json& merge : merges.value()) {
     v.merges.push_back(merge.is_array() ? fmt::format("{} {}", merge[0].get<std::string>(), merge[1].get<std::string>())
@@ -155,23 +185,26 @@ FolderVocabulary FromSentencePiece(const std::string& path, const TokenizerConfi
   GgufVocabulary& v = out.vocabulary;
   v.model = "llama";
   v.pre = "default";
-  v.add_space_prefix = model.add_dummy_prefix;
+  v.add_space_prefix = config.add_prefix_space.value_or(model.add_dummy_prefix);
   for (const SentencePieceModel::Piece& piece : model.pieces) {
     if (piece.type == SentencePieceModel::kUnknown) v.unk = static_cast<int32_t>(v.tokens.size());
     v.scores.push_back(piece.score);
     SetToken(v, v.tokens.size(), piece.text, piece.type);
   }
-  for (const auto& [id, token] : config.added_tokens) {
-    const auto at = static_cast<size_t>(id);
-    if (at < model.pieces.size()) continue;
-    if (at > model.pieces.size() + config.added_tokens.size()) {
-      Refuse(path, "the added tokens", "ids that follow the model's", std::to_string(id));
-    }
-    SetToken(v, at, token.text, token.special ? kControl : kUserDefined);
+  const bool user_defined = std::count(v.types.begin(), v.types.end(), kUserDefined) > 0;
+  for (const AddedToken& token : AddedTokensOf(model, config)) {
+    const auto at = static_cast<size_t>(token.id);
+    const bool unknown = at < v.types.size() && v.types[at] == kUnknown;
+    SetToken(v, at, token.content, unknown ? kUnknown : token.special ? kControl : kUserDefined);
+    AddFlags(token, out);
   }
   v.scores.resize(v.tokens.size(), 0);
-  if (model.add_dummy_prefix && std::count(v.types.begin(), v.types.end(), kUserDefined) > 0) {
-    out.remark = "llama.cpp adds a space behind user-defined tokens where SentencePiece does not";
+  if (!*v.add_space_prefix) return out;
+  if (OptionsOf(config).prefix_first_only) {
+    v.space_prefix = "first";
+    AddRemark("llama.cpp adds a space behind special tokens where this tokenizer does not", out);
+  } else if (user_defined) {
+    AddRemark("llama.cpp adds a space behind user-defined tokens where SentencePiece does not", out);
   }
   return out;
 }
@@ -190,6 +223,8 @@ FolderVocabulary FromGpt2Files(const std::string& directory, const TokenizerConf
              : token.kind == BpeVocabulary::kAddedText ? kUserDefined
                                                        : kNormal);
   }
+  for (const AddedToken& token : files.vocabulary.flags) AddFlags(token, out);
+  if (config.add_prefix_space.value_or(false)) SetPrefixSpaceEach(out);
   for (const Gpt2Files::Merge& merge : files.merges) out.vocabulary.merges.emplace_back(merge.text);
   return out;
 }
@@ -215,10 +250,7 @@ void SetSpecialTokens(const Tokenizer& tokenizer, const TokenizerConfig& config,
   v.add_eos = !after.empty();
   const auto unk = config.special_tokens.find("unk_token");
   if (!v.unk && unk != config.special_tokens.end()) v.unk = tokenizer.TokenId(unk->second);
-  for (const int32_t id : config.eos_ids) {
-    const bool more = id != v.eos && id >= 0 && static_cast<size_t>(id) < v.tokens.size();
-    if (more && !v.eot) v.eot = id;
-  }
+  for (const int32_t id : config.eos_ids) v.AddStop(id);
 }
 
 }  // namespace
@@ -234,7 +266,7 @@ FolderVocabulary ReadFolderVocabulary(const std::string& directory, int64_t voca
     Refuse(model, "this kind of tokenizer", "a tokenizer.json beside it", "a tiktoken file alone");
   }
   FolderVocabulary out = pieces             ? FromSentencePiece(model, config)
-                         : PathExists(json) ? FromTokenizerJson(json)
+                         : PathExists(json) ? FromTokenizerJson(json, config)
                                             : FromGpt2Files(directory, config);
   FillHoles(out.vocabulary, vocab_size, directory);
   SetSpecialTokens(*tokenizer, config, directory, out.vocabulary);

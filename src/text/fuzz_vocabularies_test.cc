@@ -214,7 +214,7 @@ TEST(FuzzVocabularies, Configs) {
     ReadTokenizerConfig(Mutated(config, pieces, draw), "input", read);
     ReadGenerationConfig(Mutated(generation, pieces, draw), "input", read);
     ByteTokenizer bytes;
-    ApplySpecialTokens(read, "input", bytes);
+    ApplySpecialTokens(read, bytes);
     EndOfTextIds(read, bytes);
   });
 }

@@ -1,5 +1,6 @@
 #include "text/gguf_vocabulary.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -32,6 +33,16 @@ void CheckLists(const GgufVocabulary& v, const std::string& where) {
   }
 }
 
+void CheckOwnKeys(const GgufVocabulary& v, const std::string& where) {
+  for (const int32_t id : v.stops) {
+    if (id >= 0 && id < static_cast<int64_t>(v.tokens.size())) continue;
+    throw UserError({where, "tokenizer.taipan.eos_token_ids: not in the vocabulary",
+                     fmt::format("0 to {}", v.tokens.size() - 1), std::to_string(id), ""});
+  }
+  if (v.space_prefix.empty() || v.space_prefix == "first" || v.space_prefix == "each") return;
+  throw UserError({where, "tokenizer.taipan.space_prefix is unknown", "first or each", OneLine(v.space_prefix), ""});
+}
+
 int TypeOf(const GgufVocabulary& v, size_t id) { return v.types.empty() ? kNormal : v.types[id]; }
 
 // Tokens with their kinds; the bytes of the text tokens are left to the caller.
@@ -47,6 +58,7 @@ BpeVocabulary WithKinds(const GgufVocabulary& v, const std::string& where) {
     const Kind kind = special ? Kind::kSpecial : type == kUserDefined ? Kind::kAddedText : Kind::kText;
     vocabulary.tokens.push_back({v.tokens[i], kind == Kind::kText ? "" : v.tokens[i], kind});
   }
+  vocabulary.flags = v.flags;
   vocabulary.bos = v.bos;
   vocabulary.eos = v.eos;
   vocabulary.add_eos = v.add_eos.value_or(false);
@@ -62,6 +74,7 @@ std::unique_ptr<Tokenizer> MakeByteLevel(const GgufVocabulary& v, const std::str
   }
   for (const std::string& pattern : pre.patterns) vocabulary.patterns.emplace_back(pattern, where);
   vocabulary.add_bos = v.add_bos.value_or(pre.add_bos);
+  vocabulary.add_space_prefix = v.space_prefix == "each";
   Bpe bpe = merges.Build(vocabulary, {.ignore_merges = pre.ignore_merges});
   return MakeBpeTokenizer(std::move(vocabulary), std::move(bpe));
 }
@@ -103,6 +116,7 @@ std::unique_ptr<Tokenizer> MakeSentencePieceLike(const GgufVocabulary& v, const 
   }
   vocabulary.spaces_as_pieces = true;
   vocabulary.add_space_prefix = v.add_space_prefix.value_or(true);
+  vocabulary.prefix_first_only = v.space_prefix == "first";
   vocabulary.add_bos = v.add_bos.value_or(true);
   Bpe bpe = Bpe::FromRanks(std::move(tokens), RanksByScore(Scores(v, where)),
                            {.characters = true, .byte_fallback = true, .unknown = v.unk.value_or(-1)});
@@ -113,9 +127,20 @@ std::unique_ptr<Tokenizer> MakeSentencePieceLike(const GgufVocabulary& v, const 
 
 std::unique_ptr<Tokenizer> MakeGgufTokenizer(const GgufVocabulary& vocabulary, const std::string& where) {
   CheckLists(vocabulary, where);
+  CheckOwnKeys(vocabulary, where);
   if (vocabulary.model == "gpt2") return MakeByteLevel(vocabulary, where);
   if (vocabulary.model == "llama") return MakeSentencePieceLike(vocabulary, where);
   throw UserError({where, "tokenizer.ggml.model is not supported", "gpt2 or llama", OneLine(vocabulary.model), ""});
+}
+
+void GgufVocabulary::AddStop(int32_t id) {
+  const bool fits = id >= 0 && static_cast<size_t>(id) < tokens.size();
+  if (!fits || id == eos || id == eot || std::count(stops.begin(), stops.end(), id) > 0) return;
+  if (eot) {
+    stops.push_back(id);
+  } else {
+    eot = id;
+  }
 }
 
 std::map<std::string, std::string> SpecialTokenTexts(const GgufVocabulary& v) {

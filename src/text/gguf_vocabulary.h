@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "text/added_tokens.h"
 #include "text/tokenizer.h"
 
 namespace taipan {
@@ -25,6 +26,15 @@ struct GgufVocabulary {
   std::optional<bool> add_bos, add_eos;  // none: as llama.cpp for this model and pre
   std::optional<bool> add_space_prefix;  // llama; none: true
   std::string chat_template;             // tokenizer.chat_template, "" where there is none (see ChatTemplate)
+  // What llama.cpp has no keys for: tokenizer.taipan.*, which it skips.
+  std::vector<int32_t> stops;     // eos_token_ids: further tokens that end an answer
+  std::vector<AddedToken> flags;  // added_tokens: those that take white space or are not found everywhere
+  // "": llama.cpp's. "first": llama, the space stands before a text only, not behind added tokens too. "each": gpt2, a
+  // space before each stretch of text that begins with none.
+  std::string space_prefix;
+
+  // One more token that ends an answer, unless it is known already.
+  void AddStop(int32_t id);
 };
 
 // UserError naming `where` for another model, an unknown pre, lists that do not fit together.

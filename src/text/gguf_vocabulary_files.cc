@@ -20,6 +20,17 @@ using Type = GgufVocabulary::Type;
 
 int TypeOf(const GgufVocabulary& v, size_t id) { return v.types.empty() ? Type::kNormal : v.types[id]; }
 
+AddedToken WithFlags(const GgufVocabulary& v, size_t id, bool special) {
+  AddedToken token{.normalized = false};
+  for (const AddedToken& flagged : v.flags) {
+    if (flagged.id == static_cast<int32_t>(id)) token = flagged;
+  }
+  token.id = static_cast<int32_t>(id);
+  token.content = v.tokens[id];
+  token.special = special;
+  return token;
+}
+
 // JSON holds Unicode text only.
 void RequireUtf8(const std::string& text, const std::string& what, const std::string& where) {
   if (ValidUtf8Size(text) == text.size()) return;
@@ -27,7 +38,7 @@ void RequireUtf8(const std::string& text, const std::string& what, const std::st
 }
 
 // The patterns as Hugging Face's libraries usually say them.
-OrderedJson PreTokenizerJson(const PreTokenization& pre) {
+OrderedJson PreTokenizerJson(const PreTokenization& pre, bool add_prefix_space) {
   OrderedJson steps = OrderedJson::array();
   bool words_at_last = false;
   for (const std::string_view pattern : pre.patterns) {
@@ -41,6 +52,7 @@ OrderedJson PreTokenizerJson(const PreTokenization& pre) {
   }
   if (words_at_last) steps.erase(steps.size() - 1);
   steps.push_back(ByteLevelEntry(words_at_last));
+  steps.back()["add_prefix_space"] = add_prefix_space;
   if (steps.size() == 1) return steps[0];
   return {{"type", "Sequence"}, {"pretokenizers", std::move(steps)}};
 }
@@ -86,10 +98,10 @@ std::string ByteLevelFile(const GgufVocabulary& v, const std::string& where) {
     }
     file.vocab.emplace_back(token, id);
     const bool special = type == Type::kControl || type == Type::kUnknown;
-    if (special || type == Type::kUserDefined) file.added.push_back({id, token, special});
+    if (special || type == Type::kUserDefined) file.added.push_back(WithFlags(v, i, special));
   }
   file.merges = v.merges;
-  file.pre_tokenizer = PreTokenizerJson(pre);
+  file.pre_tokenizer = PreTokenizerJson(pre, v.space_prefix == "each");
   file.post_processor = PostProcessorJson(v, v.add_bos.value_or(pre.add_bos), v.add_eos.value_or(false));
   file.ignore_merges = pre.ignore_merges;
   return WriteTokenizerJson(std::move(file));
@@ -112,12 +124,32 @@ std::string SentencePieceFile(const GgufVocabulary& v, const std::string& where)
   return content;
 }
 
+// The tokens of which the SentencePiece file does not say all: text that llama.cpp cuts out as it does special tokens,
+// and tokens with flags.
+OrderedJson AddedTokensDecoder(const GgufVocabulary& v) {
+  OrderedJson decoder = OrderedJson::object();
+  std::unordered_set<int32_t> flagged;
+  for (const AddedToken& token : v.flags) flagged.insert(token.id);
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    const int type = TypeOf(v, i);
+    if (type != Type::kUserDefined && flagged.count(static_cast<int32_t>(i)) == 0) continue;
+    decoder[std::to_string(i)] = AddedTokenJson(WithFlags(v, i, type == Type::kControl || type == Type::kUnknown));
+    decoder[std::to_string(i)].erase("id");
+  }
+  return decoder;
+}
+
 std::string ConfigFile(const GgufVocabulary& v, bool add_bos, const std::string& where) {
   OrderedJson config = {{"add_bos_token", add_bos}, {"add_eos_token", v.add_eos.value_or(false)}};
   for (const auto& [name, text] : SpecialTokenTexts(v)) config[name] = text;
   config["clean_up_tokenization_spaces"] = false;
   config["tokenizer_class"] = v.model == "llama" ? "LlamaTokenizer" : "PreTrainedTokenizerFast";
-  if (v.model == "llama") config["legacy"] = false;
+  if (v.model == "llama") {
+    config["add_prefix_space"] = v.add_space_prefix.value_or(true);
+    config["legacy"] = v.space_prefix != "first";
+    const OrderedJson added = AddedTokensDecoder(v);
+    if (!added.empty()) config["added_tokens_decoder"] = added;
+  }
   if (!v.chat_template.empty()) {
     RequireUtf8(v.chat_template, "tokenizer.chat_template", where);
     config["chat_template"] = v.chat_template;
@@ -138,10 +170,11 @@ std::vector<std::pair<std::string, std::string>> TokenizerFiles(const GgufVocabu
     files.emplace_back("tokenizer.json", ByteLevelFile(v, where));
   }
   files.emplace_back("tokenizer_config.json", ConfigFile(v, add_bos, where));
-  if (v.eot.has_value() && v.eot != v.eos) {
+  if ((v.eot.has_value() && v.eot != v.eos) || !v.stops.empty()) {
     OrderedJson ends = OrderedJson::array();
     if (v.eos.has_value()) ends.push_back(*v.eos);
-    ends.push_back(*v.eot);
+    if (v.eot.has_value() && v.eot != v.eos) ends.push_back(*v.eot);
+    for (const int32_t id : v.stops) ends.push_back(id);
     files.emplace_back("generation_config.json", OrderedJson({{"eos_token_id", ends}}).dump(2) + "\n");
   }
   return files;

@@ -17,11 +17,15 @@ std::string Shown(std::string_view token) { return DescribeJson(ToValidUtf8(toke
 MergeList::MergeList(BpeVocabulary& vocabulary, const std::string& where) {
   for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
     BpeVocabulary::Token& token = vocabulary.tokens[i];
-    if (token.kind != BpeVocabulary::kText) continue;
+    if (token.kind != BpeVocabulary::kText || token.spelling.empty()) continue;
     if (!ids_.try_emplace(token.spelling, static_cast<int32_t>(i)).second) {
       throw UserError(where, "the vocabulary has a token twice: " + Shown(token.spelling));
     }
     token.bytes = UnspellBytes(token.spelling).value_or(token.spelling);
+  }
+  // Words may pass through a token that is also cut out of a text.
+  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    ids_.try_emplace(vocabulary.tokens[i].spelling, static_cast<int32_t>(i));
   }
   for (char c = ' '; c <= '~'; ++c) {
     if (ids_.count(SpellBytes({&c, 1})) == 0) {
@@ -51,10 +55,14 @@ void MergeList::Add(std::string_view merge, const std::string& where) {
 }
 
 Bpe MergeList::Build(const BpeVocabulary& vocabulary, const BpeSettings& settings) const {
+  std::vector<bool> merged(vocabulary.tokens.size());
+  for (size_t i = 0; i < merged.size(); ++i) merged[i] = vocabulary.tokens[i].kind == BpeVocabulary::kText;
+  for (const BpeMerge& merge : merges_) {
+    for (const int32_t id : {merge.left, merge.right, merge.result}) merged[static_cast<size_t>(id)] = true;
+  }
   std::vector<std::string> tokens;
-  for (const BpeVocabulary::Token& token : vocabulary.tokens) {
-    const bool merged = token.kind == BpeVocabulary::kText && UnspellBytes(token.spelling).has_value();
-    tokens.push_back(merged ? token.bytes : "");
+  for (size_t i = 0; i < merged.size(); ++i) {
+    tokens.push_back(merged[i] ? UnspellBytes(vocabulary.tokens[i].spelling).value_or("") : "");
   }
   return Bpe::FromMerges(std::move(tokens), merges_, settings);
 }

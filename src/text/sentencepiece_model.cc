@@ -190,4 +190,9 @@ std::string WriteSentencePieceModel(const SentencePieceModel& model, const Sente
   return content + BytesField(2, trainer) + BytesField(3, normalizer);
 }
 
+// A message that comes twice is one whose later fields count.
+std::string WithDummyPrefix(std::string content, bool add_dummy_prefix) {
+  return std::move(content) + BytesField(3, NumberField(3, add_dummy_prefix));
+}
+
 }  // namespace taipan

@@ -38,4 +38,7 @@ struct SentencePieceIds {
 };
 std::string WriteSentencePieceModel(const SentencePieceModel& model, const SentencePieceIds& ids);
 
+// The content of a file, with another add_dummy_prefix.
+std::string WithDummyPrefix(std::string content, bool add_dummy_prefix);
+
 }  // namespace taipan

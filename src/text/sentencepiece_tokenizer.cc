@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <set>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "text/leading_space_decoder.h"
@@ -71,22 +72,34 @@ std::optional<Bpe> PlainBpe(const Model& model) {
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  SentencePieceTokenizer(const std::string& content, const std::string& where, const SentencePieceOptions& options)
-      : where_(where), model_(ReadSentencePieceModel(content, where)), options_(options) {
-    const auto status = processor_.LoadFromSerializedProto(content);
-    if (!status.ok()) Refuse(status.message());
-    if (processor_.GetPieceSize() != vocab_size()) Refuse("a vocabulary of two sizes");
-    std::vector<std::pair<std::string, int32_t>> specials, user_defined;
+  SentencePieceTokenizer(std::string content, const std::string& where, const SentencePieceOptions& options)
+      : where_(where),
+        model_(ReadSentencePieceModel(content, where)),
+        options_(options),
+        added_(AddedTokensOf(model_, options.config), nullptr) {
+    if (options.add_prefix_space.value_or(model_.add_dummy_prefix) != model_.add_dummy_prefix) {
+      model_.add_dummy_prefix = *options.add_prefix_space;
+      content = WithDummyPrefix(std::move(content), model_.add_dummy_prefix);
+    }
+    Load(content, processor_);
+    if (options.prefix_first_only) Load(WithDummyPrefix(content, false), without_prefix_);
+    std::vector<std::pair<std::string, int32_t>> user_defined;
     for (size_t i = 0; i < model_.pieces.size(); ++i) {
       const Model::Piece& piece = model_.pieces[i];
       bytes_.push_back(BytesOf(piece, model_));
       const bool special = piece.type == Model::kControl || piece.type == Model::kUnknown;
       const bool text = !special && piece.type != Model::kByte;
       spells_space_.push_back(text && piece.text.starts_with(kSpacePiece));
-      if (special) specials.emplace_back(piece.text, static_cast<int32_t>(i));
       if (piece.type == Model::kUserDefined) user_defined.emplace_back(piece.text, static_cast<int32_t>(i));
     }
-    specials_ = SpecialTokens(std::move(specials));
+    for (const AddedToken& token : added_.tokens()) {
+      const auto at = static_cast<size_t>(token.id);
+      if (at < model_.pieces.size() && model_.pieces[at].text == token.content) continue;
+      bytes_.resize(std::max(bytes_.size(), at + 1));
+      spells_space_.resize(bytes_.size(), false);
+      bytes_[at] = token.content;
+      spells_space_[at] = false;
+    }
     user_defined_ = SpecialTokens(std::move(user_defined));
     bpe_ = PlainBpe(model_);
     spaces_open_pieces_ = bpe_.has_value() && SpacesOpenPieces(*bpe_);
@@ -94,17 +107,18 @@ class SentencePieceTokenizer : public Tokenizer {
     if (processor_.eos_id() >= 0) set_eos(processor_.eos_id());
   }
 
-  int64_t vocab_size() const override { return static_cast<int64_t>(model_.pieces.size()); }
+  int64_t vocab_size() const override { return static_cast<int64_t>(bytes_.size()); }
 
   std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options) const override {
     std::vector<int32_t> ids;
     if (options.add_special_tokens && options_.add_bos && bos().has_value()) ids.push_back(*bos());
-    const auto on_text = [&](std::string_view part) { AppendIds(part, ids); };
-    if (options.parse_special) {
-      specials_.Split(text, on_text, [&](int32_t id) { ids.push_back(id); });
-    } else {
-      on_text(text);
-    }
+    added_.Split(text, options.parse_special, [&](int32_t id, std::string_view part) {
+      if (id >= 0) {
+        ids.push_back(id);
+      } else {
+        AppendIds(part, !options_.prefix_first_only || part.data() == text.data(), ids);
+      }
+    });
     if (options.add_special_tokens && options_.add_eos && eos().has_value()) ids.push_back(*eos());
     return ids;
   }
@@ -118,13 +132,18 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
   std::optional<int32_t> TokenId(std::string_view spelling) const override {
+    if (const AddedToken* token = added_.Find(spelling)) return token->id;
     const int id = processor_.PieceToId({spelling.data(), spelling.size()});
-    const bool found = id >= 0 && id < vocab_size() && model_.pieces[static_cast<size_t>(id)].text == spelling;
-    return found ? std::optional<int32_t>(id) : std::nullopt;
+    return IsPiece(id) && Piece(id).text == spelling ? std::optional<int32_t>(id) : std::nullopt;
   }
 
   bool IsSpecial(int32_t id) const override {
-    return id >= 0 && id < vocab_size() && model_.pieces[static_cast<size_t>(id)].type == Model::kControl;
+    const AddedToken* token = added_.Find(id);
+    return token != nullptr && token->special && !(IsPiece(id) && Piece(id).type == Model::kUnknown);
+  }
+
+  bool IsAdded(int32_t id) const override {
+    return added_.Find(id) != nullptr || (IsPiece(id) && Piece(id).type == Model::kUserDefined);
   }
 
   std::unique_ptr<TokenDecoder> NewDecoder() const override {
@@ -136,27 +155,36 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
  private:
+  using Processor = sentencepiece::SentencePieceProcessor;
+
   [[noreturn]] void Refuse(const std::string& found) const {
     throw UserError({where_, "SentencePiece refuses this model", "", OneLine(found), ""});
   }
 
-  void AppendIds(std::string_view text, std::vector<int32_t>& ids) const {
-    if (text.empty()) return;
+  void Load(const std::string& content, Processor& processor) const {
+    const auto status = processor.LoadFromSerializedProto(content);
+    if (!status.ok()) Refuse(status.message());
+    if (processor.GetPieceSize() != static_cast<int>(model_.pieces.size())) Refuse("a vocabulary of two sizes");
+  }
+
+  bool IsPiece(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < model_.pieces.size(); }
+  const Model::Piece& Piece(int32_t id) const { return model_.pieces[static_cast<size_t>(id)]; }
+
+  void AppendIds(std::string_view text, bool prefix, std::vector<int32_t>& ids) const {
     if (bpe_.has_value() && ValidUtf8Size(text) == text.size()) {
-      return AppendOwnIds(text, ids);
+      return AppendOwnIds(text, prefix && model_.add_dummy_prefix, ids);
     }
     // The library counts the bytes of its normalised text, up to three for each of the input's, in 32 bits.
     if (text.size() > std::numeric_limits<int32_t>::max() / 8) {
       throw UserError(where_, "a single text of more than 256 MiB cannot be encoded with SentencePiece");
     }
     std::vector<int> pieces;
-    const auto status = processor_.Encode({text.data(), text.size()}, &pieces);
+    const auto status = (prefix ? processor_ : without_prefix_).Encode({text.data(), text.size()}, &pieces);
     if (!status.ok()) Refuse(status.message());
     ids.insert(ids.end(), pieces.begin(), pieces.end());
   }
 
-  void AppendOwnIds(std::string_view text, std::vector<int32_t>& ids) const {
-    bool space_before = model_.add_dummy_prefix;
+  void AppendOwnIds(std::string_view text, bool space_before, std::vector<int32_t>& ids) const {
     const auto on_text = [&](std::string_view part) {
       EncodePieces(*bpe_, spaces_open_pieces_, part, space_before, ids);
       space_before = false;
@@ -170,12 +198,13 @@ class SentencePieceTokenizer : public Tokenizer {
   std::string where_;
   Model model_;
   SentencePieceOptions options_;
-  sentencepiece::SentencePieceProcessor processor_;
+  AddedTokens added_;
+  Processor processor_, without_prefix_;  // the latter only for prefix_first_only
   std::optional<Bpe> bpe_;
   bool spaces_open_pieces_ = false;
   std::vector<std::string> bytes_;
   std::vector<bool> spells_space_;  // a text that begins with a space
-  SpecialTokens specials_, user_defined_;
+  SpecialTokens user_defined_;
 };
 
 }  // namespace
@@ -187,6 +216,34 @@ bool LooksLikeSentencePiece(std::string_view content) {
   size_t i = 1;
   while (i < content.size() && i < 6 && static_cast<uint8_t>(content[i]) >= 0x80) ++i;
   return i + 1 < content.size() && content[i + 1] == '\x0A';
+}
+
+// What transformers does: its Llama class puts no space behind added tokens unless `legacy` says so.
+SentencePieceOptions OptionsOf(const TokenizerConfig& config) {
+  const bool llama = config.tokenizer_class.find("Llama") != std::string::npos;  // adds BOS unless told otherwise
+  return {.add_bos = config.add_bos_token.value_or(llama),
+          .add_eos = config.add_eos_token.value_or(false),
+          .add_prefix_space = config.add_prefix_space,
+          .prefix_first_only = !config.legacy.value_or(!llama),
+          .config = config};
+}
+
+std::vector<AddedToken> AddedTokensOf(const SentencePieceModel& model, const TokenizerConfig& config) {
+  FileTokens file;
+  std::unordered_map<std::string_view, int32_t> ids;
+  for (size_t i = 0; i < model.pieces.size(); ++i) {
+    const Model::Piece& piece = model.pieces[i];
+    const auto id = static_cast<int32_t>(i);
+    ids.try_emplace(piece.text, id);
+    if (piece.type != Model::kControl && piece.type != Model::kUnknown) continue;
+    file.added.push_back({.id = id, .content = piece.text, .special = true, .normalized = false});
+  }
+  file.find = [&](const std::string& content) {
+    const auto it = ids.find(content);
+    return it != ids.end() ? std::optional(it->second) : std::nullopt;
+  };
+  file.size = static_cast<int64_t>(model.pieces.size());
+  return MergeAddedTokens(config, file);
 }
 
 std::unique_ptr<Tokenizer> MakeSentencePieceTokenizer(const std::string& content, const std::string& where,

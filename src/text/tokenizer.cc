@@ -44,25 +44,25 @@ bool IsByteTokenizer(const Json& json) {
   return true;
 }
 
-// Whatever the file is called: JSON opens with a brace, the other kinds never do.
 std::string FolderOf(const std::string& path) {
   const size_t slash = path.rfind('/');
   return slash == path.npos ? "." : path.substr(0, slash);
 }
 
 std::unique_ptr<Tokenizer> FromJson(const std::string& text, const std::string& path, const TokenizerConfig& config) {
-  const Json json = ParseJson(text, path);
+  Json json = ParseJson(text, path);
   const auto model = json.find("model");  // an id in a vocab.json that has such a token
   if (json.is_object() && (model == json.end() || model->is_number())) {
     const std::string merges = FolderOf(path) + "/merges.txt";
     if (PathExists(merges)) return MakeGpt2Tokenizer({text, path}, {ReadFile(merges), merges}, config);
   }
+  MergeIntoTokenizerJson(config, path, json);
   std::unique_ptr<Tokenizer> tokenizer = ReadTokenizerJson(json, path);
   if (IsByteTokenizer(json)) return std::make_unique<ByteTokenizer>();
   return tokenizer;
 }
 
-// The kind of file by its content: names vary.
+// The kind of file by its content: names vary. JSON opens with a brace, the other kinds never do.
 std::unique_ptr<Tokenizer> LoadFile(const std::string& path) {
   const std::string text = ReadFile(path);
   const TokenizerConfig config = LoadTokenizerConfig(FolderOf(path));
@@ -71,16 +71,14 @@ std::unique_ptr<Tokenizer> LoadFile(const std::string& path) {
   if (start != text.npos && text[start] == '{') {
     tokenizer = FromJson(text, path, config);
   } else if (LooksLikeSentencePiece(text)) {
-    const bool llama = config.tokenizer_class.find("Llama") != std::string::npos;  // adds BOS unless told otherwise
-    tokenizer = MakeSentencePieceTokenizer(
-        text, path, {.add_bos = config.add_bos_token.value_or(llama), .add_eos = config.add_eos_token.value_or(false)});
+    tokenizer = MakeSentencePieceTokenizer(text, path, OptionsOf(config));
   } else if (LooksLikeTiktoken(text)) {
     tokenizer = MakeTiktokenTokenizer(text, path, config);
   } else {
     throw UserError({path, "this kind of tokenizer is not supported",
                      "a tokenizer.json, vocab.json, SentencePiece or tiktoken file", "none of these", ""});
   }
-  ApplySpecialTokens(config, path, *tokenizer);
+  ApplySpecialTokens(config, *tokenizer);
   return tokenizer;
 }
 

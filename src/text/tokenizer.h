@@ -41,6 +41,8 @@ class Tokenizer {
   virtual std::optional<int32_t> TokenId(std::string_view spelling) const = 0;
   // Whether the token stands for no text: BOS, the ends of messages and the like.
   virtual bool IsSpecial(int32_t) const { return false; }
+  // Whether the token is cut out of a text by its spelling, as special tokens are, and never given by merges.
+  virtual bool IsAdded(int32_t id) const { return IsSpecial(id); }
   // Gives TokenBytes of every id unless a tokenizer says otherwise. The tokenizer must outlive it.
   virtual std::unique_ptr<TokenDecoder> NewDecoder() const;
 

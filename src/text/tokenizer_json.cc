@@ -188,6 +188,8 @@ class JsonTokenizer : public Tokenizer {
     return token != nullptr && token->special;
   }
 
+  bool IsAdded(int32_t id) const override { return added_.Find(id) != nullptr; }
+
   std::unique_ptr<TokenDecoder> NewDecoder() const override { return std::make_unique<JsonDecoder>(*this); }
 
  private:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "base/fields.h"
@@ -127,31 +128,31 @@ std::vector<std::string> ReadVocabulary(const std::string& content, const std::s
   return tokens;
 }
 
-// The special tokens that a vocab.json alone has: GPT-2's only one.
-bool IsSpecial(const std::string& spelling, const TokenizerConfig& config) {
-  if (config.special_tokens.empty() && config.added_tokens.empty()) return spelling == kGpt2EndOfText;
-  return std::any_of(config.special_tokens.begin(), config.special_tokens.end(),
-                     [&](const auto& entry) { return entry.second == spelling; });
-}
-
-// The vocabulary with the tokens that the config adds or marks; the bytes of others are left to MergeList.
-BpeVocabulary WithAddedTokens(std::vector<std::string> spellings, const std::string& path,
-                              const TokenizerConfig& config) {
+// The vocabulary with the tokens that the config adds or marks; the bytes of others are left to MergeList. What the
+// config does not name is GPT-2's only special token.
+BpeVocabulary WithAddedTokens(std::vector<std::string> spellings, TokenizerConfig config) {
   BpeVocabulary vocabulary;
-  for (std::string& spelling : spellings) {
-    const bool special = IsSpecial(spelling, config);
-    const auto id = static_cast<int32_t>(vocabulary.tokens.size());
-    if (special && spelling == kGpt2EndOfText && config.special_tokens.empty()) vocabulary.bos = vocabulary.eos = id;
-    vocabulary.tokens.push_back({spelling, special ? spelling : "", special ? Kind::kSpecial : Kind::kText});
+  std::unordered_map<std::string, int32_t> ids;
+  for (const std::string& spelling : spellings) {
+    ids.try_emplace(spelling, static_cast<int32_t>(vocabulary.tokens.size()));
+    vocabulary.tokens.push_back({spelling, "", Kind::kText});
   }
-  for (const auto& [id, token] : config.added_tokens) {
-    const auto at = static_cast<size_t>(id);
-    if (at > vocabulary.tokens.size()) {
-      throw UserError({path, "added_tokens_decoder leaves ids out", std::to_string(vocabulary.tokens.size()),
-                       std::to_string(id), ""});
-    }
-    if (at == vocabulary.tokens.size()) vocabulary.tokens.emplace_back();
-    vocabulary.tokens[at] = {token.text, token.text, token.special ? Kind::kSpecial : Kind::kAddedText};
+  for (const char* name : {"bos_token", "eos_token", "unk_token"}) {
+    if (!config.special_tokens.try_emplace(name, kGpt2EndOfText).second) continue;
+    config.named_tokens.push_back({.id = -1, .content = kGpt2EndOfText, .special = true, .normalized = false});
+  }
+  FileTokens file;
+  file.find = [&](const std::string& content) {
+    const auto it = ids.find(content);
+    return it != ids.end() ? std::optional(it->second) : std::nullopt;
+  };
+  file.size = static_cast<int64_t>(spellings.size());
+  file.keeps = [&](int32_t id) { return id < file.size; };  // merges know them by their spelling
+  const std::vector<AddedToken> added = MergeAddedTokens(config, file);
+  SetAddedTokens(added, vocabulary);
+  for (const AddedToken& token : added) {
+    if (token.content == config.special_tokens["bos_token"]) vocabulary.bos = token.id;
+    if (token.content == config.special_tokens["eos_token"]) vocabulary.eos = token.id;
   }
   return vocabulary;
 }
@@ -159,7 +160,7 @@ BpeVocabulary WithAddedTokens(std::vector<std::string> spellings, const std::str
 }  // namespace
 
 Gpt2Files ReadGpt2Files(const NamedText& vocab, const NamedText& merges, const TokenizerConfig& config) {
-  Gpt2Files files{WithAddedTokens(ReadVocabulary(vocab.content, vocab.path), vocab.path, config), {}};
+  Gpt2Files files{WithAddedTokens(ReadVocabulary(vocab.content, vocab.path), config), {}};
   Lines lines(merges.content);
   std::string_view line;
   while (lines.Next(&line)) {
@@ -178,6 +179,7 @@ std::unique_ptr<Tokenizer> MakeGpt2Tokenizer(const NamedText& vocab, const Named
   vocabulary.patterns.emplace_back(kGpt2Pattern, vocab.path);
   vocabulary.add_bos = config.add_bos_token.value_or(false);
   vocabulary.add_eos = config.add_eos_token.value_or(false);
+  vocabulary.add_space_prefix = config.add_prefix_space.value_or(false);
   Bpe bpe = list.Build(vocabulary, {});
   return MakeBpeTokenizer(std::move(vocabulary), std::move(bpe));
 }
@@ -202,13 +204,19 @@ std::unique_ptr<Tokenizer> MakeTiktokenTokenizer(std::string_view content, const
     vocabulary.tokens.push_back({SpellBytes(tokens[i]), tokens[i], Kind::kText});
     ranks.push_back(static_cast<int32_t>(i));
   }
+  FileTokens file;
   for (size_t i = 0; i < kLlama3Specials; ++i) {
-    const auto named = config.added_tokens.find(static_cast<int32_t>(kLlama3Ranks + i));
-    const std::string text = named != config.added_tokens.end() ? named->second.text : Llama3Special(i);
-    vocabulary.tokens.push_back({text, text, Kind::kSpecial});
-    tokens.emplace_back();
-    ranks.push_back(-1);
+    const auto id = static_cast<int32_t>(kLlama3Ranks + i);
+    file.added.push_back({.id = id, .content = Llama3Special(i), .special = true, .normalized = false});
   }
+  file.find = [&](const std::string& spelling) -> std::optional<int32_t> {
+    const auto it = std::find(tokens.begin(), tokens.end(), spelling);
+    return it != tokens.end() ? std::optional(static_cast<int32_t>(it - tokens.begin())) : std::nullopt;
+  };
+  file.size = kLlama3Ranks + kLlama3Specials;
+  SetAddedTokens(MergeAddedTokens(config, file), vocabulary);
+  tokens.resize(vocabulary.tokens.size());
+  ranks.resize(vocabulary.tokens.size(), -1);
   vocabulary.bos = kLlama3Ranks;
   vocabulary.eos = kLlama3Ranks + 1;
   vocabulary.add_bos = config.add_bos_token.value_or(config.special_tokens.count("bos_token") != 0);

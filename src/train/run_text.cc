@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/fields.h"
 #include "base/files.h"
 #include "text/tokenizer_config.h"
 
@@ -16,15 +17,22 @@ RunTokenizer FromFile(const std::string& path) {
   t.source = path;
   if (dynamic_cast<const ByteTokenizer*>(t.tokenizer.get())) {
     t.files.emplace_back("tokenizer.json", ByteTokenizerJson());
-  } else {
-    // Under the name by which a model folder's tokenizer is found, whatever the file was called.
-    const bool json = std::filesystem::path(path).extension() == ".json";
-    t.files.emplace_back(json ? "tokenizer.json" : "tokenizer.model", ReadFile(path));
+    return t;
   }
+  // Under the name by which a model folder's tokenizer is found, whatever the file was called; with what stands beside
+  // it and was read too.
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  const std::string folder = parent.empty() ? "." : parent;
+  const std::string content = ReadFile(path);
+  const bool json = content.find_first_not_of(" \t\r\n") == content.find('{');
+  const bool merges = json && !ParseJson(content, path).contains("model") && PathExists(folder + "/merges.txt");
+  t.files.emplace_back(merges ? "vocab.json" : json ? "tokenizer.json" : "tokenizer.model", content);
+  if (merges) t.files.emplace_back("merges.txt", ReadFile(folder + "/merges.txt"));
+  for (auto& file : ReadTokenizerConfigFiles(folder)) t.files.push_back(std::move(file));
   return t;
 }
 
-RunTokenizer FromModel(const std::string& directory, bool needed) {
+RunTokenizer FromFolder(const std::string& directory, bool needed) {
   RunTokenizer t;
   t.source = directory;
   try {
@@ -55,8 +63,15 @@ void RunTokenizer::WriteFiles(const std::string& directory) const {
 RunTokenizer ChooseTokenizer(const TrainSettings& settings, const std::string& weights_directory) {
   const bool text =
       HoldsText(settings.data, DataUse::kTraining) || HoldsText(settings.valid_data, DataUse::kValidation);
-  if (!settings.tokenizer.empty()) return FromFile(settings.tokenizer);
-  if (!weights_directory.empty() && HasTokenizer(weights_directory)) return FromModel(weights_directory, text);
+  if (!settings.tokenizer.empty() && !IsDirectory(settings.tokenizer)) return FromFile(settings.tokenizer);
+  if (!settings.tokenizer.empty()) {
+    RunTokenizer t = FromFolder(settings.tokenizer, /*needed=*/true);
+    if (t.tokenizer == nullptr) {
+      throw UserError({settings.tokenizer, "no tokenizer in this folder", "a tokenizer among its files", "none", ""});
+    }
+    return t;
+  }
+  if (!weights_directory.empty() && HasTokenizer(weights_directory)) return FromFolder(weights_directory, text);
   if (text) return FromFile("byte");
   RunTokenizer none;
   none.source = "none";

@@ -27,7 +27,9 @@ void VisitPaths(TrainSettings& s, const FieldVisitor& visit) {
          .help = "share of the data to hold out and validate on, from the end of each file; 0: none",
          .range = AtLeastBelow(0, 1)},
         &s.valid_split);
-  visit({.name = "tokenizer", .help = "byte, or a tokenizer file (default: the model's own, else byte)"}, &s.tokenizer);
+  visit({.name = "tokenizer",
+         .help = "byte, a tokenizer file or a folder that has one (default: the model's own, else byte)"},
+        &s.tokenizer);
   visit({.name = "vocab_size",
          .help = "ids of a preset with token files (default: the tokenizer's)",
          .range = Between(1, kMostSize)},

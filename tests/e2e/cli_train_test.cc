@@ -10,6 +10,7 @@
 #include "base/files.h"
 #include "e2e/run_program.h"
 #include "e2e/tiny_model.h"
+#include "text/tokenizer.h"
 
 namespace taipan {
 namespace {
@@ -50,6 +51,27 @@ class TrainCommand : public testing::Test {
 
   TestFolder folder_;
 };
+
+// A folder or a file of it: what stands beside a tokenizer goes into the model's folder too.
+TEST_F(TrainCommand, ATokenizerWithItsFolder) {
+  const std::string folder = folder_ / "tokenizer";
+  MakeDirectories(folder);
+  WriteFileAtomically(folder + "/tokenizer.json", ByteTokenizerJson());
+  WriteFileAtomically(folder + "/tokenizer_config.json",
+                      R"({"eos_token": "<e>", "added_tokens_decoder": {"256": {"content": "<e>", "special": true}}})");
+  std::string model = ReadFile(folder_ / "model.json");
+  model.replace(model.find("256"), 3, "257");
+  WriteFileAtomically(folder_ / "model.json", model);
+  for (const std::string& tokenizer : {folder, folder + "/tokenizer.json"}) {
+    const ProgramResult result = Train("run", {"--tokenizer", tokenizer, "--steps", "1"});
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    const ProgramResult ids = RunTaipan(
+        {"tokenizer", "encode", "--tokenizer", folder_ / "run/model", "--text", "-", "--parse-special"}, "a<e>");
+    EXPECT_EQ(ids.out, "[97, 256]\n") << ids.err;
+    std::filesystem::remove_all(folder_ / "run");
+  }
+  EXPECT_EQ(Train("run", {"--tokenizer", folder_.path()}).exit_code, 1);
+}
 
 TEST_F(TrainCommand, TrainsValidatesSamplesAndSaves) {
   const ProgramResult result = Train("run", {"--valid-data", folder_ / "text.txt", "--valid-every", "2",
