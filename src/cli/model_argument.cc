@@ -73,17 +73,15 @@ CLI::Option* AddDTypeFlag(CLI::App& command, std::string& dtype) {
       ->capture_default_str();
 }
 
-void NoteFastDType(const std::string& other) {
-  Note("computes in bf16, for which this CPU has instructions (" + other + ")");
-}
-
 std::string ComputesIn(const Model& model) { return model.dtype() == DType::kBF16 ? "bf16" : "f32"; }
 
 void UseDType(Model& model, const std::string& path, const std::string& asked) {
   DType dtype = asked == "bf16" ? DType::kBF16 : DType::kF32;
   if (asked == "auto") {
     dtype = DefaultInferenceDType(model.config(), *OpenTensors(ModelPathOf(path)));
-    if (dtype == DType::kBF16) NoteFastDType("--dtype f32 is slower and rounds less");
+    if (dtype == DType::kBF16) {
+      Note("computes in bf16, for which this CPU has instructions (--dtype f32 is slower and rounds less)");
+    }
   }
   if (dtype != model.dtype()) model.SetDType(dtype);
 }

@@ -38,7 +38,6 @@ CLI::Option* AddDTypeFlag(CLI::App& command, std::string& dtype);
 // line on stderr where that is bf16.
 void UseDType(Model& model, const std::string& path, const std::string& asked);
 std::string ComputesIn(const Model& model);  // "f32", "bf16"
-void NoteFastDType(const std::string& other);
 
 // Its tokenizer and what goes with it, or those of `tokenizer` (--tokenizer, "" where not given). UserError where it
 // has none or one that does not fit the vocabulary.

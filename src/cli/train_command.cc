@@ -112,8 +112,6 @@ void NoteDefaults(const TrainArguments& args, const RunRequest& request) {
   if (!request.config) return;
   const bool new_weights = request.weights_directory.empty();
   const TrainSettings resolved = ResolveSettings(request.settings, *request.config, new_weights);
-  if (request.settings.dtype == "auto" && resolved.dtype == "bf16")
-    NoteFastDType("--dtype f32 is slower and rounds less");
   std::string idle = WithoutEffect(GivenKeys(args), resolved, *request.config, new_weights);
   if (!args.sample_flags.empty() && resolved.sample_every == 0) {
     idle += (idle.empty() ? "" : "; ") + args.sample_flags + ": without --sample-every";

@@ -302,8 +302,8 @@ RunEnd Run::Go() {
       WriteState({.ended = "finished"});
       return RunEnd::kAlreadyFinished;
     }
-    LogInfo("trains {} parameters on {} (tokenizer {}){}", CountParameters(trainer_->model().config()),
-            data_.train->Describe(), data_.text.source,
+    LogInfo("trains {} parameters in {} on {} (tokenizer {}){}", CountParameters(trainer_->model().config()),
+            settings_.dtype, data_.train->Describe(), data_.text.source,
             data_.valid ? ", validates on " + data_.valid->Describe() : std::string());
     if (!data_.valid) LogInfo("no validation data, the loss is that of training (--valid-data, or --valid-split 0.05)");
     const RunEnd end = Loop();

@@ -106,7 +106,7 @@ TEST(ModelFolder, DamageIsNamed) {
   ExpectOneLineError(RunTaipan({"score", "--model", folder / "none", "--text", tiny / "given.json"}), 1,
                      {folder / "none"});
   ExpectOneLineError(RunTaipan({"generate", "--model", tiny / "given.json"}), 1, {"given.json", "folder"});
-  expect_refused({config});
+  expect_refused({folder.path(), "config.json"});
   WriteFileAtomically(config, ReadFile(tiny.model() + "/config.json"));
   expect_refused({folder.path() + ": no weights", "model.safetensors"});
   WriteFileAtomically(weights, "");
