@@ -51,7 +51,7 @@ class ChainModel {
                {"num_key_value_heads", 1},     {"head_dim", width},      {"rms_norm_eps", 1e-5},
                {"rope_theta", 10000.0},        {"hidden_act", "silu"},   {"tie_word_embeddings", false},
                {"max_position_embeddings", 64}};
-    SetConfig({});
+    SetConfig(nlohmann::json::object());
     nlohmann::json tokenizer = nlohmann::json::parse(ByteTokenizerJson());
     for (size_t i = 0; i < special_tokens.size(); ++i) {
       tokenizer["added_tokens"].push_back({{"id", 256 + i}, {"content", special_tokens[i]}, {"special", true}});
