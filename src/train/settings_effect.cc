@@ -13,14 +13,15 @@ struct Rule {
 };
 
 std::vector<Rule> RulesOf(const TrainSettings& s, const ModelConfig& config, bool new_weights) {
-  return {{config.num_sals() == 0,
-           {"budget", "budget_loss_weight", "budget_loss_weight_start", "budget_ramp", "gate_bias",
-            "gumbel_temperature", "gumbel_noise", "straight_through"},
-           "the model has no selective attention layers"},
-          {!new_weights, {"gate_bias", "initializer_range"}, "the weights are read, not initialised"},
-          {ParseRamp(s.budget_ramp).end <= 1, {"budget_loss_weight_start"}, "the ramp is over at the first step"},
-          {s.recompute == "mixer" && CountMamba2Blocks(config) == 0, {"recompute"}, "the model has no Mamba-2 mixers"},
-          {s.valid_data.empty() && s.valid_split == 0, {"valid_every", "valid_tokens"}, "there is no data to validate on"}};
+  return {
+      {config.num_sals() == 0,
+       {"budget", "budget_loss_weight", "budget_loss_weight_start", "budget_ramp", "gate_bias", "gumbel_temperature",
+        "gumbel_noise", "straight_through"},
+       "the model has no selective attention layers"},
+      {!new_weights, {"gate_bias", "initializer_range"}, "the weights are read, not initialised"},
+      {ParseRamp(s.budget_ramp).end <= 1, {"budget_loss_weight_start"}, "the ramp is over at the first step"},
+      {s.recompute == "mixer" && CountMamba2Blocks(config) == 0, {"recompute"}, "the model has no Mamba-2 mixers"},
+      {s.valid_data.empty() && s.valid_split == 0, {"valid_every", "valid_tokens"}, "there is no data to validate on"}};
 }
 
 std::string FlagNamed(std::string key) {
