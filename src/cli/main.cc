@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <set>
 #include <sstream>
 #include <string_view>
 
@@ -64,11 +65,29 @@ int UsageError(const CLI::App& app, const CLI::ParseError& error) {
   std::string message = error.what();
   if (!unknown.empty()) message = fmt::format("unknown argument {}", unknown.front());
   while (!message.empty() && message.back() == '\n') message.pop_back();
+  // CLI11: "--steps: 1 required INT:from 1 to 9 missing"
+  const size_t required = message.find(": 1 required ");
+  if (required != message.npos && message.ends_with(" missing"))
+    message.replace(required, message.npos, " needs a value");
   return Fail(message + UsageHint(app), kWrongUsage);
 }
 
 // A line that begins with a flag says that the command was wrong, not a file or the system, wherever that was found.
 bool NamesAFlag(const UserError& error) { return std::string_view(error.what()).starts_with("--"); }
+
+// `--svg "$UNSET"` would be taken for no --svg, and the result lost.
+void RefuseEmptyNames(CLI::App& command) {
+  static const std::set<std::string> kNames = {"--config",     "--data", "--jsonl",     "--logits", "--messages",
+                                               "--model",      "--out",  "--pairs",     "--preset", "--prompt-file",
+                                               "--svg",        "--text", "--tokenizer", "--tokens", "--tools",
+                                               "--valid-data", "IN",     "MODEL",       "OUT",      "RUN"};
+  for (CLI::Option* option : command.get_options([](const CLI::Option*) { return true; })) {
+    const std::string name = option->get_lnames().empty() ? option->get_name() : "--" + option->get_lnames().front();
+    if (kNames.count(name) == 0) continue;
+    option->check([](const std::string& text) { return text.empty() ? "the name is empty" : std::string(); });
+  }
+  for (CLI::App* sub : command.get_subcommands([](CLI::App*) { return true; })) RefuseEmptyNames(*sub);
+}
 
 // Runs the command that the arguments name and returns its exit code.
 int RunCommand(CLI::App& app, int argc, char** argv) {
@@ -83,6 +102,7 @@ int RunCommand(CLI::App& app, int argc, char** argv) {
   AddCompareCommand(app);
   AddTokenizerCommand(app);
   AddBenchCommand(app);
+  RefuseEmptyNames(app);
   try {
     if (const char* isa = std::getenv("TAIPAN_ISA"); isa != nullptr && *isa != '\0') LimitIsa(isa, "TAIPAN_ISA");
     app.parse(argc, argv);

@@ -93,7 +93,10 @@ Value ReadMessages(const std::string& path) {
   if (messages.is_dict()) {
     const Value* inside = messages.dict().Find("smessages");
     if (inside != nullptr && messages.dict().entries.size() > 1) Note(where + ": only its \"messages\" are read");
-    if (inside != nullptr) messages = *inside;
+    if (inside != nullptr) {
+      Value list = *inside;  // which belongs to what is assigned to
+      messages = std::move(list);
+    }
   }
   const char* expected = R"([{"role": "user", "content": "..."}, ...])";
   if (!messages.is_list()) throw UserError({where, "no list of messages", expected, TypeOf(messages), ""});

@@ -184,6 +184,7 @@ void Corpus::AddFile(const std::string& path, const Tokenizer* tokenizer) {
     FillFromText(*part, tokenizer);
   } else {
     part->size = (part->content_size() - part->format.offset) / part->format.width;
+    if (part->size == 0) throw UserError(part->path, "holds no tokens, only a header");
     part->Check(vocab_size_);
     // Without a tokenizer a vocabulary of 256 is taken for bytes.
     bytes_are_tokens_ = bytes_are_tokens_ && (tokenizer ? IsByteTokenizer(tokenizer) : vocab_size_ == 256);

@@ -39,8 +39,8 @@ const Signature kSignatures[] = {
      ".xz ", "unpack it with xz -d"},
     {"a bzip2 archive", "1AY&SY"sv, ".bz2 ", "unpack it with bzip2 -d", 4},
     {"an LZ4 archive", "\x04\x22\x4d\x18"sv, ".lz4 ", "unpack it with lz4 -d"},
-    {"a zip archive (or what is made of one: .npz, .pt, .docx)", "PK\x03\x04"sv, ".zip .npz .pth .docx .epub ",
-     kUnpack},
+    {"a zip archive (or what is made of one: .npz, .pt, .docx)", "PK\x03\x04"sv,
+     ".zip .npz .pt .pth .ckpt .docx .epub ", kUnpack},
     {"an empty zip archive", "PK\x05\x06"sv, ""},
     {"a 7z archive", "7z\xbc\xaf\x27\x1c"sv, ".7z ", kUnpack},
     {"a RAR archive", "Rar!\x1a\x07"sv, ".rar ", kUnpack},
@@ -51,7 +51,7 @@ const Signature kSignatures[] = {
     {"an ORC file", "ORC\x0a"sv, ".orc ", kAsLines},
     {"an Avro file", "Obj\x01"sv, ".avro ", kAsLines},
     {"an HDF5 file", "\x89HDF\r\n\x1a\n"sv, ".h5 .hdf5 ", kAsLines},
-    {"an SQLite database", "SQLite format 3\0"sv, ".sqlite .sqlite3 ", kAsLines},
+    {"an SQLite database", "SQLite format 3\0"sv, ".sqlite .sqlite3 .db ", kAsLines},
     {"a Megatron index", "MMIDIDX\0"sv, "", "write the ids as .u16 or .u32"},
     {"a PNG image", "\x89PNG\r\n\x1a\n"sv, ".png "},
     {"a JPEG image", "\xff\xd8\xff\xe0"sv, ".jpg .jpeg "},
@@ -70,7 +70,7 @@ const Signature kSignatures[] = {
     {"an ELF program or library",
      "\x7f"
      "ELF"sv,
-     ""},
+     ".so .o .elf "},
     {"a WebAssembly module", "\0asm"sv, ".wasm "},
     {"Java byte code", "\xca\xfe\xba\xbe"sv, ".class "},
     {"a GGUF model", "GGUF"sv, ".gguf "},
@@ -116,6 +116,19 @@ ForeignFile FindSignature(const std::string& extension, std::string_view head) {
   }
   if (extension == ".npy") {
     return {"the name promises a NumPy array, the content is none", ""};
+  }
+  return {};
+}
+
+// Kinds without a signature that a text could not begin with.
+ForeignFile FindPromise(const std::string& extension) {
+  static const std::pair<const char*, const char*> kNames[] = {{".pkl", "a Python pickle"},
+                                                               {".pickle", "a Python pickle"},
+                                                               {".safetensors", "a safetensors file"},
+                                                               {".exe", "a program"},
+                                                               {".dll", "a library"}};
+  for (const auto& [end, name] : kNames) {
+    if (extension == end) return {fmt::format("the name promises {}, the content is text", name), ""};
   }
   return {};
 }
@@ -263,6 +276,7 @@ ForeignFile FindForeign(const std::string& path, std::string_view head) {
   ForeignFile found = FindSignature(extension, head);
   if (found.name.empty() && width == 0) found = FindBinary(head);
   if (found.name.empty() && extension == ".json") found = FindJsonObject(head);
+  if (found.name.empty()) found = FindPromise(extension);
   return found;
 }
 

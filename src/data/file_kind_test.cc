@@ -100,6 +100,11 @@ TEST(FileKind, RefusesWhatIsNoDataByItsName) {
       {"a.txt", "a\x01\x02\xff\x81\x05\x06xyz\xfa", "binary data"},
       {"a.gz", "plain", "promises a gzip file"},
       {"a.npy", "plain", "promises a NumPy array"},
+      {"a.pkl", "(dp0\nVa\np1\n", "promises a Python pickle"},  // protocol 0 is text
+      {"a.safetensors", "plain", "promises a safetensors file"},
+      {"a.db", "plain", "promises an SQLite database"},
+      {"a.pt", "plain", "promises a zip archive"},
+      {"a.exe", "plain", "promises a program"},
       {"a.json", "{\n \"model_type\": \"x\"\n}\n", "a single JSON object"},
       {"a.json", "not json", "promises JSON"},
       {"a.txt", "version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer"},

@@ -98,10 +98,10 @@ class Folder {
  private:
   struct Entry {
     std::string path;
-    bool folder = false;
+    bool folder = false, empty = false;
     NamedRole role;
   };
-  std::vector<Entry> EntriesOf(const std::string& folder) const;
+  std::vector<Entry> EntriesOf(const std::string& folder);
   void List(const std::string& folder, Role role);
   void LeaveOutForeign(std::vector<std::string>& files);
 
@@ -111,16 +111,18 @@ class Folder {
   std::vector<std::string> left_out_;
 };
 
-// Without what is hidden, empty or neither a file nor a folder.
-std::vector<Folder::Entry> Folder::EntriesOf(const std::string& folder) const {
+// Without what is hidden or neither a file nor a folder.
+std::vector<Folder::Entry> Folder::EntriesOf(const std::string& folder) {
   std::vector<Entry> entries;
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
     if (name.starts_with('.')) continue;
     const bool is_folder = it->is_directory(error) && !it->is_symlink(error);
-    if (is_folder || (it->is_regular_file(error) && it->file_size(error) > 0)) {
-      entries.push_back({it->path().string(), is_folder, RoleOf(name)});
+    if (is_folder || it->is_regular_file(error)) {
+      entries.push_back({it->path().string(), is_folder, !is_folder && it->file_size(error) == 0, RoleOf(name)});
+    } else {
+      left_out_.push_back(name + (it->is_directory(error) ? " (a link to a folder)" : " (no file)"));
     }
     error.clear();  // a name that is gone, or a link to nothing
   }
@@ -141,6 +143,7 @@ void Folder::List(const std::string& folder, Role role) {
                      });
   std::vector<std::string> data, valid;
   for (const Entry& e : entries) {
+    if (e.empty) continue;  // but an empty train.bin says what val.bin is
     const Role of_entry = split ? e.role.role : role;
     if (split && (of_entry == Role::kNone || of_entry == Role::kTest)) {
       left_out_.push_back(NameOf(e.path));

@@ -87,6 +87,27 @@ TEST_F(FindDataTest, NamesWithoutACounterpartMeanNothing) {
   EXPECT_TRUE(Find().notes.empty());
 }
 
+TEST_F(FindDataTest, AnEmptyTrainingFileDoesNotMakeTheValidationDataTrain) {
+  Write("d/train.bin", "");
+  Write("d/val.bin", ids_);
+  EXPECT_NE(UserErrorOf([&] { Find(); }).find("holds no data"), std::string::npos);
+  Write("d/train.bin", ids_);
+  Write("d/val.bin", "");
+  Write("d/input.txt");
+  EXPECT_EQ(Names(Find().files), (List{"train.bin"}));
+  EXPECT_TRUE(Find().valid.empty());
+}
+
+TEST_F(FindDataTest, LinksThatAreNotFollowedAreLeftOutAloud) {
+  Write("d/a.txt");
+  std::filesystem::create_symlink("nowhere", folder_ / "d/gone.txt");
+  std::filesystem::create_symlink(".", folder_ / "d/self");
+  EXPECT_EQ(Names(Find().files), (List{"a.txt"}));
+  ASSERT_EQ(Find().notes.size(), 1u);
+  EXPECT_NE(Find().notes[0].find("gone.txt (no file)"), std::string::npos) << Find().notes[0];
+  EXPECT_NE(Find().notes[0].find("self (a link to a folder)"), std::string::npos) << Find().notes[0];
+}
+
 TEST_F(FindDataTest, WhatIsNoDataIsLeftOutAloud) {
   Write("d/a.txt");
   Write("d/b.jsonl", "{\"text\": \"x\"}");

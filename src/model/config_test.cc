@@ -80,7 +80,7 @@ TEST(ModelConfig, RoundTripIsExact) {
   ModelConfig c = ParseModelConfig(kTaipanText, "a");
   c.time_step_limit = {1.0 / 3, kInfinity};
   c.attention_budget = 0.1 + 0.2;
-  c.gumbel_temperature = 5e-324;
+  c.gumbel_temperature = 1e-6;
   c.selection_threshold = {-1.0 / 7, 1e300};
   c.straight_through_all = true;
   c.rope_theta = 500000;
@@ -179,6 +179,7 @@ TEST(ModelConfig, RefusesImpossibleValues) {
       {"attention_budget", 1.01, "attention_budget is out of range"},
       {"budget_loss_weight", -1, "budget_loss_weight is out of range"},
       {"gumbel_temperature", 0, "gumbel_temperature is out of range"},
+      {"gumbel_temperature", 1e-320, "gumbel_temperature is out of range"},  // 0 as a float
       {"selection_threshold", {0.5}, "one value for each selective_attention block, expected 2 values, found 1"},
       {"rms_norm_eps", 0, "rms_norm_eps is out of range"},
       {"initializer_range", -1, "initializer_range is out of range"},

@@ -87,7 +87,7 @@ class Validator {
   void CheckSelection() const {
     CheckRange(where_, "attention_budget", c_.attention_budget, AboveUpTo(0, 1));
     CheckRange(where_, "budget_loss_weight", c_.budget_loss_weight, AtLeast(0));
-    CheckRange(where_, "gumbel_temperature", c_.gumbel_temperature, Above(0));
+    CheckRange(where_, "gumbel_temperature", c_.gumbel_temperature, Between(1e-6, 1e6));
     if (!c_.selection_threshold.empty() && static_cast<int64_t>(c_.selection_threshold.size()) != c_.num_sals()) {
       throw UserError({where_, "selection_threshold needs one value for each selective_attention block",
                        fmt::format("{} values", c_.num_sals()), std::to_string(c_.selection_threshold.size()), ""});

@@ -42,6 +42,8 @@ class ApplyTemplate : public testing::Test {
 TEST_F(ApplyTemplate, PrintsTheTextOrTheIdsAndNothingElse) {
   EXPECT_EQ(Run({}).out, "<s>uhia>");
   EXPECT_EQ(Run({"--no-generation-prompt"}).out, "<s>uhia");
+  Write("inside.json", R"({"messages": [{"role": "user", "content": "hi"}]})");
+  EXPECT_EQ(Run({}, "", "inside.json").out, "<s>uhi>");
   EXPECT_EQ(Run({}, "tokenizer.json").out, "<s>uhia>");
   EXPECT_EQ(Run({"--json"}).out, "{\"ids\": [60, 115, 62, 117, 104, 105, 97, 62]}\n");
   EXPECT_EQ(Run({"--set", "x={\"b\": [1.0, null], \"a\": 2}", "--set", "bos_token=\"B\""}).out,

@@ -34,6 +34,11 @@ TEST(Usage, WrongUsageExitsWith2AndAHint) {
   ExpectOneLineError(RunTaipan({"score", "--modell", "x", "--text", "y"}), 2, {"--modell", "did you mean --model?"});
   ExpectOneLineError(RunTaipan({"generate", "--max-token=5"}), 2, {"--max-token", "did you mean --max-tokens?"});
   ExpectOneLineError(RunTaipan({"generate"}), 2, {"--model"});
+  ExpectOneLineError(RunTaipan({"train", "--steps="}), 2, {"--steps needs a value"});
+  ExpectOneLineError(RunTaipan({"score", "--model", "x", "--text", "y", "--logits", ""}), 2, {"--logits", "empty"});
+  ExpectOneLineError(RunTaipan({"compare", "x", "--svg", ""}), 2, {"--svg", "empty"});
+  ExpectOneLineError(RunTaipan({"compare", ""}), 2, {"RUN", "empty"});
+  ExpectOneLineError(RunTaipan({"train", "--data", "", "--model", "x", "--out", "y"}), 2, {"--data", "empty"});
   ExpectOneLineError(RunTaipan({"generate", "--model", "x", "--top-p", "2"}), 2, {"--top-p"});
   ExpectOneLineError(RunTaipan({"generate", "--model", "x", "--temperature", "warm"}), 2, {"--temperature"});
   ExpectOneLineError(RunTaipan({"generate", "--model", "x", "--temperature", "nan"}), 2, {"--temperature", "nan"});
