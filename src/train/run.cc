@@ -16,6 +16,7 @@
 #include "train/run_folder.h"
 #include "train/run_progress.h"
 #include "train/run_text.h"
+#include "train/run_validation.h"
 #include "train/schedule.h"
 
 namespace taipan {
@@ -31,23 +32,6 @@ struct RunData {
   std::unique_ptr<Corpus> train, valid;  // valid may be null
   std::vector<FileStamp> stamps;         // of the training data and the tokenizer's files
 };
-
-// What a run validates on: a share of its data, other data, what stands beside the training data in one folder, or
-// null.
-std::unique_ptr<Corpus> OpenValidation(const TrainSettings& settings, const Tokenizer* tokenizer, Corpus& train) {
-  std::unique_ptr<Corpus> valid;
-  std::vector<std::string> paths = settings.valid_data;
-  if (settings.valid_split > 0) {
-    valid = train.HoldOut(settings.valid_split);
-    paths = {"--valid-split"};
-  } else {
-    if (paths.empty()) paths = FindData(settings.data, DataUse::kTraining).valid;
-    if (paths.empty()) return nullptr;
-    valid = std::make_unique<Corpus>(paths, tokenizer, train.vocab_size(), DataUse::kValidation);
-  }
-  if (valid->size() >= 2) return valid;
-  throw UserError({paths[0], "too short to validate on", "at least 2 tokens", fmt::format("{}", valid->size()), ""});
-}
 
 // follow: the vocabulary is the tokenizer's, where there is one.
 RunData OpenData(const TrainSettings& settings, const std::string& model_directory, int64_t vocab_size, bool follow) {
@@ -79,7 +63,6 @@ class Run {
   void CheckContinues(const ModelConfig& config) const;
   std::string SavedConfig() const;
   Model FirstModel(const ModelConfig& config) const;
-  void CheckSteps() const;
   void OpenFolder();
   void BeginFolder();
   void ContinueFolder();
@@ -90,6 +73,8 @@ class Run {
   std::string Describe(RunEnd end) const;
   bool Due(int64_t every) const { return every > 0 && trainer_->step() % every == 0; }
   bool AtEnd() const { return trainer_->step() >= settings_.steps; }
+  bool Done() const { return AtEnd() && !owes_validation_; }
+  bool OwesValidation() const;
   TrainingEnd EndNow(bool timed_out) const;
   void Report(const StepMetrics& m);
   void Validate(int64_t max_tokens, RunProgress& progress);
@@ -115,6 +100,7 @@ class Run {
   std::unique_ptr<MetricsWriter> metrics_;
   std::optional<NoteStopSignals> signals_;  // from the first file on
   double bytes_per_token_ = 0;
+  bool owes_validation_ = false;  // a signal cut the one after this step
   bool warned_of_data_ = false;
 };
 
@@ -136,7 +122,15 @@ Run::Run(const RunRequest& request, const RunHooks& hooks)
                                        std::make_shared<CorpusSource>(loader));
   if (choice_.newest) trainer_->Load(choice_.newest->path);
   saved_step_ = trainer_->step();
-  CheckSteps();
+  CheckSteps(settings_, saved_step_);
+  owes_validation_ = OwesValidation();
+}
+
+// A signal cuts a validation short, so that the run ends soon; the resumed run makes up for it.
+bool Run::OwesValidation() const {
+  const int64_t step = trainer_->step();
+  if (!data_.valid || step == 0 || !(AtEnd() || Due(settings_.valid_every.value()))) return false;
+  return LacksValidation(folder_ + "/metrics.jsonl", step);
 }
 
 // What there is to continue; nothing is changed yet.
@@ -189,7 +183,11 @@ ModelConfig Run::ChooseConfig() {
     CheckSameArchitecture(LoadModelConfig(SavedConfig()), config, !vocabulary_follows, SavedConfig());
   }
   settings_ = ResolveSettings(asked, config, /*new_weights=*/request_.weights_directory.empty());
-  if (continues_) CheckSameSettings(saved_, settings_, folder_ + "/run.json");
+  if (continues_) {
+    CheckSameSettings(saved_, settings_, folder_ + "/run.json");
+  } else {  // a run that is shortened keeps its own
+    CheckWarmUp(settings_);
+  }
   // A run keeps its tokenizer beside its model, so it does not depend on the folder that the first weights came from.
   const std::string own_model = (choice_.newest ? choice_.newest->path : folder_) + "/model";
   data_ = OpenData(settings_, continues_ && IsDirectory(own_model) ? own_model : request_.weights_directory,
@@ -219,13 +217,6 @@ Model Run::FirstModel(const ModelConfig& config) const {
   return model;
 }
 
-void Run::CheckSteps() const {
-  const int64_t step = trainer_->step();
-  if (settings_.steps >= step) return;
-  throw UserError({"--steps", "the run has made more steps already", fmt::format("at least {}", step),
-                   fmt::format("{}", settings_.steps), ""});
-}
-
 void Run::OpenFolder() {
   signals_.emplace();
   MakeDirectories(folder_);
@@ -234,7 +225,7 @@ void Run::OpenFolder() {
   } else {
     BeginFolder();
   }
-  if (AtEnd()) return;
+  if (Done()) return;
   SaveStamps(data_.stamps, folder_ + "/data.json");
   WriteState({});
   metrics_ = std::make_unique<MetricsWriter>(folder_ + "/metrics.jsonl");
@@ -252,7 +243,7 @@ void Run::ContinueFolder() {
   const int64_t step = trainer_->step();
   RemoveLeftovers(folder_);
   if (choice_.newest) PublishFolder(choice_.newest->path + "/model", folder_ + "/model");
-  if (AtEnd()) return;
+  if (Done()) return;
   if (step > 0) LogInfo("resumes {} after step {}", folder_, step);
   if (step == 0) LogInfo("{} has no checkpoint: begins again at step 0", folder_);
   for (const DamagedCheckpoint& d : choice_.damaged) {
@@ -294,7 +285,7 @@ void Run::PublishFirstModel() {
 }
 
 RunEnd Run::Go() {
-  const bool finished_before = AtEnd();
+  const bool finished_before = Done();
   try {
     OpenFolder();
     if (finished_before) {
@@ -352,6 +343,13 @@ RunEnd Run::Loop() {
 
 RunEnd Run::LoopSteps(RunProgress& progress) {
   const double begin = Now();
+  if (owes_validation_) {
+    Validate(AtEnd() ? 16 * settings_.valid_tokens : settings_.valid_tokens, progress);
+    if (AtEnd() || Interrupted()) {
+      WriteState(EndNow(/*timed_out=*/false));
+      return Done() ? RunEnd::kFinished : RunEnd::kInterrupted;
+    }
+  }
   for (;;) {
     const StepMetrics m = trainer_->Step();
     Report(m);
@@ -370,14 +368,14 @@ RunEnd Run::LoopSteps(RunProgress& progress) {
       Save(EndNow(timed_out));
       WarnOfChangedData(progress);
     }
-    if (AtEnd()) return RunEnd::kFinished;
+    if (Done()) return RunEnd::kFinished;
     if (interrupted) return RunEnd::kInterrupted;
     if (timed_out) return RunEnd::kTimeLimit;
   }
 }
 
 TrainingEnd Run::EndNow(bool timed_out) const {
-  if (AtEnd()) return {.ended = "finished"};
+  if (Done()) return {.ended = "finished"};
   if (Interrupted()) return {.ended = "signal", .signal = SignalName(StopSignal())};
   return {.ended = timed_out ? "time_limit" : "running"};
 }
@@ -390,6 +388,7 @@ void Run::Report(const StepMetrics& m) {
 void Run::Validate(int64_t max_tokens, RunProgress& progress) {
   const std::optional<ValidMetrics> m =
       trainer_->Validate(*data_.valid, data_.text.tokenizer.get(), max_tokens, Interrupted);
+  owes_validation_ = !m;
   if (!m) return;
   metrics_->Write(ToJsonLine(*m));
   history_.Add(*m);

@@ -116,6 +116,41 @@ TEST_F(RunResumeTest, WritingIntoTheModelHarmsNoCheckpoint) {
   ExpectLikeStraightRun("run");
 }
 
+TEST_F(RunResumeTest, MakesUpForAValidationThatASignalCut) {
+  RunHooks at_once;  // the signal comes before the step, the validation after it is cut
+  at_once.roof = [](const ModelConfig&, const TrainSettings&) {
+    raise(SIGINT);
+    return 0.0;
+  };
+  const int64_t steps = Request("run").settings.steps;
+  for (const int64_t due : {int64_t{4}, steps}) {
+    RunRequest request = Resume("run");
+    const RunHooks before = At(request, due - 1, [] { raise(SIGINT); });
+    ASSERT_EQ(RunTraining(request, before), RunEnd::kInterrupted);
+    ASSERT_EQ(RunTraining(Resume("run"), at_once), RunEnd::kInterrupted);
+    EXPECT_EQ(nlohmann::json::parse(ReadFile(folder_ / "run/trainer.json")).at("step"), due);
+    EXPECT_EQ(nlohmann::json::parse(ReadFile(folder_ / "run/trainer.json")).at("ended"), "signal");
+  }
+  ASSERT_EQ(RunTraining(Resume("run"), {}), RunEnd::kFinished);
+  ExpectLikeStraightRun("run");
+  EXPECT_EQ(RunTraining(Resume("run"), {}), RunEnd::kAlreadyFinished);
+}
+
+TEST_F(RunResumeTest, ShortensARunToLessThanItsWarmUp) {
+  RunRequest request = Request("run");
+  request.settings.steps = 40;
+  request.settings.warmup_steps = 20;
+  RunRequest stopped = request;
+  const RunHooks hooks = At(stopped, 5, [] { raise(SIGINT); });
+  ASSERT_EQ(RunTraining(stopped, hooks), RunEnd::kInterrupted);
+  request.resume = true;
+  request.settings.steps = 8;
+  EXPECT_EQ(RunTraining(request, {}), RunEnd::kFinished);
+  EXPECT_EQ(Metrics("run").back().find("nan"), std::string::npos);
+  request.settings.out = folder_ / "other";
+  EXPECT_NE(ErrorOf(request).find("--warmup-steps: longer than the run"), std::string::npos);
+}
+
 TEST_F(RunResumeTest, LeftoversOfAKilledProcessAreRemoved) {
   RunRequest request = Request("run");
   const RunHooks hooks = At(request, 5, [] { raise(SIGINT); });

@@ -232,10 +232,6 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
                      fmt::format("{}", *s.min_learning_rate), ""});
   }
   if (!s.warmup_steps) s.warmup_steps = std::min<int64_t>(2000, s.steps / 20);
-  if (*s.warmup_steps > s.steps) {
-    throw UserError({"--warmup-steps", "longer than the run", fmt::format("at most {}", s.steps),
-                     std::to_string(*s.warmup_steps), ""});
-  }
   if (!s.budget) s.budget = config.attention_budget;
   if (!s.initializer_range) s.initializer_range = config.initializer_range;
   if (!s.budget_loss_weight) s.budget_loss_weight = new_weights ? 30.0 : config.budget_loss_weight;

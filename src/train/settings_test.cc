@@ -99,7 +99,6 @@ TEST(Settings, RefusesContradictions) {
     return UserErrorOf([&] { ResolveSettings(s, SomeConfig(), true); });
   };
   EXPECT_NE(error_of([](TrainSettings& s) { s.micro_batch_size = 9; }).find("--micro-batch-size"), std::string::npos);
-  EXPECT_NE(error_of([](TrainSettings& s) { s.warmup_steps = 1001; }).find("--warmup-steps"), std::string::npos);
   EXPECT_NE(error_of([](TrainSettings& s) { s.min_learning_rate = 1; }).find("--min-learning-rate"), std::string::npos);
   for (const char* ramp : {"5", "5:", ":5", "5:4", "-1:4", "1:2:3", "1:2 ", "a:b", "1.5:2"}) {
     EXPECT_NE(UserErrorOf([&] { ParseRamp(ramp); }).find("--budget-ramp"), std::string::npos) << ramp;
