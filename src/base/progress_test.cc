@@ -17,7 +17,12 @@ class ProgressLineTest : public testing::Test {
     std::free(buffer_);
   }
   ProgressLine::Options Options(bool live) {
-    return {.out = out_, .live = live, .live_interval = 0.1, .plain_interval = 10, .clock = [this] { return now_; }, .columns = {}};
+    return {.out = out_,
+            .live = live,
+            .live_interval = 0.1,
+            .plain_interval = 10,
+            .clock = [this] { return now_; },
+            .columns = {}};
   }
   std::string Written() {
     std::fflush(out_);

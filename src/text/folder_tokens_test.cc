@@ -146,6 +146,10 @@ TEST(FolderTokens, OfATokenizerJson) {
   EXPECT_THAT(
       with(R"({"extra_special_tokens": ["<|a|>"], "additional_special_tokens": {"b": "<|b|>"}})", "<|b|>he<|a|>"),
       ElementsAre(260, 256, 259));
+  // A token that is named too counts once, in the place of its name.
+  EXPECT_THAT(with(R"({"eos_token": "<|a|>", "pad_token": "<|a|>", "extra_special_tokens": ["<|b|>", "<|a|>"]})",
+                   "<|b|>he<|a|>"),
+              ElementsAre(260, 256, 259));
   // The class of one model acts on add_prefix_space, the general one does not.
   EXPECT_THAT(with(R"({"tokenizer_class": "GPTNeoXTokenizer", "add_prefix_space": true})", "he"), ElementsAre(257));
   EXPECT_THAT(with(R"({"tokenizer_class": "PreTrainedTokenizerFast", "add_prefix_space": true})", "he"),

@@ -322,25 +322,32 @@ std::vector<AddedToken> MergeAddedTokens(const TokenizerConfig& config, const Fi
     const int64_t at = find(token.content).value_or(file.keeps(id) ? static_cast<int32_t>(next) : id);
     if (at < file.size || has_row(at)) set(token, static_cast<int32_t>(at));
   }
-  int64_t missing = 0;
+  std::vector<AddedToken> missing;  // transformers makes them tokens, without a row in any model, before the extra ones
+  const auto find_missing = [&](const std::string& content) {
+    return std::find_if(missing.begin(), missing.end(), [&](const AddedToken& t) { return t.content == content; });
+  };
   for (const AddedToken& token : config.named_tokens) {
     const std::optional<int32_t> id = find(token.content);
     if (!id) {
-      ++missing;  // transformers makes it a token, without a row in any model
+      if (find_missing(token.content) == missing.end()) missing.push_back(token);
     } else if (tokens.count(*id) > 0) {
       tokens[*id].special = true;
     } else {
       set(token, *id);
     }
   }
+  const int64_t first = next;
+  int64_t behind = first + static_cast<int64_t>(missing.size());
   for (const AddedToken& token : config.extra_special_tokens) {
     const std::optional<int32_t> id = find(token.content);
-    const int64_t at = id ? *id : next + missing;
     if (id && tokens.count(*id) > 0) {
       tokens[*id].special = true;
-    } else if (!token.content.empty() && (id || has_row(at))) {
-      set(token, static_cast<int32_t>(at));
-      if (!id) missing = 0;
+    } else if (id) {
+      set(token, *id);
+    } else if (!token.content.empty()) {
+      const auto named = find_missing(token.content);
+      const int64_t at = named != missing.end() ? first + (named - missing.begin()) : behind++;
+      if (has_row(at)) set(token, static_cast<int32_t>(at));
     }
   }
   std::vector<AddedToken> list;
