@@ -285,7 +285,11 @@ void CheckSameData(const std::vector<FileStamp>& saved, const std::vector<FileSt
   };
   for (size_t i = 0; i < std::max(saved.size(), now.size()); ++i) {
     if (i < saved.size() && i < now.size() && saved[i] == now[i]) continue;
-    throw UserError({where, fmt::format("the run was trained on other data: file {}", i + 1), show(saved, i),
+    const std::string number =
+        saved.size() == now.size()
+            ? ""
+            : fmt::format(" of {} instead of {}, the tokenizer's among them", now.size(), saved.size());
+    throw UserError({where, fmt::format("the run was trained on other data: file {}{}", i + 1, number), show(saved, i),
                      show(now, i), "a run continues on the data it began with"});
   }
 }

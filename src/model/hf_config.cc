@@ -204,6 +204,10 @@ std::vector<int64_t> ReadIntegers(const Json& value, const char* key, const std:
 // Of transformers' eos_token_id, which may be a list (generation reads all of it); some say "none" by -1.
 std::optional<int64_t> FirstId(const Json& value, const char* key, const std::string& where) {
   if (value.is_null()) return std::nullopt;
+  if (!value.is_array() && !value.is_number_integer()) {
+    throw UserError(
+        {where, std::string(key) + " has the wrong type", "an integer or a list of integers", DescribeJson(value), ""});
+  }
   for (const int64_t id : ReadIntegers(value.is_array() ? value : Json::array({value}), key, where)) {
     if (id >= 0) return id;
   }

@@ -231,6 +231,10 @@ TEST(HfConfig, RotaryKeysAsTheClassesReadThem) {
 TEST(HfConfig, NullIsNoMissingKey) {
   EXPECT_EQ(Parsed(R"({"model_type": "llama", "bos_token_id": null})").bos_token_id, std::nullopt);
   EXPECT_EQ(Parsed(R"({"model_type": "llama", "vocab_size": 2})").eos_token_id, std::nullopt);  // there is no 2
+  const std::string error = UserErrorOf([] { Parsed(R"({"model_type": "llama", "eos_token_id": "x"})"); });
+  EXPECT_NE(error.find("eos_token_id has the wrong type, expected an integer or a list of integers, found"),
+            std::string::npos)
+      << error;
   EXPECT_FALSE(Parsed(R"({"model_type": "llama", "tie_word_embeddings": null, "mlp_bias": null})").tie_word_embeddings);
   EXPECT_THAT(ErrorOf(kHfMamba2Text, "use_conv_bias", nullptr), HasSubstr("use_conv_bias is not supported"));
   EXPECT_THAT(ErrorOf(kHfLlamaText, "rms_norm_eps", nullptr),

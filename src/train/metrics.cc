@@ -76,6 +76,15 @@ void MetricsHistory::Add(const ValidMetrics& m) {
   for (size_t i = 0; i < m.selected_share.size(); ++i) valid_selected_share[i].push_back(m.selected_share[i]);
 }
 
+namespace {
+
+[[noreturn]] void RefuseLine(const std::string& where) {
+  throw UserError({where, "not a line of training metrics", "", "",
+                   "move the file away to go on without what it tells of the steps so far"});
+}
+
+}  // namespace
+
 MetricsHistory CutMetrics(const std::string& path, int64_t last_step) {
   MetricsHistory history;
   if (!PathExists(path)) return history;
@@ -91,9 +100,9 @@ MetricsHistory CutMetrics(const std::string& path, int64_t last_step) {
     const std::string where = path + ":" + std::to_string(line_number);
     try {
       if (line.at("step").get<int64_t>() > last_step) break;
-      if (!AddLine(line, history)) throw UserError(where, "not a line of training metrics");
+      if (!AddLine(line, history)) RefuseLine(where);
     } catch (const OrderedJson::exception&) {
-      throw UserError(where, "not a line of training metrics");
+      RefuseLine(where);
     }
     kept += text + "\n";
   }

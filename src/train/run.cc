@@ -201,8 +201,7 @@ ModelConfig Run::ChooseConfig() {
 
 // Throws where the data or the model is another than the run was begun with.
 void Run::CheckContinues(const ModelConfig& config) const {
-  const std::string data_file = folder_ + "/data.json";
-  if (PathExists(data_file)) CheckSameData(LoadStamps(data_file), data_.stamps, data_file);
+  CheckStamps(data_.stamps, folder_ + "/data.json");
   if (choice_.newest) CheckSameConfig(LoadModelConfig(SavedConfig()), config, SavedConfig());
 }
 
@@ -244,6 +243,7 @@ void Run::ContinueFolder() {
   RemoveLeftovers(folder_);
   if (choice_.newest) PublishFolder(choice_.newest->path + "/model", folder_ + "/model");
   if (Done()) return;
+  history_ = CutMetrics(folder_ + "/metrics.jsonl", step);
   if (step > 0) LogInfo("resumes {} after step {}", folder_, step);
   if (step == 0) LogInfo("{} has no checkpoint: begins again at step 0", folder_);
   for (const DamagedCheckpoint& d : choice_.damaged) {
@@ -253,7 +253,6 @@ void Run::ContinueFolder() {
   if (WriteFields(settings_) != WriteFields(saved_)) {
     WriteFileAtomically(folder_ + "/run.json", WriteFields(settings_));
   }
-  history_ = CutMetrics(folder_ + "/metrics.jsonl", step);
   if (step == 0) PublishFirstModel();
 }
 

@@ -151,6 +151,23 @@ TEST_F(RunResumeTest, ShortensARunToLessThanItsWarmUp) {
   EXPECT_NE(ErrorOf(request).find("--warmup-steps: longer than the run"), std::string::npos);
 }
 
+TEST_F(RunResumeTest, ADamagedLineOfMetricsIsNamedBeforeAnythingIsWritten) {
+  RunRequest request = Request("run");
+  const RunHooks hooks = At(request, 6, [] { raise(SIGINT); });
+  ASSERT_EQ(RunTraining(request, hooks), RunEnd::kInterrupted);
+  const std::string metrics = folder_ / "run/metrics.jsonl", good = ReadFile(metrics);
+  WriteFileAtomically(metrics, "x" + good);
+  RunRequest resumed = Resume("run");
+  resumed.settings.steps = 12;
+  const std::string run_file = ReadFile(folder_ / "run/run.json");
+  const std::string error = ErrorOf(resumed);
+  EXPECT_NE(error.find("metrics.jsonl:1: not a line of training metrics (move the file away"), std::string::npos)
+      << error;
+  EXPECT_EQ(ReadFile(folder_ / "run/run.json"), run_file);
+  std::filesystem::remove(metrics);
+  EXPECT_EQ(RunTraining(resumed, {}), RunEnd::kFinished);
+}
+
 TEST_F(RunResumeTest, LeftoversOfAKilledProcessAreRemoved) {
   RunRequest request = Request("run");
   const RunHooks hooks = At(request, 5, [] { raise(SIGINT); });

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/files.h"
+#include "base/logging.h"
 #include "text/tokenizer_config.h"
 
 namespace taipan {
@@ -95,17 +96,21 @@ void SaveStamps(const std::vector<FileStamp>& stamps, const std::string& path) {
   WriteFileAtomically(path, WriteFields(s));
 }
 
-std::vector<FileStamp> LoadStamps(const std::string& path) {
+void CheckStamps(const std::vector<FileStamp>& stamps, const std::string& path) {
+  if (!PathExists(path)) {
+    LogWarning("{} is missing: whether the data is that of the run so far cannot be told", path);
+    return;
+  }
   Stamps s;
   ReadFields(ParseJson(ReadFile(path), path), path, s);
   if (s.names.size() != s.bytes.size() || s.names.size() != s.hashes.size()) {
     throw UserError(path, "not the stamps of a run's data: lists of different lengths");
   }
-  std::vector<FileStamp> stamps;
+  std::vector<FileStamp> saved;
   for (size_t i = 0; i < s.names.size(); ++i) {
-    stamps.push_back({s.names[i], static_cast<int64_t>(s.bytes[i]), std::strtoull(s.hashes[i].c_str(), nullptr, 16)});
+    saved.push_back({s.names[i], static_cast<int64_t>(s.bytes[i]), std::strtoull(s.hashes[i].c_str(), nullptr, 16)});
   }
-  return stamps;
+  CheckSameData(saved, stamps, path);
 }
 
 }  // namespace taipan

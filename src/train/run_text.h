@@ -27,6 +27,7 @@ void CheckVocabulary(const RunTokenizer& tokenizer, int64_t vocab_size, const st
 
 // RUN_DIR/data.json: the stamps of data and tokenizer.
 void SaveStamps(const std::vector<FileStamp>& stamps, const std::string& path);
-std::vector<FileStamp> LoadStamps(const std::string& path);
+// UserError where others were saved there; a warning where none are.
+void CheckStamps(const std::vector<FileStamp>& stamps, const std::string& path);
 
 }  // namespace taipan
