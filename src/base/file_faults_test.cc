@@ -38,7 +38,11 @@ TEST(FileFaultsDeathTest, OtherFaultsAreAsBefore) {
     const MappedFile file(folder / "weights");
     ::raise(SIGBUS);
   };
+#ifdef __SANITIZE_ADDRESS__  // its own report is what was before
+  EXPECT_DEATH(raise_other(), "AddressSanitizer: BUS");
+#else
   EXPECT_EXIT(raise_other(), testing::KilledBySignal(SIGBUS), "^$");
+#endif
 }
 
 // Within the last page a cut file reads as zeros, without any signal.

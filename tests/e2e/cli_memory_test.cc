@@ -24,8 +24,11 @@ TEST(Memory, ACommandThatHasTooLittleSaysSo) {
   const TinyModelFolder tiny;
   WriteFileAtomically(tiny / "text.txt", std::string(5000, 'x'));
   const auto limit_of = [](int megabytes) { return fmt::format("ulimit -c 0 -v {}", megabytes << 10); };
-  int least = 30;  // what the program's libraries take
-  while (least < 2000 && Taipan(tiny, limit_of(least), "--version") != 0) least += 2;
+  int too_little = 30, least = 2000;  // what the program's libraries take
+  while (least - too_little > 2) {
+    const int middle = (too_little + least) / 2;
+    (Taipan(tiny, limit_of(middle), "--version") == 0 ? least : too_little) = middle;
+  }
   int failed = 0;
   for (const int more : {0, 4, 16, 48}) {
     const std::string limit = limit_of(least + more);
