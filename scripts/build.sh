@@ -23,7 +23,7 @@ done
 "$root/scripts/setup.sh"
 cd "$root"
 mkdir -p "$build"
-if ! cmake --preset "$preset" -DTAIPAN_WERROR="${TAIPAN_WERROR:-OFF}" >"$build/configure.log" 2>&1; then
+if ! cmake --preset "$preset" ${TAIPAN_WERROR:+"-DTAIPAN_WERROR=$TAIPAN_WERROR"} >"$build/configure.log" 2>&1; then
   cat "$build/configure.log" >&2
   die "cmake could not configure $build (its log is above)"
 fi

@@ -293,6 +293,22 @@ TEST_F(RunResumeTest, AnotherArchitectureIsRefusedAsSuch) {
   EXPECT_EQ(RunTraining(open, {}), RunEnd::kFinished);
 }
 
+TEST_F(RunResumeTest, ADefaultMayBeSpelledOut) {
+  RunRequest request = Request("run");
+  const RunHooks hooks = At(request, 3, [] { raise(SIGINT); });
+  ASSERT_EQ(RunTraining(request, hooks), RunEnd::kInterrupted);
+  RunRequest other = Resume("run");
+  other.settings.vocab_size = 300;
+  EXPECT_NE(ErrorOf(other).find("config.json: the run was begun with another \"vocab_size\", expected 256, found 300"),
+            std::string::npos)
+      << ErrorOf(other);
+  RunRequest same = Resume("run");
+  same.settings.tokenizer = "byte";
+  same.settings.vocab_size = 256;
+  ASSERT_EQ(RunTraining(same, {}), RunEnd::kFinished);
+  ExpectLikeStraightRun("run");
+}
+
 TEST_F(RunResumeTest, AFailureBeforeTheFirstStepLeavesNothing) {
   struct rlimit before;
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);

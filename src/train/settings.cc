@@ -141,11 +141,12 @@ void VisitReports(TrainSettings& s, const FieldVisitor& visit) {
 
 using OrderedJson = nlohmann::ordered_json;  // the first difference is the first that a reader of the file meets
 
-// What a continued run may change. Steps are looked at by the run, which knows how many are done.
+// What a continued run may change. Steps are looked at by the run, which knows how many are done; the tokenizer and
+// the vocabulary by what they lead to, the data's stamps and the config, since "byte" may also be what no name means.
 bool IsFree(const std::string& name) {
-  static const char* const kFree[] = {
-      "model",      "data", "out",        "valid_data",       "valid_every", "valid_tokens", "sample_every",
-      "save_every", "keep", "time_limit", "micro_batch_size", "recompute",   "steps"};
+  static const char* const kFree[] = {"model",        "data",         "out",        "valid_data", "valid_every",
+                                      "valid_tokens", "sample_every", "save_every", "keep",       "time_limit",
+                                      "tokenizer",    "vocab_size",   "recompute",  "steps",      "micro_batch_size"};
   return std::find(std::begin(kFree), std::end(kFree), name) != std::end(kFree);
 }
 
