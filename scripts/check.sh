@@ -34,6 +34,9 @@ forbid() {
 forbid 'march=[n]ative|-ffast-[m]ath|-O[f]ast' "a flag that makes results depend on the machine"
 forbid '\b(TO[D]O|FIX[M]E|X[X]X|HA[C]K)\b' "unfinished places"
 forbid '[[:space:]]+$' "trailing blanks"
+if grep -nE 'ParallelFor' src/layers/*.cc src/layers/*.h src/model/*.cc src/model/*.h; then
+  fail "arithmetic outside kernels: layers and model have no parallel loops"
+fi
 for script in scripts/*.sh .ci/run; do
   bash -n "$script" || fail "$script does not parse"
 done

@@ -71,7 +71,7 @@ Result Evaluate(const Model& model, const Options& o) {
       const float* row = logits.F32() + static_cast<int64_t>(q) * o.task.vocab;
       r.accuracy += std::max_element(row, row + o.task.vocab) - row == batch.targets[static_cast<size_t>(rows[q])];
     }
-    r.loss += model.Score(context, batch, nullptr);
+    r.loss += model.Score(context, nullptr);
     queries += static_cast<double>(rows.size());
     tokens += static_cast<double>(batch.size());
     for (const GateReport& gate : context.gates()) {

@@ -70,7 +70,7 @@ TrainResult Trainer::Impl::Gradients(const TrainOptions& options) {
   AddBudgetSums(context, static_cast<int64_t>(totals.row_lengths.size()), sums);
   TrainResult result;
   result.step = step + 1;
-  result.cross_entropy = model->model.Backward(context, batch, totals, sums, loss, gate, gradients) / totals.targets;
+  result.cross_entropy = model->model.Backward(context, totals, sums, loss, gradients) / totals.targets;
   result.budget_loss = sums.m.empty() ? 0 : BudgetLoss(sums, totals, loss.budget);
   result.loss = result.cross_entropy + loss.budget_weight * result.budget_loss;
   result.gradient_norm = GradientNorm(gradients);

@@ -24,12 +24,11 @@ OpTime& OpRecorder::Find(const char* op) {
   for (OpTime& t : times_) {
     if (t.op == op) return t;
   }
-  times_.push_back({op, 0, 0, 0, 0});
+  times_.push_back({op, 0, 0});
   return times_.back();
 }
 
-OpTimer::OpTimer(const char* op, double flops, double bytes)
-    : recorder_(current), op_(op), flops_(flops), bytes_(bytes) {
+OpTimer::OpTimer(const char* op) : recorder_(current), op_(op) {
   if (recorder_ == nullptr) return;
   outer_ = recorder_->innermost_;
   recorder_->innermost_ = this;
@@ -43,8 +42,6 @@ OpTimer::~OpTimer() {
   if (outer_ != nullptr) outer_->inside_ += seconds;
   OpTime& t = recorder_->Find(op_);
   t.seconds += seconds - inside_;
-  t.flops += flops_;
-  t.bytes += bytes_;
   ++t.calls;
 }
 

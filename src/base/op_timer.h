@@ -11,8 +11,6 @@ namespace taipan {
 struct OpTime {
   std::string op;
   double seconds = 0;  // without the operations timed inside it
-  double flops = 0;    // useful ones, as the callers count them
-  double bytes = 0;    // read and written at least once
   int64_t calls = 0;
 };
 
@@ -39,18 +37,16 @@ class OpRecorder {
 // Times one operation from construction to destruction. `op` must outlive the recorder: a literal.
 class OpTimer {
  public:
-  explicit OpTimer(const char* op, double flops = 0, double bytes = 0);
+  explicit OpTimer(const char* op);
   ~OpTimer();
   OpTimer(const OpTimer&) = delete;
   OpTimer& operator=(const OpTimer&) = delete;
-
-  void AddFlops(double flops) { flops_ += flops; }  // where the count is known only within
 
  private:
   OpRecorder* recorder_;
   OpTimer* outer_ = nullptr;
   const char* op_;
-  double flops_, bytes_, begin_ = 0, inside_ = 0;
+  double begin_ = 0, inside_ = 0;
 };
 
 }  // namespace taipan

@@ -15,7 +15,7 @@
 #include "kernels/rms_norm.h"
 #include "kernels/ssd.h"
 #include "kernels/swiglu.h"
-#include "model/block_table.h"
+#include "model/layer_table.h"
 
 namespace taipan {
 namespace {
@@ -43,30 +43,39 @@ Tensor Random(std::vector<int64_t> shape, DType dtype = DType::kF32, float shift
 class Cases {
  public:
   Cases(const ModelConfig& config, int64_t tokens, DType dtype, const std::function<void(const KernelCase&)>& visit)
-      : c_(config), t_(tokens), dtype_(dtype), visit_(visit), e_(Real(SizeOf(dtype))), rows_(Real(tokens)) {}
+      : c_(config),
+        t_(tokens),
+        dtype_(dtype),
+        visit_(visit),
+        e_(Real(SizeOf(dtype))),
+        rows_(Real(tokens)),
+        ops_(CostByOperation(config, {.phase = Phase::kPrefill})) {}
 
   void All() {
     AddProducts();
-    if (CountMamba2Blocks(c_) > 0) {
-      AddSsd();
-      AddConv();
-      AddGatedNorm();
-    }
-    if (CountAttentionBlocks(c_) > 0) AddAttentionCases();
-    if (CountMlps(c_) > 0) AddSwiglu();
+    if (Has("ssd")) AddSsd();
+    if (Has("conv")) AddConv();
+    if (Has("gated norm")) AddGatedNorm();
+    if (Has("attention")) AddAttentionCases();
+    if (Has("swiglu")) AddSwiglu();
     AddNorm();
     AddHead();
     AddAdamW();
   }
 
  private:
+  bool Has(const char* op) const {
+    return std::any_of(ops_.begin(), ops_.end(), [&](const OpCost& cost) { return cost.op == op; });
+  }
+
   void Add(const std::string& op, double flops, double bytes, std::function<Call()> prepare,
            std::optional<double> share = std::nullopt) {
     visit_({op, share, flops, bytes, std::move(prepare)});
   }
 
-  LinearWeight Weight(int64_t n, int64_t k) const {
-    LinearWeight w{Random({n, k})};
+  Weight NewWeight(int64_t n, int64_t k) const {
+    Weight w;
+    w.f32 = Random({n, k});
     if (dtype_ == DType::kBF16) w.bf16 = Random({n, k}, dtype_);
     return w;
   }
@@ -80,14 +89,14 @@ class Cases {
 
   void AddProduct(const std::string& name, int64_t n, int64_t k) {
     struct Data {
-      LinearWeight w;
+      Weight w;
       Tensor x, y, dw;
     };
     const double flops = 2 * rows_ * Real(n) * Real(k);
     const double bytes = e_ * (rows_ * Real(n + k) + Real(n * k));
     auto data = [=, this] {
       return std::make_shared<Data>(
-          Data{Weight(n, k), Random({t_, k}, dtype_), Random({t_, n}, dtype_), Tensor({n, k})});
+          Data{NewWeight(n, k), Random({t_, k}, dtype_), Random({t_, n}, dtype_), Tensor({n, k})});
     };
     Add(name, flops, bytes, [=] { return [d = data()] { Linear(d->x.Matrix(), d->w, d->y.Matrix()); }; });
     Add(name + " backward, input", flops, bytes,
@@ -106,8 +115,9 @@ class Cases {
 
   std::shared_ptr<Ssd> NewSsd() const {
     auto s = std::make_shared<Ssd>();
-    const int64_t heads = c_.ssm_heads(), inner = c_.d_inner(), state = c_.n_groups * c_.state_size;
-    s->shape = {heads, c_.head_dim, c_.state_size, c_.n_groups, SsdChunk(c_.chunk_size)};
+    const Mamba2Dims dims = Mamba2DimsOf(c_);
+    const int64_t heads = dims.ssd.heads, inner = dims.d_inner(), state = dims.group_state();
+    s->shape = dims.ssd;
     s->x = Random({t_, inner}, dtype_);
     s->dt = Random({t_, heads}, DType::kF32, 0.55f);  // 0.05 to 1.05
     s->b = Random({t_, state}, dtype_);
@@ -128,9 +138,9 @@ class Cases {
   }
 
   void AddSsd() {
-    const double inner = Real(c_.d_inner()), state = 2 * Real(c_.n_groups * c_.state_size),
-                 heads = Real(c_.ssm_heads());
-    const double flops = 4 * rows_ * inner * Real(c_.state_size);
+    const Mamba2Dims dims = Mamba2DimsOf(c_);
+    const double inner = Real(dims.d_inner()), state = 2 * Real(dims.group_state()), heads = Real(dims.ssd.heads);
+    const double flops = 4 * rows_ * Real(dims.ssd.state_size());
     const double in = rows_ * (e_ * (inner + state) + 4 * heads), out = rows_ * e_ * inner;
     Add("ssd", flops, in + out, [this] {
       return [s = NewSsd()] {
@@ -155,7 +165,7 @@ class Cases {
       Tensor x, w, bias, y, dy, dx, dw, db;
       std::vector<ConvSegment> segments;
     };
-    const int64_t channels = c_.d_inner() + 2 * c_.n_groups * c_.state_size, width = c_.conv_kernel;
+    const int64_t channels = Mamba2DimsOf(c_).conv_channels(), width = c_.conv_kernel;
     const double flops = 2 * rows_ * Real(channels * width), bytes = rows_ * e_ * Real(channels);
     auto data = [=, this] {
       return std::make_shared<Data>(Data{Random({t_, channels}, dtype_), Random({channels, width}), Random({channels}),
@@ -216,11 +226,11 @@ class Cases {
   // The queries of one sequence, drawn token by token.
   std::shared_ptr<Attention> NewAttention(int64_t window, double share) const {
     auto a = std::make_shared<Attention>();
-    a->shape = {c_.num_attention_heads, c_.num_key_value_heads, c_.attention_head_dim, window};
+    const AttentionDims dims = AttentionDimsOf(c_, window, {});
+    a->shape = dims.shape;
     a->positions = Positions(share);
     const int64_t n = static_cast<int64_t>(a->positions.size());
-    const int64_t q = c_.num_attention_heads * c_.attention_head_dim;
-    const int64_t kv = c_.num_key_value_heads * c_.attention_head_dim;
+    const int64_t q = dims.q_width(), kv = dims.kv_width();
     a->q = Random({n, q}, dtype_);
     a->k = Random({t_, kv}, dtype_);
     a->v = Random({t_, kv}, dtype_);
@@ -249,9 +259,8 @@ class Cases {
     const std::vector<int64_t> positions = Positions(share);
     double pairs = 0;
     for (const int64_t p : positions) pairs += Real(window > 0 ? std::min(p + 1, window) : p + 1);
-    const double q = Real(c_.num_attention_heads * c_.attention_head_dim);
-    const double kv = Real(c_.num_key_value_heads * c_.attention_head_dim),
-                 n = Real(static_cast<int64_t>(positions.size()));
+    const AttentionDims dims = AttentionDimsOf(c_, window, {});
+    const double q = Real(dims.q_width()), kv = Real(dims.kv_width()), n = Real(static_cast<int64_t>(positions.size()));
     const double flops = 4 * pairs * q, in = e_ * (n * q + 2 * rows_ * kv), out = e_ * n * q;
     Add(
         name, flops, in + out,
@@ -331,7 +340,7 @@ class Cases {
 
   void AddHead() {
     struct Data {
-      LinearWeight w;
+      Weight w;
       Tensor h, dh, dw;
       std::vector<int32_t> targets;
       Arena scratch;
@@ -340,7 +349,7 @@ class Cases {
     Add("head, loss", 6 * rows_ * Real(width * vocab), 2 * rows_ * e_ * Real(width) + (e_ + 8) * Real(width * vocab),
         [=, this] {
           auto d = std::make_shared<Data>();
-          d->w = Weight(vocab, width);
+          d->w = NewWeight(vocab, width);
           d->h = Random({t_, width}, dtype_);
           d->dh = Tensor({t_, width}, dtype_);
           d->dw = Tensor({vocab, width});
@@ -378,7 +387,8 @@ class Cases {
   const int64_t t_;
   const DType dtype_;
   const std::function<void(const KernelCase&)>& visit_;
-  const double e_, rows_;  // bytes of an element; tokens
+  const double e_, rows_;          // bytes of an element; tokens
+  const std::vector<OpCost> ops_;  // that the model has
 };
 
 }  // namespace

@@ -14,11 +14,17 @@
 namespace taipan {
 namespace {
 
+// The time of an operation in a mean run, and its useful work: recomputation does not make it faster.
+struct OpShare {
+  std::string op;
+  double seconds = 0, flops = 0, bytes = 0;
+};
+
 // What every kind of report needs, computed once.
 struct Summary {
   Spread tokens_per_second;
-  double run_seconds = 0;         // mean
-  std::vector<OpTime> breakdown;  // of a mean run, longest first, "other" last; sums to run_seconds
+  double run_seconds = 0;          // mean
+  std::vector<OpShare> breakdown;  // of a mean run, longest first, "other" last; sums to run_seconds
   std::vector<OpCost> floor;
   std::optional<ModelRoof> roof;
   double floor_seconds = 0;  // operations at the roof, one after the other
@@ -30,23 +36,17 @@ const OpCost* FindCost(const std::vector<OpCost>& costs, const std::string& op) 
   return it == costs.end() ? nullptr : &*it;
 }
 
-std::vector<OpTime> Breakdown(const Measurement& m, const std::vector<OpCost>& floor, double run_seconds) {
-  const double runs = static_cast<double>(m.seconds.size());
-  std::vector<OpTime> ops = m.ops;
+std::vector<OpShare> Breakdown(const Measurement& m, const std::vector<OpCost>& floor, double run_seconds) {
+  std::vector<OpShare> ops;
   double covered = 0;
-  for (OpTime& op : ops) {
-    op.seconds /= runs;
-    op.flops /= runs;
-    op.bytes /= runs;
-    // Useful work where the config tells it: recomputation does not make an operation faster.
-    if (const OpCost* cost = FindCost(floor, op.op)) {
-      op.flops = cost->flops;
-      op.bytes = cost->bytes;
-    }
-    covered += op.seconds;
+  for (const OpTime& t : m.ops) {
+    const OpCost* cost = FindCost(floor, t.op);
+    ops.push_back(
+        {t.op, t.seconds / static_cast<double>(m.seconds.size()), cost ? cost->flops : 0, cost ? cost->bytes : 0});
+    covered += ops.back().seconds;
   }
-  std::stable_sort(ops.begin(), ops.end(), [](const OpTime& a, const OpTime& b) { return a.seconds > b.seconds; });
-  ops.push_back({"other", std::max(run_seconds - covered, 0.0), 0, 0, 0});
+  std::stable_sort(ops.begin(), ops.end(), [](const OpShare& a, const OpShare& b) { return a.seconds > b.seconds; });
+  ops.push_back({"other", std::max(run_seconds - covered, 0.0), 0, 0});
   return ops;
 }
 
@@ -62,7 +62,7 @@ Summary Summarise(const BenchOptions& o, const ModelConfig& config, const BenchR
   s.breakdown = Breakdown(report.measured, s.floor, s.run_seconds);
   if (o.no_roof) return s;
   Workload shapes = report.work;
-  if (!report.forced) shapes.selected_share = config.attention_budget;  // gates vary: one roof for all their runs
+  if (!report.forced) shapes.selected_share = config.expected_share();  // gates vary: one roof for all their runs
   const int64_t rows = std::max<int64_t>(1, TokensOf(shapes) / shapes.forwards);
   s.roof = RoofOf(config, shapes, rows, o.dtype, o.refresh);
   for (const OpCost& cost : s.floor) s.floor_seconds += FloorSeconds(cost, *s.roof);
@@ -77,7 +77,7 @@ double PerSecond(double amount, double seconds) { return seconds > 0 ? amount / 
 
 OrderedJson BreakdownJson(const Summary& s) {
   OrderedJson list = OrderedJson::array();
-  for (const OpTime& op : s.breakdown) {
+  for (const OpShare& op : s.breakdown) {
     list.push_back({{"op", op.op},
                     {"seconds", op.seconds},
                     {"share", op.seconds / s.run_seconds},
@@ -141,7 +141,7 @@ void PrintTable(const BenchOptions& o, const BenchReport& report, const Summary&
                     Rate(PerSecond(flops, seconds)), Rate(PerSecond(bytes, seconds)),
                     floor && s.roof ? fmt::format("{:.2f}", FloorSeconds(*floor, *s.roof) * 1e3) : ""});
   };
-  for (const OpTime& op : s.breakdown) add(op.op, op.seconds, op.flops, op.bytes, FindCost(s.floor, op.op));
+  for (const OpShare& op : s.breakdown) add(op.op, op.seconds, op.flops, op.bytes, FindCost(s.floor, op.op));
   add("all", s.run_seconds, TotalFlops(s.floor), TotalBytes(s.floor), nullptr);
   if (s.roof) rows.back().back() = fmt::format("{:.2f}", s.floor_seconds * 1e3);
   Print(fmt::format("{}\n{} {}, {}, {}, {} threads\n\n", MachineSummary(), report.command, report.model,
@@ -165,7 +165,7 @@ void PrintTable(const BenchOptions& o, const BenchReport& report, const Summary&
 
 void WriteChart(const BenchOptions& o, const BenchReport& report, const Summary& s) {
   std::vector<PlotBar> bars;
-  for (const OpTime& op : s.breakdown) {
+  for (const OpShare& op : s.breakdown) {
     const OpCost* cost = FindCost(s.floor, op.op);
     bars.push_back(
         {op.op, op.seconds * 1e3, cost && s.roof ? std::optional(FloorSeconds(*cost, *s.roof) * 1e3) : std::nullopt});

@@ -10,17 +10,6 @@
 namespace taipan {
 namespace {
 
-void AddProduct(std::vector<MatrixProduct>& products, const std::string& name, int64_t n, int64_t k, double share = 1) {
-  if (share == 0) return;
-  for (MatrixProduct& p : products) {
-    if (p.name == name && p.n == n && p.k == k && p.share == share) {
-      ++p.count;
-      return;
-    }
-  }
-  products.push_back({name, n, k, 1, share});
-}
-
 Tensor RandomMatrix(int64_t rows, int64_t cols, DType dtype, uint32_t stream) {
   Tensor m({rows, cols}, dtype);
   for (int64_t i = 0; i < m.size(); ++i) {
@@ -112,29 +101,6 @@ class Sweeps {
 };
 
 }  // namespace
-
-std::vector<MatrixProduct> ProductsOf(const ModelConfig& c, const Workload& work) {
-  std::vector<MatrixProduct> products;
-  const int64_t d = c.hidden_size;
-  for (const LayerKind kind : c.layer_pattern) {
-    if (IsMamba2(kind)) {
-      AddProduct(products, "in_proj", 2 * c.d_inner() + 2 * c.n_groups * c.state_size + c.ssm_heads(), d);
-      AddProduct(products, "out_proj", d, c.d_inner());
-    } else {
-      const double queries = kind == LayerKind::kSelectiveAttention ? work.selected_share : 1;
-      const int64_t kv = c.num_key_value_heads * c.attention_head_dim;
-      AddProduct(products, "q_proj", c.num_attention_heads * c.attention_head_dim, d, queries);
-      for (int i = 0; i < 2; ++i) AddProduct(products, "k_proj, v_proj", kv, d);
-      AddProduct(products, "o_proj", d, c.num_attention_heads * c.attention_head_dim, queries);
-    }
-    if (!HasMlp(kind)) continue;
-    for (int i = 0; i < 2; ++i) AddProduct(products, "gate_proj, up_proj", c.intermediate_size, d);
-    AddProduct(products, "down_proj", d, c.intermediate_size);
-  }
-  // A prompt needs the logits of its last token: 1 / context of the head, nothing beside the rest.
-  if (work.phase != Phase::kPrefill) AddProduct(products, "head", c.vocab_size, d);
-  return products;
-}
 
 DType DTypeNamed(const std::string& name) {
   CHECK(name == "f32" || name == "bf16" || name == "int8");

@@ -11,17 +11,6 @@
 
 namespace taipan {
 
-// y[rows, n] = x[rows, k] W^T, `count` of them in one forward, each for `share` of the tokens.
-struct MatrixProduct {
-  std::string name;
-  int64_t n = 0, k = 0, count = 1;
-  double share = 1;
-  double weight() const { return static_cast<double>(count) * share; }
-};
-// The linear layers of a model, equal shapes together; those that selected or labelled tokens alone need with their
-// share.
-std::vector<MatrixProduct> ProductsOf(const ModelConfig& config, const Workload& work);
-
 // "f32", "bf16" or "int8" (weights; u8 activations, sums in i32), the types that matrices are measured in. CHECKs.
 DType DTypeNamed(const std::string& name);
 

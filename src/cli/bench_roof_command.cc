@@ -43,7 +43,7 @@ std::vector<MatrixProduct> Products(const RoofOptions& o) {
             {"deep", 1024, 8192}};
   }
   const NamedConfig named = ResolveConfig(o.model);
-  return ProductsOf(named.config, {.selected_share = named.config.attention_budget});
+  return ProductsOf(named.config, {.selected_share = named.config.expected_share()});
 }
 
 // Adds the rates of all products in one dtype.

@@ -66,10 +66,8 @@ double MeanShare(const BenchModel& bench, const std::vector<double>& selected) {
 void AddTimes(const std::vector<OpTime>& from, std::vector<OpTime>& to) {
   for (const OpTime& t : from) {
     auto it = std::find_if(to.begin(), to.end(), [&](const OpTime& known) { return known.op == t.op; });
-    if (it == to.end()) it = to.insert(to.end(), OpTime{t.op, 0, 0, 0, 0});
+    if (it == to.end()) it = to.insert(to.end(), OpTime{t.op, 0, 0});
     it->seconds += t.seconds;
-    it->flops += t.flops;
-    it->bytes += t.bytes;
     it->calls += t.calls;
   }
 }

@@ -111,8 +111,15 @@ void NoteDoubledBos(const Tokenizer& tokenizer, std::span<const int32_t> tokens)
   Note(fmt::format("the text begins with the token {} (BOS) twice: one is added, so leave yours away", tokens[0]));
 }
 
+bool ReadsEarlierTokens(const ModelConfig& config) {
+  return AnyBranch(config, [](const Branch& branch) {
+    const std::vector<StateSpec> state = branch.State();
+    return std::any_of(state.begin(), state.end(), [](const StateSpec& s) { return s.per_token; });
+  });
+}
+
 void NoteLongContext(const ModelConfig& config, int64_t tokens, const std::string& what) {
-  if (!config.max_position_embeddings || CountAttentionBlocks(config) == 0) return;
+  if (!config.max_position_embeddings || !ReadsEarlierTokens(config)) return;
   if (tokens <= *config.max_position_embeddings) return;
   Note(
       fmt::format("{} {} tokens, beyond the {} positions that the model knows (max_position_embeddings): expect worse "

@@ -152,7 +152,7 @@ double TokensPerSecondAtRoof(const ModelConfig& config, const TrainSettings& s) 
   const Workload work{.phase = Phase::kTrain,
                       .context = s.context,
                       .sequences = s.batch_size,
-                      .selected_share = config.attention_budget,
+                      .selected_share = config.expected_share(),
                       .element_bytes = s.dtype == "bf16" ? 2 : 4};
   const double flops = TotalFlops(CostByOperation(config, work));
   if (flops * static_cast<double>(s.steps) < kLong) return 0;

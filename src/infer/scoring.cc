@@ -73,7 +73,7 @@ ScoreResult ScoreTokens(const Model& model, std::span<const int32_t> tokens, con
     model.Forward(batch, gate, /*keep=*/false, context);
     selection.Add(context, count);
     logprobs.resize(static_cast<size_t>(count));
-    if (labelled > 0) model.Score(context, batch, logprobs.data());
+    if (labelled > 0) model.Score(context, logprobs.data());
     const std::span<const float> scored(logprobs.data() + skipped, static_cast<size_t>(labelled));
     const int64_t first = begin + skipped + 1;
     result.scored += labelled;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
+#include <functional>
 #include <string_view>
 
 #include "formats/safetensors.h"
@@ -36,20 +38,16 @@ Tensor Gather(const KvCache& kv, bool values) {
   return out;
 }
 
-void ReadFixed(const SafetensorsFile& file, const std::string& name, Tensor& into) {
-  if (!into.empty()) into = file.ReadF32(name, into.shape());
-}
-
 // Keys or values in the type that they were saved in.
 Tensor ReadKept(const SafetensorsFile& file, const std::string& name, const std::vector<int64_t>& shape) {
   const SafetensorsEntry& entry = file.At(name);
   return entry.dtype == DType::kBF16 && entry.shape == shape ? file.Read(name) : file.ReadF32(name, shape);
 }
 
-void ReadCache(const SafetensorsFile& file, size_t layer, int64_t position, const ModelConfig& config, KvCache& kv) {
-  const int64_t heads = config.num_key_value_heads;
+void ReadCache(const SafetensorsFile& file, size_t layer, int64_t position, const StateSpec& row, KvCache& kv) {
   const int64_t count = kv.window() > 0 ? std::min(position, kv.window()) : position;
-  const std::vector<int64_t> shape = {count, heads, kv.width() / heads};
+  std::vector<int64_t> shape = {count};
+  shape.insert(shape.end(), row.shape.begin(), row.shape.end());
   const Tensor k = ReadKept(file, LayerName(layer, "k"), shape);
   const Tensor v = ReadKept(file, LayerName(layer, "v"), shape);
   if (k.dtype() != v.dtype()) {
@@ -58,6 +56,15 @@ void ReadCache(const SafetensorsFile& file, size_t layer, int64_t position, cons
   }
   kv.RestartAt(position - count);
   if (count > 0) kv.Append(k.Matrix(), v.Matrix());
+}
+
+// What the branches of each layer declare: f(layer, spec).
+void ForEachState(const Model& model, const std::function<void(size_t, const StateSpec&)>& f) {
+  for (size_t i = 0; i < model.layers().size(); ++i) {
+    for (const auto& branch : model.layers()[i].branches) {
+      for (const StateSpec& spec : branch->State()) f(i, spec);
+    }
+  }
 }
 
 int64_t ReadPosition(const SafetensorsFile& file) {
@@ -93,37 +100,35 @@ std::string ModelFingerprint(const Model& model) {
   uint64_t hash = 0xcbf29ce484222325ull;
   const std::string config = ToJson(model.config());
   Hash(config.data(), static_cast<int64_t>(config.size()), hash);
-  const Tensor& norm = model.params().norm;
+  const Tensor& norm = model.params().norm.f32;
   Hash(norm.data(), norm.bytes(), hash);
-  const Tensor& embedding = model.params().embedding.master;
-  const int64_t step = std::max<int64_t>(embedding.size() / 4096, 1);
-  for (int64_t i = 0; i < embedding.size(); i += step) Hash(embedding.F32() + i, sizeof(float), hash);
+  const Weight& embedding = model.params().embedding;
+  const Tensor& table = embedding.f32.empty() ? embedding.bf16 : embedding.f32;
+  const int64_t step = std::max<int64_t>(table.size() / 4096, 1);
+  for (int64_t i = 0; i < table.size(); i += step) {
+    const float value = table.dtype() == DType::kBF16 ? ToFloat(table.As<BF16>()[i]) : table.F32()[i];
+    Hash(&value, sizeof value, hash);
+  }
   return fmt::format("{:016x}", hash);
 }
 
 void SaveSequenceState(const Model& model, const SequenceState& state, const std::string& path,
                        std::span<const float> logits) {
-  CHECK_EQ(state.layers.size(), model.blocks().size());
-  const int64_t heads = model.config().num_key_value_heads;
+  CHECK_EQ(state.layers.size(), model.layers().size());
   std::vector<SafetensorsItem> items = {{"position", DType::kI64, {1}, &state.position}};
-  std::vector<Tensor> gathered;
-  gathered.reserve(2 * state.layers.size());  // items point into it
-  for (size_t i = 0; i < state.layers.size(); ++i) {
+  std::deque<Tensor> gathered;  // items point into it
+  ForEachState(model, [&](size_t i, const StateSpec& spec) {
     const LayerState& layer = state.layers[i];
-    if (!layer.ssm.empty())
-      items.push_back({LayerName(i, "ssm_state"), DType::kF32, layer.ssm.shape(), layer.ssm.data()});
-    if (!layer.conv.empty()) {
-      items.push_back({LayerName(i, "conv_state"), DType::kF32, layer.conv.shape(), layer.conv.data()});
+    const std::string name = LayerName(i, spec.name.c_str());
+    if (!spec.per_token) {
+      items.push_back({name, DType::kF32, spec.shape, layer.Fixed(spec).data()});
+      return;
     }
-    if (layer.kv.width() == 0) continue;
-    for (const bool values : {false, true}) {
-      gathered.push_back(Gather(layer.kv, values));
-      items.push_back({LayerName(i, values ? "v" : "k"),
-                       layer.kv.dtype(),
-                       {layer.kv.count(), heads, layer.kv.width() / heads},
-                       gathered.back().data()});
-    }
-  }
+    std::vector<int64_t> shape = {layer.kv.count()};
+    shape.insert(shape.end(), spec.shape.begin(), spec.shape.end());
+    gathered.push_back(Gather(layer.kv, /*values=*/spec.name == "v"));
+    items.push_back({name, layer.kv.dtype(), shape, gathered.back().data()});
+  });
   if (!logits.empty()) {
     items.push_back({"logits", DType::kF32, {static_cast<int64_t>(logits.size())}, logits.data()});
   }
@@ -136,12 +141,11 @@ LoadedState LoadSequenceState(const Model& model, const std::string& path) {
   LoadedState loaded;
   loaded.state = model.NewState();
   loaded.state.position = ReadPosition(file);
-  for (size_t i = 0; i < loaded.state.layers.size(); ++i) {
+  ForEachState(model, [&](size_t i, const StateSpec& spec) {
     LayerState& layer = loaded.state.layers[i];
-    ReadFixed(file, LayerName(i, "ssm_state"), layer.ssm);
-    ReadFixed(file, LayerName(i, "conv_state"), layer.conv);
-    if (layer.kv.width() > 0) ReadCache(file, i, loaded.state.position, model.config(), layer.kv);
-  }
+    if (!spec.per_token) layer.Fixed(spec) = file.ReadF32(LayerName(i, spec.name.c_str()), spec.shape);
+    if (spec.name == "k") ReadCache(file, i, loaded.state.position, spec, layer.kv);
+  });
   if (file.Has("logits")) {
     const int64_t vocab = model.config().vocab_size;
     const Tensor logits = file.ReadF32("logits", {vocab});

@@ -36,9 +36,9 @@ inline std::vector<LayerKind> AllKinds() {
 inline Model TinyModel(LayerKind kind, uint64_t seed = 1) {
   Model model(TinyConfig(kind));
   model.Initialise(seed, /*gate_bias=*/0.0);
-  model.params().ForEach([](const ParamInfo& info, Tensor& tensor) {
-    if (info.init != Init::kNormal && info.init != Init::kNormalResidual) return;
-    for (int64_t i = 0; i < tensor.size(); ++i) tensor.F32()[i] *= 8.0f;
+  model.params().ForEach([](Weight& weight) {
+    if (weight.spec.init != Init::kNormal && weight.spec.init != Init::kNormalResidual) return;
+    for (int64_t i = 0; i < weight.f32.size(); ++i) weight.F32()[i] *= 8.0f;
   });
   return model;
 }

@@ -44,7 +44,4 @@ void AttentionBackward(const AttentionShape& shape, ConstMatrixView q, const int
                        std::span<const AttentionSegment> segments, ConstMatrixView out, const float* lse,
                        ConstMatrixView dout, MatrixView dq, Arena& scratch);
 
-// Pairs of a query and a key that it sees, over all segments: the work is proportional to it.
-int64_t VisiblePairs(const AttentionShape& shape, const int64_t* positions, std::span<const AttentionSegment> segments);
-
 }  // namespace taipan

@@ -241,19 +241,6 @@ int64_t ListBlocks(std::span<const AttentionSegment> segments, int64_t kv_heads,
 }  // namespace
 }  // namespace attention
 
-int64_t VisiblePairs(const AttentionShape& shape, const int64_t* positions,
-                     std::span<const AttentionSegment> segments) {
-  int64_t pairs = 0;
-  for (const AttentionSegment& s : segments) {
-    const attention::KeyRange keys = attention::Positions(s);
-    for (int64_t i = s.begin; i < s.begin + s.count; ++i) {
-      const int64_t first = shape.window > 0 ? std::max(keys.first, positions[i] - shape.window + 1) : keys.first;
-      pairs += std::max<int64_t>(std::min(keys.end, positions[i] + 1) - first, 0);
-    }
-  }
-  return pairs;
-}
-
 void AttentionForward(const AttentionShape& shape, ConstMatrixView q, const int64_t* positions,
                       std::span<const AttentionSegment> segments, MatrixView out, float* lse, Arena& scratch) {
   using namespace attention;  // NOLINT: this file's own parts

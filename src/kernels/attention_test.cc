@@ -319,18 +319,5 @@ TEST(Attention, RisingScoresRescaleWhatWasSummed) {
   EXPECT_LE(RelativeFrobeniusError(out, reference::Attention(p)), kTolerance);
 }
 
-TEST(Attention, CountsVisiblePairs) {
-  for (const Case& c : Cases()) {
-    const AttentionProblem<double> p = MakeProblem(c.shape, c.n_keys, c.first, c.every, 50);
-    KernelProblem k(p, c.span);
-    const AttentionSegment seg = k.Segment(0, k.n);
-    int64_t pairs = 0;
-    for (const int64_t position : p.positions) {
-      for (int64_t key = 0; key < c.n_keys; ++key) pairs += p.Sees(position, key);
-    }
-    EXPECT_EQ(VisiblePairs(c.shape, p.positions.data(), {&seg, 1}), pairs) << NameOf(c);
-  }
-}
-
 }  // namespace
 }  // namespace taipan

@@ -60,12 +60,13 @@ struct KernelResult {
 // dw starts from `dw_start` (zeros where empty), dh from rubbish.
 KernelResult RunKernel(const HeadProblem<double>& p, Layout layout = {}, const std::vector<float>& dw_start = {},
                        bool gradient = true, DType dtype = DType::kF32) {
-  LinearWeight head{Tensor({p.vocab, p.d})};
-  std::copy(p.w.begin(), p.w.end(), head.master.F32());
+  Tensor weight({p.vocab, p.d}), rounded;
+  std::copy(p.w.begin(), p.w.end(), weight.F32());
   if (dtype == DType::kBF16) {
-    head.bf16 = Tensor({p.vocab, p.d}, DType::kBF16);
-    Convert(head.master.Matrix(), head.bf16.Matrix());
+    rounded = Tensor({p.vocab, p.d}, DType::kBF16);
+    Convert(weight.Matrix(), rounded.Matrix());
   }
+  const LinearWeight head{weight.Matrix(), rounded.Matrix()};
   PaddedMatrix h(p.n, p.d, layout.gap, layout.offset, dtype), dh(p.n, p.d, layout.gap, layout.offset + 1);
   PaddedMatrix dw(p.vocab, p.d, layout.gap, layout.offset);
   h.Fill(test::ConvertTo<float>(p.h));
@@ -318,7 +319,8 @@ TEST(CrossEntropy, ThreadsDoNotChangeTheBits) {
 }
 
 TEST(CrossEntropy, GivesItsScratchBack) {
-  LinearWeight head{Tensor({9, 4})};
+  const Tensor weight({9, 4});
+  const LinearWeight head{weight.Matrix()};
   Tensor h({3, 4});
   Arena scratch;
   scratch.Floats(16);
@@ -332,7 +334,8 @@ TEST(CrossEntropy, GivesItsScratchBack) {
 }
 
 TEST(CrossEntropy, WrongTargetsAndShapesAreBugs) {
-  LinearWeight head{Tensor({9, 4})};
+  const Tensor weight({9, 4});
+  const LinearWeight head{weight.Matrix()};
   Tensor h({1, 4});
   Arena scratch;
   const auto run = [&](std::vector<int32_t> targets, std::vector<float> weights) {

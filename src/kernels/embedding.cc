@@ -1,9 +1,9 @@
 #include "kernels/embedding.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/parallel.h"
+#include "kernels/convert.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/embedding.cc"
@@ -61,9 +61,7 @@ void Embed(ConstMatrixView table, std::span<const int32_t> tokens, MatrixView ou
   CHECK_EQ(out.cols, table.cols);
   CheckIds(tokens, table.rows);
   ParallelForRanges(out.rows, kGatherRows, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      std::memcpy(out.F32(t), table.F32(tokens[static_cast<size_t>(t)]), static_cast<size_t>(out.cols) * sizeof(float));
-    }
+    for (int64_t t = begin; t < end; ++t) Convert(table.Rows(tokens[static_cast<size_t>(t)], 1), out.Rows(t, 1));
   });
 }
 

@@ -7,7 +7,8 @@
 
 namespace taipan {
 
-void Embed(ConstMatrixView table, std::span<const int32_t> tokens, MatrixView out);            // out [T, d]
+// out [T, d] f32: rows of the table, f32 or bf16.
+void Embed(ConstMatrixView table, std::span<const int32_t> tokens, MatrixView out);
 void EmbedBackward(ConstMatrixView dout, std::span<const int32_t> tokens, MatrixView dtable);  // dtable [V, d] +=
 
 }  // namespace taipan

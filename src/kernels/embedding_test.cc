@@ -81,5 +81,14 @@ TEST(Embedding, IdsOutsideTheTableAreABug) {
   }
 }
 
+TEST(Embedding, RowsOfABF16TableAreExact) {
+  Tensor table({5, 3}, DType::kBF16);
+  for (int64_t i = 0; i < 15; ++i) table.As<BF16>()[i] = ToBF16(static_cast<float>(i) * 0.25f);
+  Tensor out({2, 3});
+  const std::vector<int32_t> tokens = {4, 1};
+  Embed(table.Matrix(), tokens, out.Matrix());
+  EXPECT_EQ(std::vector<float>(out.F32(), out.F32() + 6), (std::vector<float>{3, 3.25f, 3.5f, 0.75f, 1, 1.25f}));
+}
+
 }  // namespace
 }  // namespace taipan

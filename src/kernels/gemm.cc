@@ -78,9 +78,9 @@ void RowProduct(ConstMatrixView x, int64_t n, TileOperand b, MatrixView y, Accum
 
 // The weight in the type of the activations, from row `row` on.
 TileOperand Weight(const LinearWeight& w, DType dtype, int64_t row, bool transposed) {
-  const Tensor& t = dtype == DType::kBF16 ? w.bf16 : w.master;
-  CHECK(t.dtype() == dtype && !t.empty());
-  return {static_cast<const uint8_t*>(t.data()) + row * w.inputs() * SizeOf(dtype), w.inputs(), transposed};
+  const ConstMatrixView& m = dtype == DType::kBF16 ? w.bf16 : w.f32;
+  CHECK(m && m.dtype == dtype);
+  return {m.Rows(row, m.rows - row).data, m.stride, transposed};
 }
 
 }  // namespace
@@ -89,7 +89,7 @@ void Linear(ConstMatrixView x, const LinearWeight& w, MatrixView y, Accumulate a
   CHECK_EQ(x.cols, w.inputs());
   CHECK_EQ(y.cols, w.outputs());
   if (x.dtype == DType::kBF16 && x.rows <= kFewRows) {
-    FewRowsProduct(x, w.bf16.Matrix(), y, acc == Accumulate::kAdd);
+    FewRowsProduct(x, w.bf16, y, acc == Accumulate::kAdd);
     return;
   }
   RowProduct(x, w.outputs(), Weight(w, x.dtype, 0, true), y, acc);

@@ -12,20 +12,16 @@ namespace taipan {
 
 enum class Accumulate { kWrite, kAdd };
 
-// A linear layer's weight [N, K] (N outputs, K inputs), const while running.
+// A linear layer's weight [N, K] (N outputs, K inputs) as products read it: a view of what is in memory.
 struct LinearWeight {
-  Tensor master;     // [N, K] f32
-  Tensor bf16 = {};  // [N, K] its copy for products with bf16 activations; empty where nothing computes in bf16
+  ConstMatrixView f32;
+  ConstMatrixView bf16 = {};  // for products with bf16 activations
 
-  int64_t outputs() const { return master.shape()[0]; }
-  int64_t inputs() const { return master.shape()[1]; }
+  int64_t outputs() const { return f32 ? f32.rows : bf16.rows; }
+  int64_t inputs() const { return f32 ? f32.cols : bf16.cols; }
 };
 
-inline double LinearFlops(int64_t rows, const LinearWeight& w) {
-  return 2.0 * static_cast<double>(rows) * static_cast<double>(w.inputs()) * static_cast<double>(w.outputs());
-}
-
-// The element type of x (dy) chooses the arithmetic: f32, or bf16 with sums in f32 and the weight's bf16 copy. Results
+// The element type of x (dy) chooses the arithmetic: f32, or bf16 with sums in f32 and the weight in bf16. Results
 // are f32 or bf16 (f32 alone with kAdd).
 //
 // y[T, N] = x[T, K] W^T, or += with kAdd.

@@ -41,11 +41,16 @@ std::vector<double> Transposed(const std::vector<double>& a, int64_t rows, int64
   return t;
 }
 
-LinearWeight Weight(int64_t n, int64_t k, uint64_t seed) {
-  LinearWeight w;
-  w.master = Tensor({n, k});
+// A weight in memory of its own.
+struct OwnedWeight {
+  Tensor f32;
+  operator LinearWeight() const { return {f32.Matrix()}; }
+};
+
+OwnedWeight Weight(int64_t n, int64_t k, uint64_t seed) {
+  OwnedWeight w{Tensor({n, k})};
   const auto values = RandomVector<float>(n * k, seed);
-  std::copy(values.begin(), values.end(), w.master.F32());
+  std::copy(values.begin(), values.end(), w.f32.F32());
   return w;
 }
 
@@ -53,10 +58,10 @@ std::vector<double> Values(const Tensor& t) { return {t.F32(), t.F32() + t.size(
 
 TEST(Gemm, AgreesWithDoublePrecision) {
   for (const Shape& s : Shapes()) {
-    const LinearWeight w = Weight(s.n, s.k, 1);
+    const OwnedWeight w = Weight(s.n, s.k, 1);
     PaddedMatrix x(s.t, s.k, 3, 1), y(s.t, s.n, 2, 3), dx(s.t, s.k, 1, 1);
     x.FillRandom(2);
-    const auto wv = Values(w.master);
+    const auto wv = Values(w.f32);
     const std::vector<double> expected = Product(x.DenseDouble(), Transposed(wv, s.n, s.k), s.t, s.n, s.k);
     Linear(x.View(), w, y.View());
     ASSERT_LE(RelativeFrobeniusError(y.Dense(), expected), kTolerance) << s.t << " " << s.n << " " << s.k;
@@ -78,7 +83,7 @@ TEST(Gemm, AgreesWithDoublePrecision) {
 }
 
 TEST(Gemm, SlicesOfTheWeightAreColumnsOfTheResult) {
-  const LinearWeight w = Weight(90, 24, 5);
+  const OwnedWeight w = Weight(90, 24, 5);
   PaddedMatrix x(20, 24), whole(20, 90), part(20, 31, 4, 1);
   x.FillRandom(6);
   Linear(x.View(), w, whole.View());
@@ -97,7 +102,7 @@ TEST(Gemm, ARowDependsOnNothingButItselfAndTheWeight) {
                          {300, 768, 1536},
                          {300, 5, 2048},
                          {40, 33, 97}}) {
-    const LinearWeight w = Weight(s.n, s.k, 1);
+    const OwnedWeight w = Weight(s.n, s.k, 1);
     PaddedMatrix x(s.t, s.k);
     x.FillRandom(2);
     for (const Accumulate acc : {Accumulate::kWrite, Accumulate::kAdd}) {
@@ -145,7 +150,7 @@ TEST(Gemm, WeightGradientDoesNotDependOnThreads) {
 }
 
 TEST(Gemm, RefusesShapesThatDoNotFit) {
-  const LinearWeight w = Weight(4, 3, 1);
+  const OwnedWeight w = Weight(4, 3, 1);
   PaddedMatrix x(2, 3), y(2, 5);
   EXPECT_THROW(Linear(x.View(), w, y.View()), InternalError);
 }
@@ -183,7 +188,7 @@ TEST(GemmBF16, AgreesWithDoublePrecision) {
   for (const Shape& s : Shapes()) {
     if (s.t == 0) continue;
     const RoundedMatrix w(s.n, s.k, 1), x(s.t, s.k, 2), dy(s.t, s.n, 3);
-    const LinearWeight weight{.master = Tensor({s.n, s.k}), .bf16 = w.values};
+    const LinearWeight weight{.f32 = {}, .bf16 = w.values.Matrix()};
     const auto y = Product(x.exact, Transposed(w.exact, s.n, s.k), s.t, s.n, s.k);
     Tensor y16({s.t, s.n}, DType::kBF16), y32({s.t, s.n}), dx({s.t, s.k}, DType::kBF16), dw({s.n, s.k});
     Linear(x.values.Matrix(), weight, y16.Matrix());
@@ -202,7 +207,7 @@ TEST(GemmBF16, AgreesWithDoublePrecision) {
 
 TEST(GemmBF16, SameBitsForAnyThreads) {
   const RoundedMatrix w(700, 96, 1), x(530, 96, 2);
-  const LinearWeight weight{.master = Tensor({700, 96}), .bf16 = w.values};
+  const LinearWeight weight{.f32 = {}, .bf16 = w.values.Matrix()};
   test::ExpectSameBitsForAnyThreads([&] {
     Tensor y({530, 700});
     Linear(x.values.Matrix(), weight, y.Matrix());

@@ -55,6 +55,10 @@ void SsdForward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdS
 void SsdBackward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments,
                  const void* entering_states, ConstMatrixView dy, const SsdGradients& out, Arena& scratch);
 
+// a = -exp(A_log) [heads], the rate of decay of each head; dA_log += da * a, for dA / dA_log = A.
+void DecayRates(const float* A_log, int64_t heads, float* a);
+void DecayRatesBackward(const float* a, const float* da, int64_t heads, float* dA_log);
+
 // dt = clamp(softplus(raw + bias), lo, hi), exact softplus. raw [T, H] is f32 or bf16, and draw like it; dt [T, H] and
 // its gradient are f32.
 void SsdTimeStep(ConstMatrixView raw, const float* dt_bias, float lo, float hi, MatrixView dt);

@@ -1,6 +1,7 @@
 // dt = clamp(softplus(raw + bias)): H values a token. In double vectors: they are few, and all decays come from them.
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "base/parallel.h"
@@ -157,6 +158,14 @@ void SsdTimeStepBackward(ConstMatrixView raw, const float* dt_bias, float lo, fl
     for (int64_t tile = 0; tile < tiles; ++tile) sum += partial[static_cast<size_t>(tile * heads + h)];
     ddt_bias[h] += static_cast<float>(sum);
   }
+}
+
+void DecayRates(const float* A_log, int64_t heads, float* a) {
+  for (int64_t h = 0; h < heads; ++h) a[h] = -std::exp(A_log[h]);
+}
+
+void DecayRatesBackward(const float* a, const float* da, int64_t heads, float* dA_log) {
+  for (int64_t h = 0; h < heads; ++h) dA_log[h] += da[h] * a[h];
 }
 
 }  // namespace taipan

@@ -4,10 +4,9 @@
 #include <cstring>
 
 #include "base/op_timer.h"
-#include "base/parallel.h"
 #include "kernels/convert.h"
 #include "kernels/rope.h"
-#include "kernels/tile_partials.h"
+#include "kernels/rows.h"
 
 namespace taipan {
 namespace {
@@ -19,39 +18,6 @@ int64_t* RowPositions(std::span<const LayerSegment> segments, int64_t t, Arena& 
     for (int64_t i = 0; i < seg.length; ++i) positions[seg.begin + i] = seg.position + i;
   }
   return positions;
-}
-
-void GatherRows(ConstMatrixView from, const int64_t* rows, MatrixView to) {
-  const int64_t bytes = from.cols * SizeOf(from.dtype), from_stride = from.stride * SizeOf(from.dtype),
-                to_stride = to.stride * SizeOf(to.dtype);
-  ParallelForRanges(to.rows, RowGrain(to.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      std::memcpy(static_cast<char*>(to.data) + i * to_stride,
-                  static_cast<const char*>(from.data) + rows[i] * from_stride, static_cast<size_t>(bytes));
-    }
-  });
-}
-
-// rows: all different.
-void AddRows(ConstMatrixView from, const int64_t* rows, MatrixView to) {
-  ParallelForRanges(from.rows, RowGrain(from.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      float* y = to.F32(rows[i]);
-      const float* x = from.F32(i);
-      for (int64_t c = 0; c < from.cols; ++c) y[c] += x[c];
-    }
-  });
-}
-
-void ZeroRows(MatrixView m) {
-  ParallelForRanges(m.rows, RowGrain(m.cols),
-                    [&](int64_t begin, int64_t end) { m.Rows(begin, std::min(end, m.rows) - begin).Zero(); });
-}
-
-// Of scores and their product with the values, both 2 * head_dim a pair and head.
-double AttentionFlops(const AttentionShape& shape, const int64_t* positions,
-                      std::span<const AttentionSegment> segments) {
-  return 4.0 * static_cast<double>(shape.head_dim * shape.heads * VisiblePairs(shape, positions, segments));
 }
 
 struct KeyLists {
@@ -108,17 +74,39 @@ void AppendToStates(std::span<const LayerSegment> segments, const AttentionSaved
 }  // namespace
 
 AttentionProjections::AttentionProjections(const AttentionDims& dims) {
-  q_proj.master = Tensor({dims.q_width(), dims.d_model});
-  k_proj.master = Tensor({dims.kv_width(), dims.d_model});
-  v_proj.master = Tensor({dims.kv_width(), dims.d_model});
-  o_proj.master = Tensor({dims.d_model, dims.q_width()});
+  const auto linear = [](const char* name, const char* group, int64_t n, int64_t k, Init init) {
+    return Weight({name, group, {n, k}, Role::kLinear, init, /*decay=*/true});
+  };
+  const int64_t d = dims.d_model, q = dims.q_width(), kv = dims.kv_width();
+  q_proj = linear("attention.q_proj.weight", "attention q", q, d, Init::kNormal);
+  k_proj = linear("attention.k_proj.weight", "attention k", kv, d, Init::kNormal);
+  v_proj = linear("attention.v_proj.weight", "attention v", kv, d, Init::kNormal);
+  o_proj = linear("attention.o_proj.weight", "attention o", d, q, Init::kNormalResidual);
 }
 
-void AttentionProjections::ForEach(const ParamVisitor& visit) {
-  visit({"attention.q_proj.weight", true, Init::kNormal, {}, &q_proj.bf16}, q_proj.master);
-  visit({"attention.k_proj.weight", true, Init::kNormal, {}, &k_proj.bf16}, k_proj.master);
-  visit({"attention.v_proj.weight", true, Init::kNormal, {}, &v_proj.bf16}, v_proj.master);
-  visit({"attention.o_proj.weight", true, Init::kNormalResidual, {}, &o_proj.bf16}, o_proj.master);
+std::vector<StateSpec> AttentionState(const AttentionDims& dims) {
+  const Shape row = {dims.shape.kv_heads, dims.shape.head_dim};
+  return {{"k", row, /*per_token=*/true, dims.shape.window}, {"v", row, /*per_token=*/true, dims.shape.window}};
+}
+
+void AttentionCost(const AttentionDims& dims, double share, CostSink& sink) {
+  const double e = sink.element_bytes(), queries = share * sink.tokens();
+  const double q = static_cast<double>(dims.q_width()), kv = static_cast<double>(dims.kv_width());
+  const double keys = sink.MeanKeys(dims.shape.window);
+  sink.Product("q_proj", dims.q_width(), dims.d_model, e, 1, share);
+  sink.Product("k_proj, v_proj", dims.kv_width(), dims.d_model, e, 2);
+  // Decoding reads the window's keys and values for each query; longer runs read each once.
+  sink.Mixer("attention", queries, 4 * q * keys, e * q + (sink.decoding() ? 2 * e * kv * keys : 0), e * q);
+  if (!sink.decoding()) sink.Pointwise("attention", 2 * e * kv, 0);
+  sink.Product("o_proj", dims.d_model, dims.q_width(), 2 * CostSink::kF32, 1, share);
+}
+
+TrainingBytes AttentionBytes(const AttentionDims& dims, double e, bool picked) {
+  const double d = static_cast<double>(dims.d_model), q = static_cast<double>(dims.q_width());
+  const double kv = static_cast<double>(dims.kv_width()), heads = static_cast<double>(dims.shape.heads);
+  const double gathered = picked ? e * d + 4 * d : 0;         // u, o
+  return {e * 2 * kv + gathered + e * 2 * q + 8 + 4 * heads,  // k, v; q, context, positions, lse
+          e * d + 4 * d + 8 * q + 4 * d + e * q + 8 * kv + e * 2 * kv};
 }
 
 namespace {
@@ -131,13 +119,13 @@ void Project(const AttentionDims& dims, const AttentionProjections& p, const For
   s.k = arena.Matrix(t, dims.kv_width(), u.dtype);
   s.v = arena.Matrix(t, dims.kv_width(), u.dtype);
   {
-    const OpTimer timer("k_proj, v_proj", 2 * LinearFlops(t, p.k_proj));
+    const OpTimer timer("k_proj, v_proj");
     Linear(u, p.k_proj, s.k);
     Linear(u, p.v_proj, s.v);
   }
   s.q = arena.Matrix(n, dims.q_width(), u.dtype);
   {
-    const OpTimer timer("q_proj", LinearFlops(n, p.q_proj));
+    const OpTimer timer("q_proj");
     s.positions = arena.Array<int64_t>(n);
     for (int64_t i = 0; i < n; ++i) s.positions[i] = all_positions[s.rows ? s.rows[i] : i];
     s.uq = u;
@@ -159,7 +147,7 @@ void Project(const AttentionDims& dims, const AttentionProjections& p, const For
 void AttendForward(const AttentionDims& dims, const AttentionProjections& p, const ForwardCall& call, ConstMatrixView u,
                    const int64_t* rows, int64_t n, MatrixView o, Accumulate acc, AttentionSaved& s) {
   Arena::Scope scope(*call.scratch);
-  Arena& arena = call.keep ? *call.results : *call.scratch;
+  Arena& arena = call.arena();
   s.rows = rows;
   s.n = n;
   Project(dims, p, call, u, arena, s);
@@ -168,18 +156,18 @@ void AttendForward(const AttentionDims& dims, const AttentionProjections& p, con
   for (size_t i = 0; i < call.segments.size(); ++i) {
     const LayerState* in = call.segments[i].state_in;
     past[i] = in ? &in->kv : nullptr;
-    if (call.keep) s.past.push_back(in ? in->kv : KvCache());
+    if (call.kept()) s.past.push_back(in ? in->kv : KvCache());
   }
   s.context = arena.Matrix(n, dims.q_width(), u.dtype);
-  s.lse = call.keep ? arena.Floats(n * dims.shape.heads) : nullptr;
+  s.lse = call.kept() ? arena.Floats(n * dims.shape.heads) : nullptr;
   const KeyLists keys = ListKeys(call.segments, s, past, nullptr, nullptr, *call.scratch);
   const std::span<const AttentionSegment> segments(keys.segments, keys.n);
   {
-    const OpTimer timer("attention", AttentionFlops(dims.shape, s.positions, segments));
+    const OpTimer timer("attention");
     AttentionForward(dims.shape, s.q, s.positions, segments, s.context, s.lse, *call.scratch);
     AppendToStates(call.segments, s);
   }
-  const OpTimer timer("o_proj", LinearFlops(n, p.o_proj));
+  const OpTimer timer("o_proj");
   Linear(s.context, p.o_proj, o, acc);
 }
 
@@ -233,7 +221,7 @@ void AttentionGradients(const AttentionDims& dims, const BackwardCall& call, con
       ListKeys(call.segments, s, past, dkv, call.dstate_in.empty() ? nullptr : call.dstate_in.data(), scratch);
   const std::span<const AttentionSegment> segments(keys.segments, keys.n);
   {
-    const OpTimer timer("attention backward", 2 * AttentionFlops(dims.shape, s.positions, segments));
+    const OpTimer timer("attention backward");
     AttentionBackward(dims.shape, s.q, s.positions, segments, s.context, s.lse, dcontext, dq, scratch);
   }
   if (dims.rope.empty()) return;
@@ -255,21 +243,21 @@ void AttendBackward(const AttentionDims& dims, const AttentionProjections& p, co
   const MatrixView dq = scratch.Matrix(s.n, dims.q_width(), u.dtype);
   const MatrixView dkv[2] = {scratch.Matrix(t, dims.kv_width()), scratch.Matrix(t, dims.kv_width())};
   {
-    const OpTimer timer("o_proj backward", 2 * LinearFlops(s.n, p.o_proj));
+    const OpTimer timer("o_proj backward");
     LinearBackwardInput(d_o, p.o_proj, dcontext);
-    LinearBackwardWeight(d_o, s.context, grads.o_proj.master.Matrix());
+    LinearBackwardWeight(d_o, s.context, grads.o_proj.f32.Matrix());
   }
   AttentionGradients(dims, call, s, t, dcontext, dq, dkv);
   {
-    const OpTimer timer("k_proj, v_proj backward", 4 * LinearFlops(t, p.k_proj));
+    const OpTimer timer("k_proj, v_proj backward");
     const ConstMatrixView dk = InDType(dkv[0], u.dtype, scratch), dv = InDType(dkv[1], u.dtype, scratch);
     LinearBackwardInput(dk, p.k_proj, du);
     LinearBackwardInput(dv, p.v_proj, du, Accumulate::kAdd);
-    LinearBackwardWeight(dk, u, grads.k_proj.master.Matrix());
-    LinearBackwardWeight(dv, u, grads.v_proj.master.Matrix());
+    LinearBackwardWeight(dk, u, grads.k_proj.f32.Matrix());
+    LinearBackwardWeight(dv, u, grads.v_proj.f32.Matrix());
   }
-  const OpTimer timer("q_proj backward", 2 * LinearFlops(s.n, p.q_proj));
-  LinearBackwardWeight(dq, s.uq, grads.q_proj.master.Matrix());
+  const OpTimer timer("q_proj backward");
+  LinearBackwardWeight(dq, s.uq, grads.q_proj.f32.Matrix());
   if (s.rows == nullptr) {
     LinearBackwardInput(dq, p.q_proj, du, Accumulate::kAdd);
   } else {

@@ -3,13 +3,12 @@
 // selective attention share. Keys and values exist for every token; queries for the chosen rows only.
 
 #include "kernels/attention.h"
-#include "kernels/gemm.h"
-#include "layers/block.h"
+#include "layers/branch.h"
 
 namespace taipan {
 
 struct AttentionDims {
-  int64_t d_model = 0, ff = 0;
+  int64_t d_model = 0;
   AttentionShape shape;      // heads, kv_heads, head_dim, window (0: full)
   std::vector<double> rope;  // inverse frequencies; empty: no positional embedding
   float eps = 1e-5f;
@@ -19,13 +18,18 @@ struct AttentionDims {
 };
 
 struct AttentionProjections {
-  LinearWeight q_proj;          // [Ha*dh, d]
-  LinearWeight k_proj, v_proj;  // [Hkv*dh, d]
-  LinearWeight o_proj;          // [d, Ha*dh]
+  Weight q_proj;          // [Ha*dh, d]
+  Weight k_proj, v_proj;  // [Hkv*dh, d]
+  Weight o_proj;          // [d, Ha*dh]
 
   explicit AttentionProjections(const AttentionDims& dims);
-  void ForEach(const ParamVisitor& visit);
+  void ForEach(const WeightVisitor& visit) { VisitWeights(visit, q_proj, k_proj, v_proj, o_proj); }
 };
+std::vector<StateSpec> AttentionState(const AttentionDims& dims);
+// Of projections, rotation and attention, `share` of the tokens being queries.
+void AttentionCost(const AttentionDims& dims, double share, CostSink& sink);
+// Without norm and, where queries are picked, gate; every token may be one.
+TrainingBytes AttentionBytes(const AttentionDims& dims, double element_bytes, bool picked);
 
 struct AttentionSaved {
   const int64_t* rows;  // [n] rows of the batch that attend, ascending; null: all

@@ -1,27 +1,34 @@
 #pragma once
-// The Selective Attention Layer (Taipan, sections 3.1-3.2): a gate picks tokens; for those, sliding-window attention
-// over the keys of every token refines h <- (1 - alpha) h + alpha o; the others keep h; then the SwiGLU half for all.
+// The Selective Attention branch (Taipan, sections 3.1-3.2): a gate picks tokens; for those, sliding-window attention
+// over the keys of every token refines h <- (1 - alpha) h + alpha o; the others keep h.
 
+#include "base/rng.h"
 #include "layers/attention_core.h"
-#include "layers/swiglu_mlp.h"
 
 namespace taipan {
 
-struct SelectiveAttentionParams : BlockParams {
-  explicit SelectiveAttentionParams(const AttentionDims& dims)
-      : norm({dims.d_model}),
-        gate_weight({2, dims.d_model}),
-        gate_bias({2}),
-        attention(dims),
-        mlp(dims.d_model, dims.ff) {}
-  Tensor norm;                    // [d]
-  Tensor gate_weight, gate_bias;  // [2, d], [2]
-  AttentionProjections attention;
-  MlpParams mlp;
-  void ForEach(const ParamVisitor& visit) override;
+enum class GateNoise { kNone, kCounter, kGiven, kForced };
+
+// How one Selective Attention Layer chooses tokens in a call.
+struct GateControls : BranchControls {
+  GateNoise noise = GateNoise::kNone;
+  RandomKey key;                 // kCounter, kForced: with row and position in the row
+  const float* given = nullptr;  // kGiven: [T, 2]
+  double forced_share = 0;  // kForced: this share of the tokens, drawn like kCounter's noise, whatever the gate says
+  float tau = 1.0f;
+  float delta = 0.0f;       // threshold
+  bool attend_all = false;  // straight_through "all": attention for every token, masked, where backward is to follow
 };
 
-// budget: expected share of selected tokens, for Cost only.
-std::unique_ptr<Block> MakeSelectiveAttention(const AttentionDims& dims, double budget);
+// What the gate of one Selective Attention Layer did.
+struct GateReport : BranchReport {
+  std::vector<double> row_sums;  // [rows of the call's largest row + 1]: sum of m over the row's tokens in this call
+  const uint8_t* selected = nullptr;  // [T], valid until the call's arenas are reset
+  const float* margin = nullptr;      // [T] s1 - s0
+  const float* alpha = nullptr;       // [T]
+};
+
+// Its call has GateControls and may have a GateReport; BackwardCall::auxiliary is d total / d m of its budget.
+std::unique_ptr<Branch> MakeSelectiveAttention(const AttentionDims& dims);
 
 }  // namespace taipan

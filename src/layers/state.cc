@@ -105,4 +105,17 @@ void KvCache::RestartAt(int64_t position) {
 
 int64_t KvCache::bytes() const { return pages() * kPageTokens * width_ * 2 * SizeOf(dtype_); }
 
+Tensor& LayerState::Fixed(const StateSpec& spec) {
+  CHECK(!spec.per_token && (spec.name == "ssm_state" || spec.name == "conv_state"));
+  return spec.name == "ssm_state" ? ssm : conv;
+}
+
+void LayerState::Add(const StateSpec& spec) {
+  if (!spec.per_token) {
+    Fixed(spec) = Tensor(spec.shape);
+  } else if (kv.width() == 0) {  // keys come first, values are as wide
+    kv = KvCache(spec.shape[0] * spec.shape[1], spec.window);
+  }
+}
+
 }  // namespace taipan

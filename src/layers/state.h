@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/attention.h"
+#include "layers/spec.h"
 #include "tensor/tensor.h"
 
 namespace taipan {
@@ -55,6 +56,12 @@ struct LayerState {
   Tensor ssm;   // [H, P, N] f32: Mamba-2 only
   Tensor conv;  // [W-1, d_inner + 2GN] f32, oldest first: Mamba-2 only
   KvCache kv;   // attention only
+
+  // Takes what a branch declares: that of an empty sequence.
+  void Add(const StateSpec& spec);
+  // The tensor of a spec that is not per token.
+  Tensor& Fixed(const StateSpec& spec);
+  const Tensor& Fixed(const StateSpec& spec) const { return const_cast<LayerState*>(this)->Fixed(spec); }
 
   int64_t bytes() const { return ssm.bytes() + conv.bytes() + kv.bytes(); }
 };

@@ -31,7 +31,8 @@ Model OfText(const char* text) { return RandomModel(ParseModelConfig(text, "a"))
 
 std::vector<float> Weights(Model& model) {
   std::vector<float> all;
-  model.params().ForEach([&](const ParamInfo&, Tensor& t) { all.insert(all.end(), t.F32(), t.F32() + t.size()); });
+  model.params().ForEach(
+      [&](Weight& weight) { all.insert(all.end(), weight.F32(), weight.F32() + weight.f32.size()); });
   return all;
 }
 
@@ -39,14 +40,14 @@ std::vector<float> Weights(Model& model) {
 double Distance(Model& a, Model& b) {
   double worst = 0;
   std::vector<std::vector<float>> tensors;
-  a.params().ForEach([&](const ParamInfo&, Tensor& t) { tensors.emplace_back(t.F32(), t.F32() + t.size()); });
+  a.params().ForEach([&](Weight& weight) { tensors.emplace_back(weight.F32(), weight.F32() + weight.f32.size()); });
   size_t next = 0;
-  b.params().ForEach([&](const ParamInfo&, Tensor& t) {
+  b.params().ForEach([&](Weight& weight) {
     const std::vector<float>& x = tensors.at(next++);
     float largest = 1e-30f, difference = 0;
     for (size_t i = 0; i < x.size(); ++i) {
       largest = std::max(largest, std::fabs(x[i]));
-      difference = std::max(difference, std::fabs(x[i] - t.F32()[i]));
+      difference = std::max(difference, std::fabs(x[i] - weight.F32()[i]));
     }
     worst = std::max(worst, static_cast<double>(difference / largest));
   });
@@ -129,7 +130,7 @@ TEST(Export, RefusesWhatAFormatCannotHold) {
   Model model = OfText(kHfMamba2Text);
   EXPECT_THAT(UserErrorOf([&] { ExportFolder(model, Naming::kMamba2, GgmlType::kQ8_0, folder.path(), "a"); }),
               HasSubstr("q8_0"));
-  model.params().blocks[0]->ForEach([](const ParamInfo&, Tensor& t) { t.F32()[0] = 1e30f; });
+  model.params().layers[0][0]->ForEach([](Weight& weight) { weight.F32()[0] = 1e30f; });
   EXPECT_THAT(UserErrorOf([&] { ExportFolder(model, Naming::kMamba2, GgmlType::kF16, folder.path(), "a"); }),
               HasSubstr("has values beyond f16"));
 }
@@ -162,8 +163,8 @@ class Damaged {
     std::vector<SafetensorsItem> items;
     const std::vector<ForeignTensor> names = ForeignTensors(model.config(), naming);
     size_t next = 0;
-    model.params().ForEach([&](const ParamInfo&, Tensor& t) {
-      items.push_back({names[next].name, DType::kF32, names[next].shape, t.data()});
+    model.params().ForEach([&](Weight& weight) {
+      items.push_back({names[next].name, DType::kF32, names[next].shape, weight.f32.data()});
       ++next;
     });
     damage(json, items);

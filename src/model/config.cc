@@ -5,18 +5,17 @@
 
 #include "base/error.h"
 #include "base/fields.h"
+#include "model/layer_table.h"
 #include "model/rope_scaling.h"
 
 namespace taipan {
 namespace {
 
 constexpr const char* kModelType = "taipan";
-constexpr LayerKind kAllKinds[] = {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention,
-                                   LayerKind::kSlidingAttention, LayerKind::kMamba2Mlp};
 
 std::vector<std::string> KindNames() {
   std::vector<std::string> names;
-  for (LayerKind kind : kAllKinds) names.push_back(NameOf(kind));
+  for (const LayerRow& row : LayerTable()) names.push_back(row.name);
   return names;
 }
 
@@ -36,8 +35,8 @@ void VisitPattern(const FieldInfo& info, std::vector<LayerKind>& pattern, const 
   visit(info, &names);
   pattern.clear();
   for (const std::string& name : names) {
-    for (LayerKind kind : kAllKinds) {
-      if (name == NameOf(kind)) pattern.push_back(kind);
+    for (const LayerRow& row : LayerTable()) {
+      if (name == row.name) pattern.push_back(row.kind);
     }
   }
 }
@@ -112,37 +111,10 @@ void VisitFields(ConfigFile& file, const FieldVisitor& visit) {
 
 }  // namespace
 
-bool IsMamba2(LayerKind kind) { return kind == LayerKind::kMamba2 || kind == LayerKind::kMamba2Mlp; }
-bool HasMlp(LayerKind kind) { return kind != LayerKind::kMamba2; }
-
-const char* NameOf(LayerKind kind) {
-  switch (kind) {
-    case LayerKind::kMamba2:
-      return "mamba2";
-    case LayerKind::kSelectiveAttention:
-      return "selective_attention";
-    case LayerKind::kAttention:
-      return "attention";
-    case LayerKind::kSlidingAttention:
-      return "sliding_attention";
-    case LayerKind::kMamba2Mlp:
-      return "mamba2_mlp";
-  }
-  CheckFailed(__FILE__, __LINE__, "unknown LayerKind");
-}
+const char* NameOf(LayerKind kind) { return RowOf(kind).name; }
 
 int64_t CountBlocks(const ModelConfig& config, LayerKind kind) {
   return std::count(config.layer_pattern.begin(), config.layer_pattern.end(), kind);
-}
-
-int64_t CountMamba2Blocks(const ModelConfig& config) {
-  return std::count_if(config.layer_pattern.begin(), config.layer_pattern.end(), IsMamba2);
-}
-
-int64_t CountAttentionBlocks(const ModelConfig& config) { return config.num_layers() - CountMamba2Blocks(config); }
-
-int64_t CountMlps(const ModelConfig& config) {
-  return std::count_if(config.layer_pattern.begin(), config.layer_pattern.end(), HasMlp);
 }
 
 int64_t ModelConfig::num_sals() const { return CountBlocks(*this, LayerKind::kSelectiveAttention); }

@@ -12,8 +12,6 @@
 namespace taipan {
 
 enum class LayerKind { kMamba2, kSelectiveAttention, kAttention, kSlidingAttention, kMamba2Mlp };
-bool IsMamba2(LayerKind kind);  // its mixer; the others are attention
-bool HasMlp(LayerKind kind);    // all but plain Mamba-2 blocks
 
 // How rotary frequencies f of wavelength 2 pi / f are stretched to contexts longer than those of pretraining.
 struct RopeScaling {
@@ -62,6 +60,7 @@ struct ModelConfig {
 
   int64_t num_layers() const { return static_cast<int64_t>(layer_pattern.size()); }
   int64_t num_sals() const;
+  double expected_share() const { return num_sals() > 0 ? attention_budget : 1; }  // of queries in selective layers
   int64_t d_inner() const { return expand * hidden_size; }
   int64_t ssm_heads() const { return d_inner() / head_dim; }
   int64_t rotary_dim() const;  // channels of a head that rotate
@@ -71,9 +70,6 @@ struct ModelConfig {
 
 const char* NameOf(LayerKind kind);  // "mamba2", ...
 int64_t CountBlocks(const ModelConfig& config, LayerKind kind);
-int64_t CountMamba2Blocks(const ModelConfig& config);     // of both kinds
-int64_t CountAttentionBlocks(const ModelConfig& config);  // of all three kinds
-int64_t CountMlps(const ModelConfig& config);
 
 // Inverse frequencies [rotary_dim / 2] with the scaling; empty without rope_theta.
 std::vector<double> RopeFrequencies(const ModelConfig& config);

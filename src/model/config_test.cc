@@ -208,7 +208,7 @@ TEST(ModelConfig, RefusesNoLayersOddRopeAndHugeModels) {
   object["hidden_size"] = object["head_dim"] = 1;
   object["expand"] = 1 << 20;
   object["state_size"] = 1 << 20;
-  EXPECT_THAT(ErrorOf(object), HasSubstr("the SSM states are too large"));
+  EXPECT_THAT(ErrorOf(object), HasSubstr("the states of a sequence are too large"));
 }
 
 TEST(ModelConfig, KeysThatThePatternDoesNotUseAreOnlyTypeChecked) {

@@ -1,7 +1,11 @@
+#include "model/config_validate.h"
+
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/fields.h"
-#include "model/config.h"
-#include "model/parameter_groups.h"
+#include "model/layer_table.h"
+#include "model/parameters.h"
 
 namespace taipan {
 namespace {
@@ -25,14 +29,14 @@ class Validator {
       CheckRange(where_, "max_position_embeddings", *c_.max_position_embeddings, AtLeast(1));
     TokenId("bos_token_id", c_.bos_token_id);
     TokenId("eos_token_id", c_.eos_token_id);
-    if (CountMamba2Blocks(c_) > 0) CheckMamba2();
-    if (CountAttentionBlocks(c_) > 0) CheckAttention();
-    if (c_.num_sals() > 0) CheckSelection();
-    if (CountMlps(c_) > 0) Size("intermediate_size", c_.intermediate_size);
-    Limit("the model has too many parameters", SumParameterGroups(ParameterGroups(c_)), kMaxElements);
+    for (const LayerRow& row : LayerTable()) {
+      if (CountBlocks(c_, row.kind) == 0) continue;
+      for (const auto validate : row.validate) validate(c_, where_);
+    }
+    Limit("the model has too many parameters", SumParameters(c_), kMaxElements);
+    Limit("the states of a sequence are too large", FixedState(c_), kMaxElements);
   }
 
- private:
   void CheckMamba2() const {
     Size("expand", c_.expand);
     Size("head_dim", c_.head_dim);
@@ -50,9 +54,6 @@ class Validator {
       throw UserError({where_, "time_step_limit is not ascending", "an upper limit of at least " + ShortestDouble(low),
                        ShortestDouble(high), ""});
     }
-    const double blocks = static_cast<double>(CountMamba2Blocks(c_));
-    Limit("the SSM states are too large",
-          blocks * static_cast<double>(c_.d_inner()) * static_cast<double>(c_.state_size), kMaxElements);
   }
 
   void CheckAttention() const {
@@ -62,7 +63,6 @@ class Validator {
     Product("num_attention_heads * attention_head_dim", c_.num_attention_heads, c_.attention_head_dim);
     Divides("num_attention_heads", c_.num_attention_heads, "num_key_value_heads", c_.num_key_value_heads);
     if (c_.rope_theta) CheckRope();
-    if (CountAttentionBlocks(c_) > CountBlocks(c_, LayerKind::kAttention)) Size("sliding_window", c_.sliding_window);
   }
 
   void CheckRope() const {
@@ -94,6 +94,20 @@ class Validator {
     }
   }
 
+  void Size(const char* name, int64_t value) const { CheckRange(where_, name, value, Between(1, kMaxSize)); }
+
+ private:
+  // Elements of the states that do not grow with the context.
+  static double FixedState(const ModelConfig& config) {
+    double sum = 0;
+    for (const Layer& layer : DeclaredLayers(config)) {
+      for (const auto& branch : layer.branches) {
+        for (const StateSpec& state : branch->State()) sum += state.per_token ? 0 : state.count(0);
+      }
+    }
+    return sum;
+  }
+
   // Also of keys that the pattern does not use: JSON could not hold anything else.
   void CheckFinite() const {
     CheckRange(where_, "attention_budget", c_.attention_budget, NumberRange{});
@@ -103,8 +117,6 @@ class Validator {
     CheckRange(where_, "partial_rotary_factor", c_.partial_rotary_factor, NumberRange{});
     for (double threshold : c_.selection_threshold) CheckRange(where_, "selection_threshold", threshold, NumberRange{});
   }
-
-  void Size(const char* name, int64_t value) const { CheckRange(where_, name, value, Between(1, kMaxSize)); }
 
   void TokenId(const char* name, const std::optional<int64_t>& id) const {
     if (id) CheckRange(where_, name, *id, AtLeastBelow(0, static_cast<double>(c_.vocab_size)));
@@ -128,6 +140,16 @@ class Validator {
 };
 
 }  // namespace
+
+void ValidateMamba2(const ModelConfig& c, const std::string& where) { Validator(c, where).CheckMamba2(); }
+void ValidateAttention(const ModelConfig& c, const std::string& where) { Validator(c, where).CheckAttention(); }
+void ValidateSelection(const ModelConfig& c, const std::string& where) { Validator(c, where).CheckSelection(); }
+void ValidateWindow(const ModelConfig& c, const std::string& where) {
+  Validator(c, where).Size("sliding_window", c.sliding_window);
+}
+void ValidateMlp(const ModelConfig& c, const std::string& where) {
+  Validator(c, where).Size("intermediate_size", c.intermediate_size);
+}
 
 void ValidateModelConfig(const ModelConfig& config, const std::string& where) { Validator(config, where).Check(); }
 

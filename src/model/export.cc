@@ -53,9 +53,10 @@ Tensor Rounded(const Tensor& values, const std::vector<int64_t>& shape, const Ty
 void ForEachForeign(Model& model, Naming naming, const std::function<void(const ForeignTensor&, Tensor&)>& visit) {
   const std::vector<ForeignTensor> names = ForeignTensors(model.config(), naming);
   size_t next = 0;
-  model.params().ForEach([&](const ParamInfo& info, Tensor& t) {
-    CHECK(names.at(next).parameter == info.name);
-    visit(names[next++], t);
+  model.RequireMasters("exporting a model");
+  model.params().ForEach([&](Weight& w) {
+    CHECK(names.at(next).parameter == w.spec.name);
+    visit(names[next++], w.f32);
   });
 }
 

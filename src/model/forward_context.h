@@ -6,19 +6,19 @@
 namespace taipan {
 
 struct ForwardContext::Impl {
+  Batch batch;
   Arena results, scratch;
-  Arena again;  // what a block computed again leaves for its backward
+  Arena again;  // what a layer computed again leaves for its backward
   Recompute recompute = Recompute::kNone;
-  std::vector<MatrixView> entries;  // kBlock: [T, d] the residual stream at the entry of each block
-  MatrixView h;                     // [T, d] residual stream; after forward: of the last block
+  std::vector<MatrixView> entries;  // kBlock: [T, d] the residual stream at the entry of each layer
+  MatrixView h;                     // [T, d] residual stream; after forward: of the last layer
   bool kept = false;
-  std::vector<std::unique_ptr<BlockSaved>> saved;  // a block each
-  std::vector<GateReport> gates;                   // a SAL each
-  std::vector<LayerSegment> segments;              // of the layer at work
-  std::vector<int64_t> positions;                  // of the batch's segments
+  std::vector<std::vector<std::unique_ptr<BranchSaved>>> saved;  // a branch each
+  std::vector<GateControls> controls;                            // a SAL each
+  std::vector<GateReport> gates;                                 // a SAL each
+  bool reporting = true;                                         // off while a layer is computed again
+  std::vector<LayerSegment> segments;                            // of the layer at work
+  std::vector<int64_t> positions;                                // of the batch's segments
 };
-
-// The batch's segments with the states of one layer; positions: of the segments' first tokens.
-std::vector<LayerSegment> LayerSegments(const Batch& batch, const std::vector<int64_t>& positions, size_t layer);
 
 }  // namespace taipan

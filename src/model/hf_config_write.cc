@@ -94,7 +94,7 @@ void AddBamba(const ModelConfig& c, const std::string& where, OrderedJson& json)
   }
   json["attn_layer_indices"] = OrderedJson::array();
   for (int64_t i = 0; i < c.num_layers(); ++i) {
-    if (!IsMamba2(c.layer_pattern[static_cast<size_t>(i)])) json["attn_layer_indices"].push_back(i);
+    if (c.layer_pattern[static_cast<size_t>(i)] == LayerKind::kAttention) json["attn_layer_indices"].push_back(i);
   }
   json["partial_rotary_factor"] = c.partial_rotary_factor;
   json["mamba_n_heads"] = c.ssm_heads();

@@ -16,12 +16,11 @@ constexpr int64_t kSamples = 40000;  // more than two tasks of the parallel loop
 constexpr RandomKey kKey = {.seed = 7, .stream = kInitStream + 3};
 
 Tensor Sample(Init init, std::vector<int64_t> shape, int branches = 1, double gate_bias = 0, RandomKey key = kKey) {
-  Tensor t(std::move(shape));
-  ParamInfo info;
-  info.name = "p";
-  info.init = init;
-  InitialiseParameter(info, t, key, 0.02, branches, gate_bias);
-  return t;
+  Weight w({.name = "p", .group = "", .shape = std::move(shape), .init = init});
+  w.f32 = Tensor(w.spec.shape);
+  std::fill_n(w.f32.F32(), w.f32.size(), std::nanf(""));  // every element has to be written
+  InitialiseWeight(w, key, 0.02, branches, gate_bias);
+  return w.f32;
 }
 
 std::vector<double> Values(const Tensor& t) { return {t.F32(), t.F32() + t.size()}; }
@@ -62,9 +61,7 @@ TEST(Init, ResidualProjectionsShrinkWithTheirNumber) {
 
 TEST(Init, OnesAndZeros) {
   for (double v : Values(Sample(Init::kOnes, {17}))) EXPECT_EQ(v, 1.0);
-  Tensor t = Sample(Init::kOnes, {17});
-  InitialiseParameter({.name = "p", .init = Init::kZeros, .file_shape = {}}, t, kKey, 0.02, 1, 0);
-  for (double v : Values(t)) EXPECT_EQ(v, 0.0);
+  for (double v : Values(Sample(Init::kZeros, {17}))) EXPECT_EQ(v, 0.0);
 }
 
 TEST(Init, ConvolutionIsUniformWithinItsWidth) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "model/flops.h"
 
 namespace taipan {
 namespace {
@@ -94,25 +95,27 @@ TEST(MemoryPlan, StateOfEveryKind) {
   EXPECT_EQ(plan.run[1].full_bytes, 4 * (2 * 4 * 100));
 }
 
+// The one counter of FLOPs (flops.h): the scan as recurrence, half of its own key for a query.
 TEST(MemoryPlan, FlopsOfEveryKind) {
   const double head = 2 * 11 * 8;
-  // in_proj 60*8, out_proj 16*8, conv 40*3; 2.5 tokens of the chunk times (G*N + d_inner = 28); state in and out 2*96.
-  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kMamba2}), {7}).run[0].flops_per_token,
-                   head + 2 * (480 + 128 + 120 + 70 + 192));
-  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kMamba2Mlp}), {7}).run[0].flops_per_token,
-                   head + 2 * (480 + 128 + 120 + 70 + 192 + 288));
-  // Full attention over 100 tokens: 50.5 keys; k, v 64; q, o 128; scores and values 16 * 50.5; mlp 288.
-  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kAttention}), {100}).run[0].flops_per_token,
-                   head + 2 * (64 + 128 + 808 + 288));
-  // Window 10 over 100 tokens: (55 + 90 * 10) / 100 = 9.55 keys.
-  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kSlidingAttention}), {100}).run[0].flops_per_token,
-                   head + 2 * (64 + 128 + 16 * 9.55 + 288));
+  const auto flops = [](LayerKind kind, int64_t context) {
+    return PlanMemory(Small({kind}), {context}).run[0].flops_per_token;
+  };
+  // in_proj 60*8, out_proj 16*8, conv 40*3; the recurrence 2 * 96.
+  EXPECT_DOUBLE_EQ(flops(LayerKind::kMamba2, 7), head + 2 * (480 + 128 + 120 + 192));
+  EXPECT_DOUBLE_EQ(flops(LayerKind::kMamba2Mlp, 7), head + 2 * (480 + 128 + 120 + 192 + 288));
+  // Full attention over 100 tokens: 50 keys; k, v 64; q, o 128; scores and values 16 * 50; mlp 288.
+  EXPECT_DOUBLE_EQ(flops(LayerKind::kAttention, 100), head + 2 * (64 + 128 + 800 + 288));
+  // Window 10 over 100 tokens: (50 + 90 * 10) / 100 = 9.5 keys.
+  EXPECT_DOUBLE_EQ(flops(LayerKind::kSlidingAttention, 100), head + 2 * (64 + 128 + 16 * 9.5 + 288));
   // A quarter of the queries, and the gate's 2 * 8.
-  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kSelectiveAttention}), {100}).run[0].flops_per_token,
-                   head + 2 * (64 + (128 + 16 * 9.55) / 4 + 288 + 16));
-  // Shorter than the window: (4 + 1) / 2 keys.
-  EXPECT_DOUBLE_EQ(PlanMemory(Small({LayerKind::kSlidingAttention}), {4}).run[0].flops_per_token,
-                   head + 2 * (64 + 128 + 16 * 2.5 + 288));
+  EXPECT_DOUBLE_EQ(flops(LayerKind::kSelectiveAttention, 100), head + 2 * (64 + (128 + 16 * 9.5) / 4 + 288 + 16));
+  // Shorter than the window: 4 / 2 keys.
+  EXPECT_DOUBLE_EQ(flops(LayerKind::kSlidingAttention, 4), head + 2 * (64 + 128 + 16 * 2.0 + 288));
+  // What `bench` divides its measured rate by is the same number.
+  const ModelConfig c = Small({LayerKind::kMamba2, LayerKind::kAttention});
+  EXPECT_DOUBLE_EQ(PlanMemory(c, {100}).run[0].flops_per_token * 100,
+                   TotalFlops(CostByOperation(c, {.phase = Phase::kScore, .context = 100})));
 }
 
 TEST(MemoryPlan, StandardContextsAndBounds) {

@@ -4,22 +4,15 @@
 
 #include "base/op_timer.h"
 #include "kernels/convert.h"
+#include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
-#include "model/block_table.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rows.h"
 #include "model/forward_context.h"
 #include "model/init.h"
 
 namespace taipan {
 namespace {
-
-ModelParams NewParams(const ModelConfig& c, const std::vector<std::unique_ptr<Block>>& blocks) {
-  ModelParams p;
-  p.embedding.master = Tensor({c.vocab_size, c.hidden_size});
-  for (const auto& block : blocks) p.blocks.push_back(block->NewParams());
-  p.norm = Tensor({c.hidden_size});
-  if (!c.tie_word_embeddings) p.lm_head.master = Tensor({c.vocab_size, c.hidden_size});
-  return p;
-}
 
 void CheckBatch(const Batch& batch, const ModelConfig& config) {
   for (size_t i = 0; i < batch.tokens.size(); ++i) {
@@ -28,6 +21,8 @@ void CheckBatch(const Batch& batch, const ModelConfig& config) {
                        fmt::format("{}", batch.tokens[i]), ""});
     }
   }
+  if (!batch.targets.empty()) CHECK_EQ(batch.targets.size(), batch.tokens.size());
+  if (!batch.weights.empty()) CHECK_EQ(batch.weights.size(), batch.tokens.size());
   int64_t at = 0;
   for (const Segment& s : batch.segments) {
     CHECK_EQ(s.begin, at);
@@ -37,36 +32,34 @@ void CheckBatch(const Batch& batch, const ModelConfig& config) {
   CHECK_EQ(at, batch.size());
 }
 
-}  // namespace
-
-std::vector<LayerSegment> LayerSegments(const Batch& batch, const std::vector<int64_t>& positions, size_t layer) {
-  std::vector<LayerSegment> out;
+// The batch's segments with the states of one layer; positions: of the segments' first tokens.
+void SetLayerSegments(const Batch& batch, const std::vector<int64_t>& positions, size_t layer,
+                      std::vector<LayerSegment>& out) {
+  out.clear();
   for (size_t j = 0; j < batch.segments.size(); ++j) {
     const Segment& s = batch.segments[j];
     out.push_back({s.begin, s.length, s.row, s.row_begin, positions[j],
                    s.state_in ? &s.state_in->layers[layer] : nullptr,
                    s.state_out ? &s.state_out->layers[layer] : nullptr});
   }
-  return out;
 }
 
-void ModelParams::ForEach(const ParamVisitor& visit) {
-  visit({"model.embeddings.weight", true, Init::kNormal, {}, lm_head.master.empty() ? &embedding.bf16 : nullptr},
-        embedding.master);
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    blocks[i]->ForEach([&](const ParamInfo& info, Tensor& t) {
-      ParamInfo full = info;
-      full.name = fmt::format("model.layers.{}.{}", i, info.name);
-      visit(full, t);
-    });
+void SetControls(const GateOptions& gate, std::vector<GateControls>& out) {
+  for (size_t sal = 0; sal < out.size(); ++sal) {
+    GateControls& c = out[sal];
+    c.noise = gate.noise;
+    c.key = {gate.seed, kGumbelStream + static_cast<uint32_t>(sal), gate.step};
+    c.given = gate.noise == GateNoise::kGiven ? gate.given.at(sal) : nullptr;
+    c.forced_share = gate.forced_share;
+    c.tau = gate.tau;
+    c.delta = gate.delta.empty() ? 0.0f : gate.delta.at(sal);
+    c.attend_all = gate.attend_all;
   }
-  visit({"model.norm.weight", false, Init::kOnes, {}}, norm);
-  if (!lm_head.master.empty()) visit({"lm_head.weight", true, Init::kNormal, {}, &lm_head.bf16}, lm_head.master);
 }
 
-void ModelParams::Zero() {
-  ForEach([](const ParamInfo&, Tensor& t) { t.Zero(); });
-}
+Keep KeepOf(Recompute recompute) { return recompute == Recompute::kMixer ? Keep::kLess : Keep::kAll; }
+
+}  // namespace
 
 int64_t SequenceState::bytes() const {
   int64_t sum = 0;
@@ -86,18 +79,28 @@ int64_t ForwardContext::peak_bytes() const {
 
 Model::Model(ModelConfig config) : config_(std::move(config)) {
   ValidateModelConfig(config_, "model config");
-  for (LayerKind kind : config_.layer_pattern) blocks_.push_back(MakeBlock(kind, config_));
-  params_ = NewParams(config_, blocks_);
+  layers_ = MakeLayers(config_);
+  int64_t sals = 0;
+  for (const Layer& layer : layers_) {
+    first_sal_.push_back(sals);
+    for (const auto& branch : layer.branches) sals += branch->selective() ? 1 : 0;
+  }
+  params_ = DeclareParams(config_, layers_);
 }
 
-ModelParams Model::NewGradients() const { return NewParams(config_, blocks_); }
+ModelParams Model::NewGradients() const {
+  ModelParams gradients = DeclareParams(config_, layers_);
+  gradients.BindZeros();
+  return gradients;
+}
 
 void Model::Initialise(uint64_t seed, double gate_bias) {
   int branches = 0;
-  for (const auto& block : blocks_) branches += block->residual_branches();
+  for (const Layer& layer : layers_) branches += static_cast<int>(layer.branches.size());
   uint32_t index = 0;
-  params_.ForEach([&](const ParamInfo& info, Tensor& t) {
-    InitialiseParameter(info, t, {seed, kInitStream + index++, 0}, config_.initializer_range, branches, gate_bias);
+  params_.ForEach([&](Weight& w) {
+    w.f32 = Tensor(w.spec.shape);
+    InitialiseWeight(w, {seed, kInitStream + index++, 0}, config_.initializer_range, branches, gate_bias);
   });
 }
 
@@ -105,35 +108,56 @@ void Model::SetDType(DType dtype) {
   CHECK(dtype == DType::kF32 || dtype == DType::kBF16);
   if (dtype == DType::kBF16) CheckAllowsBF16(config_);
   dtype_ = dtype;
-  params_.ForEach([&](const ParamInfo& info, Tensor& t) {
-    if (info.bf16 != nullptr) *info.bf16 = dtype == DType::kBF16 ? Tensor(t.shape(), DType::kBF16) : Tensor();
+  params_.ForEach([&](Weight& w) {
+    if (dtype == DType::kBF16 || w.bf16.empty()) return;
+    if (w.f32.empty()) RequireMasters("computing in f32");
+    w.bf16 = Tensor();
   });
   RefreshCopies();
 }
 
 void Model::RefreshCopies() {
   if (dtype_ == DType::kF32) return;
-  params_.ForEach([&](const ParamInfo& info, Tensor& t) {
-    if (info.bf16 != nullptr) Convert(t.Matrix(), info.bf16->Matrix());
+  params_.ForEach([&](Weight& w) {
+    const bool product = w.spec.role == Role::kLinear && (&w != &params_.embedding || params_.tied());
+    if (!product || w.f32.empty()) return;
+    if (w.bf16.empty()) w.bf16 = Tensor(w.spec.shape, DType::kBF16);
+    Convert(w.f32.Matrix(), w.bf16.Matrix());
+  });
+}
+
+void Model::RequireMasters(const char* what) const {
+  const_cast<ModelParams&>(params_).ForEach([&](Weight& w) {
+    if (!w.f32.empty()) return;
+    throw UserError({w.spec.name, fmt::format("{} needs the weights in f32", what), "f32",
+                     w.bound() ? "bf16 alone, as the model was loaded" : "no values", "load the model in f32"});
   });
 }
 
 SequenceState Model::NewState() const {
   SequenceState state;
-  for (const auto& block : blocks_) state.layers.push_back(block->NewState());
+  for (const Layer& layer : layers_) {
+    LayerState& of_layer = state.layers.emplace_back();
+    for (const auto& branch : layer.branches) {
+      for (const StateSpec& spec : branch->State()) of_layer.Add(spec);
+    }
+  }
   return state;
 }
 
 void Model::Forward(const Batch& batch, const GateOptions& gate, bool keep, ForwardContext& context,
-                    const std::function<void(int64_t, ConstMatrixView)>& after_block) const {
+                    const std::function<void(int64_t, ConstMatrixView)>& after_layer) const {
   CheckBatch(batch, config_);
   ForwardContext::Impl& c = *context.impl_;
+  c.batch = batch;
   c.results.Reset();
   c.scratch.Reset();
   c.kept = keep;
-  c.saved.resize(blocks_.size());
-  c.entries.assign(blocks_.size(), {});
+  c.saved.resize(layers_.size());
+  c.entries.assign(layers_.size(), {});
   c.gates.resize(static_cast<size_t>(config_.num_sals()));
+  c.controls.resize(c.gates.size());
+  SetControls(gate, c.controls);
   c.positions.clear();
   for (const Segment& s : batch.segments) {
     c.positions.push_back(s.position());
@@ -142,23 +166,20 @@ void Model::Forward(const Batch& batch, const GateOptions& gate, bool keep, Forw
   c.h = c.results.Matrix(batch.size(), config_.hidden_size);
   {
     const OpTimer timer("embedding");
-    Embed(params_.embedding.master.Matrix(), batch.tokens, c.h);
+    const LinearWeight table = params_.embedding;
+    Embed(table.f32 ? table.f32 : table.bf16, batch.tokens, c.h);
   }
-  if (after_block) after_block(-1, c.h);
-  int64_t sal = 0;
+  if (after_layer) after_layer(-1, c.h);
   const bool again = keep && c.recompute == Recompute::kBlock;
-  for (size_t i = 0; i < blocks_.size(); ++i) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
     if (again) {
       c.entries[i] = c.results.Matrix(batch.size(), config_.hidden_size);
       Convert(c.h, c.entries[i]);
     }
-    c.segments = LayerSegments(batch, c.positions, i);
+    SetLayerSegments(batch, c.positions, i, c.segments);
     for (const LayerSegment& s : c.segments) CHECK(!again || s.state_in == nullptr || s.state_in != s.state_out);
-    const bool selective = blocks_[i]->selective();
-    ForwardBlock(i, gate, keep && !again, context, c.results, c.h,
-                 selective ? &c.gates[static_cast<size_t>(sal)] : nullptr, sal);
-    if (selective) ++sal;
-    if (after_block) after_block(static_cast<int64_t>(i), c.h);
+    ForwardLayer(i, keep && !again ? KeepOf(c.recompute) : Keep::kNothing, context, c.results, c.h);
+    if (after_layer) after_layer(static_cast<int64_t>(i), c.h);
   }
   for (size_t j = 0; j < batch.segments.size(); ++j) {
     const Segment& s = batch.segments[j];
@@ -166,20 +187,131 @@ void Model::Forward(const Batch& batch, const GateOptions& gate, bool keep, Forw
   }
 }
 
-void Model::ForwardBlock(size_t index, const GateOptions& gate, bool keep, ForwardContext& context, Arena& results,
-                         MatrixView h, GateReport* report, int64_t sal) const {
+void Model::ForwardLayer(size_t index, Keep keep, ForwardContext& context, Arena& results, MatrixView h) const {
   ForwardContext::Impl& c = *context.impl_;
-  const ForwardCall call{.segments = c.segments,
-                         .scratch = &c.scratch,
-                         .results = &results,
-                         .keep = keep,
-                         .keep_mixer = c.recompute != Recompute::kMixer,
-                         .dtype = dtype_,
-                         .gate = &gate,
-                         .report = report,
-                         .sal_index = sal};
-  if (keep && !c.saved[index]) c.saved[index] = blocks_[index]->NewSaved();
-  blocks_[index]->Forward(*params_.blocks[index], call, h, c.saved[index].get());
+  const Branches& branches = layers_[index].branches;
+  auto& saved = c.saved[index];
+  saved.resize(branches.size());
+  size_t sal = static_cast<size_t>(first_sal_[index]);
+  for (size_t i = 0; i < branches.size(); ++i) {
+    ForwardCall call{.segments = c.segments, .scratch = &c.scratch, .results = &results, .keep = keep, .dtype = dtype_};
+    if (branches[i]->selective()) {
+      call.controls = &c.controls[sal];
+      call.report = c.reporting ? &c.gates[sal] : nullptr;
+      ++sal;
+    }
+    if (call.kept() && !saved[i]) saved[i] = branches[i]->NewSaved();
+    branches[i]->Forward(*params_.layers[index][i], call, h, saved[i].get());
+  }
+}
+
+void Model::Logits(ForwardContext& context, std::span<const int64_t> rows, MatrixView logits) const {
+  ForwardContext::Impl& c = *context.impl_;
+  CHECK_EQ(logits.cols, config_.vocab_size);
+  const Arena::Scope scope(c.scratch);
+  const OpTimer timer("head");
+  const int64_t n = static_cast<int64_t>(rows.size());
+  const MatrixView h = c.scratch.Matrix(n, c.h.cols), normed = c.scratch.Matrix(n, c.h.cols, dtype_);
+  GatherRows(c.h, rows.data(), h);
+  RmsNorm(h, params_.norm.F32(), static_cast<float>(config_.rms_norm_eps), normed, nullptr);
+  Linear(normed, params_.head(), logits);
+}
+
+double Model::Score(ForwardContext& context, float* logprobs) const {
+  ForwardContext::Impl& c = *context.impl_;
+  const Arena::Scope scope(c.scratch);
+  const Labels labels = LabelsOf(c.batch, config_.vocab_size);
+  const OpTimer timer("head, loss");
+  const int64_t n = static_cast<int64_t>(labels.rows.size());
+  const MatrixView h = c.scratch.Matrix(n, c.h.cols), normed = c.scratch.Matrix(n, c.h.cols, dtype_);
+  GatherRows(c.h, labels.rows.data(), h);
+  RmsNorm(h, params_.norm.F32(), static_cast<float>(config_.rms_norm_eps), normed, nullptr);
+  std::vector<float> values(labels.rows.size());
+  const double sum =
+      HeadCrossEntropy(normed, params_.head(), labels.targets, labels.weights, 1.0f, nullptr, values.data(), c.scratch);
+  if (logprobs != nullptr) {
+    std::fill_n(logprobs, c.batch.tokens.size(), 0.0f);
+    for (size_t i = 0; i < values.size(); ++i) logprobs[labels.rows[i]] = values[i];
+  }
+  return sum;
+}
+
+// dh [T, d] <- gradient of the mean cross entropy at the last layer's output; returns the weighted sum of -log p.
+double Model::HeadBackward(ForwardContext& context, const StepTotals& totals, ModelParams& grads, MatrixView dh) const {
+  ForwardContext::Impl& c = *context.impl_;
+  const Arena::Scope scope(c.scratch);
+  const float eps = static_cast<float>(config_.rms_norm_eps);
+  const Labels labels = LabelsOf(c.batch, config_.vocab_size);
+  const int64_t n = static_cast<int64_t>(labels.rows.size()), d = config_.hidden_size;
+  const OpTimer timer("head, loss");
+  const MatrixView h = c.scratch.Matrix(n, d), normed = c.scratch.Matrix(n, d, dtype_);
+  const MatrixView dnormed = c.scratch.Matrix(n, d);
+  float* inv_rms = c.scratch.Floats(n);
+  GatherRows(c.h, labels.rows.data(), h);
+  RmsNorm(h, params_.norm.F32(), eps, normed, inv_rms);
+  const HeadGradient head{dnormed, grads.head().f32.Matrix()};
+  const float scale = totals.targets > 0 ? static_cast<float>(1.0 / totals.targets) : 0.0f;
+  const double nll =
+      HeadCrossEntropy(normed, params_.head(), labels.targets, labels.weights, scale, &head, nullptr, c.scratch);
+  const MatrixView drows = c.scratch.Matrix(n, d);
+  RmsNormBackward(h, params_.norm.F32(), inv_rms, dnormed, drows, Accumulate::kWrite, grads.norm.F32());
+  ScatterRows(drows, labels.rows.data(), dh);
+  return nll;
+}
+
+// Runs layer i again from the stream at its entry, kept for backward this time.
+void Model::LayerAgain(size_t i, ForwardContext& context) const {
+  ForwardContext::Impl& c = *context.impl_;
+  c.again.Reset();
+  SetLayerSegments(c.batch, c.positions, i, c.segments);
+  for (LayerSegment& s : c.segments) s.state_out = nullptr;
+  const MatrixView h = c.again.Matrix(c.entries[i].rows, c.entries[i].cols);
+  Convert(c.entries[i], h);
+  c.reporting = false;
+  ForwardLayer(i, Keep::kAll, context, c.again, h);
+  c.reporting = true;
+}
+
+double Model::Backward(ForwardContext& context, const StepTotals& totals, const BudgetSums& sums,
+                       const LossOptions& loss, ModelParams& grads,
+                       std::span<const SequenceStateGradient* const> dstate_out,
+                       std::span<SequenceStateGradient* const> dstate_in) const {
+  ForwardContext::Impl& c = *context.impl_;
+  CHECK(c.kept);
+  const Arena::Scope scope(c.scratch);
+  const MatrixView dh = c.scratch.Matrix(c.batch.size(), config_.hidden_size);
+  const double nll = HeadBackward(context, totals, grads, dh);
+  const size_t n_segments = c.batch.segments.size();
+  std::vector<const LayerStateGradient*> out(dstate_out.empty() ? 0 : n_segments, nullptr);
+  std::vector<LayerStateGradient*> in(dstate_in.empty() ? 0 : n_segments, nullptr);
+  for (SequenceStateGradient* g : dstate_in) {
+    if (g) g->layers.resize(layers_.size());
+  }
+  for (size_t i = layers_.size(); i-- > 0;) {
+    for (size_t j = 0; j < out.size(); ++j)
+      out[j] = dstate_out[j] && !dstate_out[j]->layers.empty() ? &dstate_out[j]->layers[i] : nullptr;
+    for (size_t j = 0; j < in.size(); ++j) in[j] = dstate_in[j] ? &dstate_in[j]->layers[i] : nullptr;
+    if (c.recompute == Recompute::kBlock) LayerAgain(i, context);
+    const Branches& branches = layers_[i].branches;
+    size_t sal = static_cast<size_t>(i + 1 < layers_.size() ? first_sal_[i + 1] : config_.num_sals());
+    for (size_t b = branches.size(); b-- > 0;) {
+      std::vector<float> dm;
+      if (branches[b]->selective()) {
+        --sal;
+        dm = BudgetGradient(sal < sums.m.size() ? sums.m[sal] : std::vector<double>(), totals, loss);
+      }
+      const BackwardCall call{.segments = c.segments,
+                              .scratch = &c.scratch,
+                              .dtype = dtype_,
+                              .dstate_out = out,
+                              .dstate_in = in,
+                              .auxiliary = dm};
+      branches[b]->Backward(*params_.layers[i][b], call, *c.saved[i][b], dh, *grads.layers[i][b]);
+    }
+  }
+  const OpTimer timer("embedding");
+  EmbedBackward(dh, c.batch.tokens, grads.embedding.f32.Matrix());
+  return nll;
 }
 
 }  // namespace taipan

@@ -8,25 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "kernels/gemm.h"
-#include "layers/block.h"
+#include "layers/selective_attention.h"
 #include "model/config.h"
+#include "model/layer_table.h"
+#include "model/loss.h"
+#include "model/parameters.h"
 
 namespace taipan {
-
-// Weights, or gradients of the same shapes. lm_head is empty where tied.
-struct ModelParams {
-  LinearWeight embedding;  // [V, d]
-  std::vector<std::unique_ptr<BlockParams>> blocks;
-  Tensor norm;           // [d]
-  LinearWeight lm_head;  // [V, d]
-
-  // Every parameter once, in file order, with its full name ("model.layers.0.mixer.in_proj.weight").
-  void ForEach(const ParamVisitor& visit);
-  void Zero();
-  const LinearWeight& head() const { return lm_head.master.empty() ? embedding : lm_head; }
-  LinearWeight& head() { return lm_head.master.empty() ? embedding : lm_head; }
-};
 
 // What a model remembers of one sequence. Copying forks it: fixed states are copied, pages of keys and values are
 // shared until one of the two writes.
@@ -57,24 +45,17 @@ struct Batch {
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
 };
 
-// The divisors of the whole step, of which this batch may be a part.
-struct StepTotals {
-  double targets = 0;                // sum of the weights of all labelled tokens
-  std::vector<int64_t> row_lengths;  // tokens of each row of the step
+// How the Selective Attention Layers choose tokens in a call.
+struct GateOptions {
+  GateNoise noise = GateNoise::kNone;
+  uint64_t seed = 0;  // kCounter, kForced: with the step, the SAL's index, row and position in the row
+  uint32_t step = 0;
+  std::vector<const float*> given;  // kGiven: [T, 2] a SAL
+  double forced_share = 0;          // kForced
+  float tau = 1.0f;
+  std::vector<float> delta;  // threshold a SAL; empty: 0
+  bool attend_all = false;   // straight_through "all": attention for every token, masked
 };
-StepTotals TotalsOf(const Batch& batch);  // of a step that is one batch
-
-struct LossOptions {
-  double budget = 0.15;      // C
-  double budget_weight = 0;  // lambda
-};
-
-// Per-row sums of m of every SAL over the batches of a step so far.
-struct BudgetSums {
-  std::vector<std::vector<double>> m;  // [SAL][row]
-};
-// sum over SALs of the mean over rows of (budget - mean of m over the row's tokens)^2, unweighted.
-double BudgetLoss(const BudgetSums& sums, const StepTotals& totals, double budget);
 
 // What a kept forward leaves out and backward computes again, to save memory.
 enum class Recompute {
@@ -83,7 +64,8 @@ enum class Recompute {
   kBlock,  // everything within a block; the residual stream at its entry stays
 };
 
-// Activations of one forward, kept for its backward. Reused from step to step.
+// The last forward: its batch, its hidden rows and, where kept, the activations for its backward. Reused from step to
+// step.
 class ForwardContext {
  public:
   ForwardContext();
@@ -103,62 +85,58 @@ class ForwardContext {
 
 class Model {
  public:
-  explicit Model(ModelConfig config);  // zero weights
+  explicit Model(ModelConfig config);  // declares the weights; none is bound
 
   const ModelConfig& config() const { return config_; }
   ModelParams& params() { return params_; }
   const ModelParams& params() const { return params_; }
   ModelParams NewGradients() const;  // zeros
-  const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }
+  const std::vector<Layer>& layers() const { return layers_; }
 
   // Weights as taipan-model.md describes them: N(0, initializer_range), residual projections scaled, A_log, dt_bias,
   // open gate.
   void Initialise(uint64_t seed, double gate_bias);
 
-  // Element type of activations and matrix products: f32 (at first) or bf16, which needs copies of the linear weights.
+  // Element type of activations and matrix products: f32 (at first) or bf16, for which weights in f32 get copies.
   // RefreshCopies rounds them again after the weights have changed.
   void SetDType(DType dtype);
   DType dtype() const { return dtype_; }
   void RefreshCopies();
+  // UserError where weights are in memory as bf16 alone: what changes, saves or exports them needs f32.
+  void RequireMasters(const char* what) const;
 
   SequenceState NewState() const;
 
-  // Runs the blocks over the batch and updates outgoing states. keep: activations for Backward. Hidden rows (before the
+  // Runs the layers over the batch and updates outgoing states. keep: activations for Backward. Hidden rows (before the
   // final norm) stay in the context. Token ids are checked against the vocabulary (UserError).
-  // after_block (tests): called with the residual stream after the embedding (-1) and after each block.
+  // after_layer (tests): called with the residual stream after the embedding (-1) and after each layer.
   void Forward(const Batch& batch, const GateOptions& gate, bool keep, ForwardContext& context,
-               const std::function<void(int64_t, ConstMatrixView)>& after_block = nullptr) const;
+               const std::function<void(int64_t, ConstMatrixView)>& after_layer = nullptr) const;
 
-  // Logits [rows.size(), V] of the given rows of the last forward.
+  // Of the last forward: logits [rows.size(), V] of the given rows.
   void Logits(ForwardContext& context, std::span<const int64_t> rows, MatrixView logits) const;
-  // log p(target) [T] of the labelled rows of the last forward (0 elsewhere); returns the weighted sum of -log p.
-  double Score(ForwardContext& context, const Batch& batch, float* logprobs) const;
+  // log p(target) [T] of the labelled rows (0 elsewhere); returns the weighted sum of -log p.
+  double Score(ForwardContext& context, float* logprobs) const;
 
-  // Backward of the last kept forward: gradients of ce + lambda * budget_loss with the step's divisors are added to
-  // grads; returns this batch's weighted sum of -log p. sums holds the whole step's sums of m (they must be known
+  // Backward of the last, kept forward: gradients of ce + lambda * budget_loss with the step's divisors are added to
+  // grads; returns its batch's weighted sum of -log p. sums holds the whole step's sums of m (they must be known
   // before the first backward when lambda > 0 and a row is spread over batches). dstate_out / dstate_in: one a segment,
   // or empty. Null pointers: zero / dropped.
-  double Backward(ForwardContext& context, const Batch& batch, const StepTotals& totals, const BudgetSums& sums,
-                  const LossOptions& loss, const GateOptions& gate, ModelParams& grads,
-                  std::span<const SequenceStateGradient* const> dstate_out = {},
+  double Backward(ForwardContext& context, const StepTotals& totals, const BudgetSums& sums, const LossOptions& loss,
+                  ModelParams& grads, std::span<const SequenceStateGradient* const> dstate_out = {},
                   std::span<SequenceStateGradient* const> dstate_in = {}) const;
 
  private:
-  // Runs one block on h with the context's segments.
-  void ForwardBlock(size_t index, const GateOptions& gate, bool keep, ForwardContext& context, Arena& results,
-                    MatrixView h, GateReport* report, int64_t sal) const;
-  void BlockAgain(size_t index, int64_t sal, const Batch& batch, const GateOptions& gate,
-                  ForwardContext& context) const;
-  double HeadBackward(ForwardContext& context, const Batch& batch, const StepTotals& totals, ModelParams& grads,
-                      MatrixView dh) const;
+  // Runs one layer on h with the context's segments.
+  void ForwardLayer(size_t index, Keep keep, ForwardContext& context, Arena& results, MatrixView h) const;
+  void LayerAgain(size_t index, ForwardContext& context) const;
+  double HeadBackward(ForwardContext& context, const StepTotals& totals, ModelParams& grads, MatrixView dh) const;
 
   ModelConfig config_;
   DType dtype_ = DType::kF32;
-  std::vector<std::unique_ptr<Block>> blocks_;
+  std::vector<Layer> layers_;
+  std::vector<int64_t> first_sal_;  // a layer each: SALs before it
   ModelParams params_;
 };
-
-// Adds the sums of m of the context's last forward.
-void AddBudgetSums(const ForwardContext& context, int64_t rows, BudgetSums& sums);
 
 }  // namespace taipan

@@ -7,15 +7,19 @@
 namespace taipan {
 namespace {
 
+// The same values, their dimensions read otherwise.
+Tensor InShape(Tensor values, const Shape& shape) {
+  values.Reshape(shape);
+  return values;
+}
+
 void CopyWeights(const TensorSource& tensors, Naming naming, Model& model) {
   const std::vector<ForeignTensor> names = ForeignTensors(model.config(), naming);
   size_t next = 0;
-  model.params().ForEach([&](const ParamInfo& info, Tensor& t) {
+  model.params().ForEach([&](Weight& w) {
     const ForeignTensor& from = names.at(next++);
-    CHECK(from.parameter == info.name);
-    const Tensor read = ReadParameter(tensors, from);
-    CHECK_EQ(read.size(), t.size());
-    std::copy(read.F32(), read.F32() + read.size(), t.F32());
+    CHECK(from.parameter == w.spec.name);
+    w.f32 = InShape(ReadParameter(tensors, from), w.spec.shape);
   });
 }
 
@@ -36,8 +40,9 @@ Model LoadModel(const std::string& path, const LoadOptions& options) {
 
 void SaveModel(Model& model, const std::string& directory) {
   std::vector<SafetensorsItem> items;
-  model.params().ForEach([&](const ParamInfo& info, Tensor& t) {
-    items.push_back({info.name, DType::kF32, info.file_shape.empty() ? t.shape() : info.file_shape, t.data()});
+  model.RequireMasters("saving a model");
+  model.params().ForEach([&](Weight& w) {
+    items.push_back({w.spec.name, DType::kF32, w.spec.stored_shape(), w.f32.data()});
   });
   WriteSafetensors(directory + "/model.safetensors", items, {{"format", "pt"}});
   WriteFileAtomically(directory + "/config.json", ToJson(model.config()));

@@ -83,7 +83,7 @@ std::string Summary(const ModelConfig& c, const SizeRow& size, const PatternRow&
     const char* kind = pattern.attention == LayerKind::kSelectiveAttention ? "selective"
                        : pattern.attention == LayerKind::kAttention        ? "full"
                                                                            : "sliding-window";
-    blocks += fmt::format("{}{} {} attention", blocks.empty() ? "" : " + ", CountAttentionBlocks(c), kind);
+    blocks += fmt::format("{}{} {} attention", blocks.empty() ? "" : " + ", CountBlocks(c, pattern.attention), kind);
   }
   std::string text = fmt::format("{} blocks, d {}, {} parameters", blocks, c.hidden_size, Millions(CountParameters(c)));
   if (size.paper) text += fmt::format(" (the paper's {})", size.paper);

@@ -22,7 +22,7 @@ using testing::IsEmpty;
 
 std::vector<float> Weights(Model& model) {
   std::vector<float> all;
-  model.params().ForEach([&](const ParamInfo&, Tensor& t) { all.insert(all.end(), t.F32(), t.F32() + t.size()); });
+  model.params().ForEach([&](Weight& w) { all.insert(all.end(), w.F32(), w.F32() + w.f32.size()); });
   return all;
 }
 
@@ -34,9 +34,9 @@ class Folder {
     const Naming naming = ParseCheckpointConfig(text, "a").naming;
     WriteFileAtomically(folder_ / "config.json", text);
     const std::vector<ForeignTensor> names = ForeignTensors(model_.config(), naming);
-    model_.params().ForEach([&](const ParamInfo&, Tensor& t) {
+    model_.params().ForEach([&](Weight& w) {
       const ForeignTensor& name = names[items_.size()];
-      items_.push_back({name.name, DType::kF32, name.shape, t.data()});
+      items_.push_back({name.name, DType::kF32, name.shape, w.f32.data()});
     });
   }
 

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "model/parameter_shapes.h"
+#include "model/parameters.h"
 
 namespace taipan {
 namespace {
@@ -122,8 +122,8 @@ void SwapRows(Tensor& values, int64_t heads, int64_t n1, int64_t n2) {
 std::vector<ForeignTensor> ForeignTensors(const ModelConfig& config, Naming naming) {
   const NamingRow& row = RowOf(naming);
   std::vector<ForeignTensor> tensors;
-  for (ParameterShape& p : ParameterShapes(config)) {
-    ForeignTensor t{NameIn(row, p.name), std::move(p.shape), p.name};
+  for (const WeightSpec& spec : WeightSpecs(config)) {
+    ForeignTensor t{NameIn(row, spec.name), spec.stored_shape(), spec.name};
     if (naming == Naming::kGguf) SetGgufLayout(config, t);
     tensors.push_back(std::move(t));
   }

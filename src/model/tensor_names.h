@@ -25,7 +25,7 @@ struct ForeignTensor {
   int64_t heads = 0;  // kRopePairs: in the tensor's rows
 };
 
-// Every tensor of the model, in the order of ParameterShapes.
+// Every tensor of the model, in the order of WeightSpecs.
 std::vector<ForeignTensor> ForeignTensors(const ModelConfig& config, Naming naming);
 
 // Between our values and those of the layout, in place.

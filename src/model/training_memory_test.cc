@@ -38,7 +38,7 @@ int64_t MeasuredBytes(const ModelConfig& c, const TrainingShape& shape) {
   BudgetSums sums;
   const StepTotals totals = TotalsOf(batch);
   AddBudgetSums(context, shape.rows, sums);
-  model.Backward(context, batch, totals, sums, {}, gate, gradients);
+  model.Backward(context, totals, sums, {}, gradients);
   return context.peak_bytes();
 }
 

@@ -127,15 +127,24 @@ Tensor& Tensor::operator=(const Tensor& other) {
 }
 
 MatrixView Tensor::Matrix() {
+  if (!data_) return {};
   const int64_t rows = shape_.empty() ? 1 : shape_[0];
   const int64_t cols = rows == 0 ? 0 : size_ / rows;
   return {data(), dtype_, rows, cols, cols};
 }
 
 ConstMatrixView Tensor::Matrix() const {
+  if (!data_) return {};
   const int64_t rows = shape_.empty() ? 1 : shape_[0];
   const int64_t cols = rows == 0 ? 0 : size_ / rows;
   return {data(), dtype_, rows, cols, cols};
+}
+
+void Tensor::Reshape(std::vector<int64_t> shape) {
+  int64_t size = 1;
+  for (const int64_t n : shape) size *= n;
+  CHECK_EQ(size, size_);
+  shape_ = std::move(shape);
 }
 
 void Tensor::Zero() {

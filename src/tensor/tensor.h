@@ -112,10 +112,11 @@ class Tensor {
     CHECK(dtype_ == DType::kF32);
     return static_cast<const float*>(data());
   }
-  // First dimension as rows, the rest flattened as columns.
+  // First dimension as rows, the rest flattened as columns; of an empty tensor a null view.
   MatrixView Matrix();
   ConstMatrixView Matrix() const;
   void Zero();
+  void Reshape(std::vector<int64_t> shape);  // as many elements
 
  private:
   std::vector<int64_t> shape_;

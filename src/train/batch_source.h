@@ -34,7 +34,4 @@ class CorpusSource : public BatchSource {
 void ClearBatch(Batch& batch);
 void AppendWindow(Batch& batch, const int32_t* window, int64_t n, int64_t row);
 
-// Adds a batch to the divisors of its step.
-void AddTotals(const Batch& batch, StepTotals& totals);
-
 }  // namespace taipan

@@ -8,37 +8,34 @@ namespace taipan {
 
 double GradientNorm(ModelParams& gradients) {
   double sum = 0;
-  gradients.ForEach([&](const ParamInfo&, Tensor& g) { sum += SquaredNorm(g.F32(), g.size()); });
+  gradients.ForEach([&](Weight& g) { sum += SquaredNorm(g.F32(), g.f32.size()); });
   return std::sqrt(sum);
 }
 
 std::string FirstNonFinite(ModelParams& params) {
   std::string name;
-  params.ForEach([&](const ParamInfo& info, Tensor& p) {
+  params.ForEach([&](Weight& p) {
     // The sum of the squares of finite floats cannot overflow a double, so the norm decides.
-    if (name.empty() && !std::isfinite(SquaredNorm(p.F32(), p.size()))) name = info.name;
+    if (name.empty() && !std::isfinite(SquaredNorm(p.F32(), p.f32.size()))) name = p.spec.name;
   });
   return name;
 }
 
 Optimizer::Optimizer(ModelParams& params) {
-  params.ForEach([&](const ParamInfo& info, Tensor& p) {
-    moments_.push_back({info.name, Tensor(p.shape()), Tensor(p.shape())});
-  });
+  params.ForEach([&](Weight& p) { moments_.push_back({p.spec.name, Tensor(p.spec.shape), Tensor(p.spec.shape)}); });
 }
 
 void Optimizer::Step(ModelParams& params, ModelParams& gradients, const AdamWSettings& settings) {
   std::vector<float*> g;
-  gradients.ForEach([&](const ParamInfo&, Tensor& tensor) { g.push_back(tensor.F32()); });
+  gradients.ForEach([&](Weight& w) { g.push_back(w.F32()); });
   CHECK_EQ(g.size(), moments_.size());
   size_t i = 0;
-  params.ForEach([&](const ParamInfo& info, Tensor& p) {
+  params.ForEach([&](Weight& p) {
     AdamWSettings own = settings;
-    if (!info.decay) own.weight_decay = 0;
+    if (!p.spec.decay) own.weight_decay = 0;
     Moments& moments = moments_[i];
-    const bool copied = info.bf16 != nullptr && !info.bf16->empty();
-    AdamW(p.F32(), g[i], moments.m.F32(), moments.v.F32(), p.size(), own,
-          {.bf16 = copied ? info.bf16->As<BF16>() : nullptr, .clear = g[i]});
+    AdamW(p.F32(), g[i], moments.m.F32(), moments.v.F32(), p.f32.size(), own,
+          {.bf16 = p.bf16.empty() ? nullptr : p.bf16.As<BF16>(), .clear = g[i]});
     ++i;
   });
 }

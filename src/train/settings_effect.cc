@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "model/layer_table.h"
+
 namespace taipan {
 namespace {
 
@@ -12,6 +14,11 @@ struct Rule {
   std::string reason;
 };
 
+// Whether --recompute mixer saves anything.
+bool LeavesOutAny(const ModelConfig& config) {
+  return AnyBranch(config, [](const Branch& b) { return b.Bytes(4, Keep::kLess).kept < b.Bytes(4, Keep::kAll).kept; });
+}
+
 std::vector<Rule> RulesOf(const TrainSettings& s, const ModelConfig& config, bool new_weights) {
   return {
       {config.num_sals() == 0,
@@ -20,7 +27,7 @@ std::vector<Rule> RulesOf(const TrainSettings& s, const ModelConfig& config, boo
        "the model has no selective attention layers"},
       {!new_weights, {"gate_bias", "initializer_range"}, "the weights are read, not initialised"},
       {ParseRamp(s.budget_ramp).end <= 1, {"budget_loss_weight_start"}, "the ramp is over at the first step"},
-      {s.recompute == "mixer" && CountMamba2Blocks(config) == 0, {"recompute"}, "the model has no Mamba-2 mixers"},
+      {s.recompute == "mixer" && !LeavesOutAny(config), {"recompute"}, "the model has no Mamba-2 mixers"},
       {s.valid_data.empty() && s.valid_split == 0, {"valid_every", "valid_tokens"}, "there is no data to validate on"}};
 }
 

@@ -71,7 +71,7 @@ struct TestTraining {
 inline std::vector<float> Weights(Trainer& trainer) {
   std::vector<float> all;
   trainer.model().params().ForEach(
-      [&](const ParamInfo&, Tensor& t) { all.insert(all.end(), t.F32(), t.F32() + t.size()); });
+      [&](Weight& weight) { all.insert(all.end(), weight.F32(), weight.F32() + weight.f32.size()); });
   return all;
 }
 

@@ -108,7 +108,7 @@ StepMetrics Trainer::Step() {
     model_.Forward(batch, gate, /*keep=*/true, context_);
     // A row lies in one micro-batch, so its sums are complete before the backward that needs them.
     AddBudgetSums(context_, static_cast<int64_t>(totals_.row_lengths.size()), sums);
-    negative_log_p += model_.Backward(context_, batch, totals_, sums, loss, gate, gradients_);
+    negative_log_p += model_.Backward(context_, totals_, sums, loss, gradients_);
   }
   m.ce = negative_log_p / totals_.targets;
   m.budget_loss = sums.m.empty() ? 0.0 : BudgetLoss(sums, totals_, loss.budget);

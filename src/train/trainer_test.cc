@@ -79,8 +79,8 @@ TEST(Trainer, ClipsByTheNormOfAllGradients) {
   TestTraining t(settings);
   const std::vector<float> before = Weights(t.trainer);
   std::vector<double> decay;
-  t.trainer.model().params().ForEach([&](const ParamInfo& info, Tensor& p) {
-    decay.insert(decay.end(), static_cast<size_t>(p.size()), info.decay ? 1 - 1e-2 * 0.5 : 1);
+  t.trainer.model().params().ForEach([&](Weight& weight) {
+    decay.insert(decay.end(), static_cast<size_t>(weight.f32.size()), weight.spec.decay ? 1 - 1e-2 * 0.5 : 1);
   });
   const StepMetrics m = t.trainer.Step();
   EXPECT_GT(m.grad_norm, 0.1);
@@ -154,9 +154,9 @@ TEST(Trainer, StopsAtNonFiniteValuesAndNamesTheTensor) {
       TestTraining t(TestSettings());
       t.trainer.Step();
       bool found = false;
-      t.trainer.model().params().ForEach([&](const ParamInfo& info, Tensor& p) {
-        if (info.name != name) return;
-        p.F32()[0] = bad;
+      t.trainer.model().params().ForEach([&](Weight& weight) {
+        if (weight.spec.name != name) return;
+        weight.F32()[0] = bad;
         found = true;
       });
       ASSERT_TRUE(found) << name;
@@ -222,9 +222,9 @@ TEST(Optimizer, MomentsSurviveTheFile) {
   TestTraining t(TestSettings());
   Optimizer a(t.trainer.model().params());
   ModelParams gradients = t.trainer.model().NewGradients();
-  gradients.ForEach([](const ParamInfo&, Tensor& g) { std::fill(g.F32(), g.F32() + g.size(), 0.25f); });
+  gradients.ForEach([](Weight& weight) { std::fill(weight.F32(), weight.F32() + weight.f32.size(), 0.25f); });
   double squares = 0;
-  gradients.ForEach([&](const ParamInfo&, Tensor& g) { squares += 0.0625 * static_cast<double>(g.size()); });
+  gradients.ForEach([&](Weight& weight) { squares += 0.0625 * static_cast<double>(weight.f32.size()); });
   EXPECT_DOUBLE_EQ(GradientNorm(gradients), std::sqrt(squares));  // exact: powers of two
   const AdamWSettings settings{.lr = 0.1, .step = 1};
   a.Step(t.trainer.model().params(), gradients, settings);

@@ -78,7 +78,7 @@ std::optional<ValidMetrics> Validate(const Model& model, const Corpus& corpus, c
     model.Forward(batch, silent, /*keep=*/false, context);
     share.Add(context, batch.size());
     std::vector<float> logprobs(batch.tokens.size());
-    negative_log_p += model.Score(context, batch, logprobs.data());
+    negative_log_p += model.Score(context, logprobs.data());
     if (share.selected.empty() || 4 * first >= windows) continue;
     noisy.step = static_cast<uint32_t>(first);  // other noise for every batch
     model.Forward(batch, noisy, /*keep=*/false, context);

@@ -32,7 +32,7 @@ double MeanByWindow(const Model& model, const std::vector<int32_t>& tokens, int6
     AppendWindow(batch, &tokens[static_cast<size_t>(begin)], std::min(context, targets - begin), 0);
     model.Forward(batch, {}, /*keep=*/false, forward);
     std::vector<float> logprobs(batch.tokens.size());
-    sum += model.Score(forward, batch, logprobs.data());
+    sum += model.Score(forward, logprobs.data());
   }
   return sum / static_cast<double>(targets);
 }
@@ -76,9 +76,9 @@ TEST(Validate, BitsPerByteFollowTheTokenizer) {
 // A gate whose weights are zero selects everything or nothing without noise, and with noise by its bias alone.
 TEST(Validate, SharesWithAndWithoutNoise) {
   Model model = TestModel();
-  model.params().ForEach([&](const ParamInfo& info, Tensor& p) {
-    if (info.name.ends_with("gate.weight")) p.Zero();
-    if (info.name.ends_with("gate.bias")) p.F32()[0] = 1.0f, p.F32()[1] = 0.0f;
+  model.params().ForEach([&](Weight& weight) {
+    if (weight.spec.name.ends_with("gate.weight")) weight.f32.Zero();
+    if (weight.spec.name.ends_with("gate.bias")) weight.F32()[0] = 1.0f, weight.F32()[1] = 0.0f;
   });
   const Corpus corpus(TestTokens(40001), 97, "valid");
   ForwardContext forward;

@@ -78,13 +78,13 @@ void Update(Trajectory& run, const StepResult& result, int64_t step, double lr) 
                          .eps = run.train.at("eps"),
                          .step = step};
   if (norm > clip) settings.gradient_scale = static_cast<float>(clip / norm);
-  run.model.params().ForEach([&](const ParamInfo& info, Tensor& tensor) {
-    const size_t n = static_cast<size_t>(tensor.size());
-    run.m[info.name].resize(n);
-    run.v[info.name].resize(n);
-    settings.weight_decay = info.decay ? run.train.at("weight_decay").get<double>() : 0.0;
-    AdamW(tensor.F32(), result.Of(info.name).values.data(), run.m[info.name].data(), run.v[info.name].data(),
-          tensor.size(), settings);
+  run.model.params().ForEach([&](Weight& weight) {
+    const size_t n = static_cast<size_t>(weight.f32.size());
+    run.m[weight.spec.name].resize(n);
+    run.v[weight.spec.name].resize(n);
+    settings.weight_decay = weight.spec.decay ? run.train.at("weight_decay").get<double>() : 0.0;
+    AdamW(weight.F32(), result.Of(weight.spec.name).values.data(), run.m[weight.spec.name].data(),
+          run.v[weight.spec.name].data(), weight.f32.size(), settings);
   });
 }
 
@@ -132,18 +132,18 @@ void CompareFinal(Trajectory& run) {
   const Json parameters = ReadJson(run.folder + "/final.json").at("parameters");
   const double relative = run.flipped ? kNormAfterFlip : kNorm;
   size_t seen = 0;
-  run.model.params().ForEach([&](const ParamInfo& info, Tensor& tensor) {
+  run.model.params().ForEach([&](Weight& weight) {
     ++seen;
-    if (!parameters.contains(info.name)) {
-      ADD_FAILURE() << info.name << " is not in final.json";
+    if (!parameters.contains(weight.spec.name)) {
+      ADD_FAILURE() << weight.spec.name << " is not in final.json";
       return;
     }
-    const Json& expected = parameters.at(info.name);
-    const std::vector<float> values(tensor.F32(), tensor.F32() + tensor.size());
+    const Json& expected = parameters.at(weight.spec.name);
+    const std::vector<float> values(weight.F32(), weight.F32() + weight.f32.size());
     const double norm = expected.at("norm"), change = expected.at("change");
-    EXPECT_EQ(info.decay, expected.at("decays").get<bool>()) << info.name;
-    EXPECT_NEAR(test::Norm(values), norm, 1e-5 * norm + relative * change) << info.name;
-    EXPECT_NEAR(test::DistanceOf(values, run.start[info.name]), change, relative * change) << info.name;
+    EXPECT_EQ(weight.spec.decay, expected.at("decays").get<bool>()) << weight.spec.name;
+    EXPECT_NEAR(test::Norm(values), norm, 1e-5 * norm + relative * change) << weight.spec.name;
+    EXPECT_NEAR(test::DistanceOf(values, run.start[weight.spec.name]), change, relative * change) << weight.spec.name;
   });
   EXPECT_EQ(seen, parameters.size());
 }
@@ -161,9 +161,8 @@ void CheckTrajectory(const std::string& folder) {
                  {},
                  {},
                  {}};
-  run.model.params().ForEach([&](const ParamInfo& info, Tensor& tensor) {
-    run.start[info.name].assign(tensor.F32(), tensor.F32() + tensor.size());
-  });
+  run.model.params().ForEach(
+      [&](Weight& weight) { run.start[weight.spec.name].assign(weight.F32(), weight.F32() + weight.f32.size()); });
   const int64_t steps = train.at("steps");
   ASSERT_EQ(static_cast<int64_t>(run.metrics.size()), steps);
   for (int64_t step = 1; step <= steps && !testing::Test::HasFatalFailure(); ++step) CheckStep(run, step);

@@ -75,8 +75,9 @@ Result Train(Model& model, const Batch& batch, DType dtype, Recompute recompute 
   BudgetSums sums;
   AddBudgetSums(context, static_cast<int64_t>(totals.row_lengths.size()), sums);
   ModelParams gradients = model.NewGradients();
-  model.Backward(context, batch, totals, sums, {.budget = 0.15, .budget_weight = 0.1}, Drawn(), gradients);
-  gradients.ForEach([&](const ParamInfo&, Tensor& g) { result.gradients.emplace_back(g.F32(), g.F32() + g.size()); });
+  model.Backward(context, totals, sums, {.budget = 0.15, .budget_weight = 0.1}, gradients);
+  gradients.ForEach(
+      [&](Weight& weight) { result.gradients.emplace_back(weight.F32(), weight.F32() + weight.f32.size()); });
   return result;
 }
 

@@ -138,7 +138,7 @@ TEST_P(Bitwise, ContextsCanBeReused) {
   model_.Forward(small, {}, true, used);
   model_.Forward(small, {}, true, fresh);
   std::vector<float> a(small.tokens.size()), b(small.tokens.size());
-  EXPECT_EQ(model_.Score(used, small, a.data()), model_.Score(fresh, small, b.data()));
+  EXPECT_EQ(model_.Score(used, a.data()), model_.Score(fresh, b.data()));
   EXPECT_EQ(a, b);
   BudgetSums from_used, from_fresh;
   AddBudgetSums(fresh, 1, from_fresh);

@@ -44,8 +44,8 @@ std::vector<Named> Initialised(uint64_t seed, double gate_bias) {
   Model model(WideConfig());
   model.Initialise(seed, gate_bias);
   std::vector<Named> all;
-  model.params().ForEach([&](const ParamInfo& info, Tensor& tensor) {
-    all.push_back({info.name, {tensor.F32(), tensor.F32() + tensor.size()}});
+  model.params().ForEach([&](Weight& weight) {
+    all.push_back({weight.spec.name, {weight.F32(), weight.F32() + weight.f32.size()}});
   });
   return all;
 }

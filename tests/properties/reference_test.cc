@@ -85,7 +85,7 @@ TEST_P(Reference, ScoresAreLogProbabilities) {
   ForwardContext context;
   model.Forward(batch, {}, false, context);
   std::vector<float> scores(50), logits(static_cast<size_t>(50 * config.vocab_size));
-  const double sum = model.Score(context, batch, scores.data());
+  const double sum = model.Score(context, scores.data());
   std::vector<int64_t> rows(50);
   std::iota(rows.begin(), rows.end(), 0);
   model.Logits(context, rows, MatrixView(logits.data(), 50, config.vocab_size));

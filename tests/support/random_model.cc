@@ -14,9 +14,9 @@ constexpr LayerKind kA = LayerKind::kAttention, kW = LayerKind::kSlidingAttentio
 double InverseSoftplus(double y) { return y + std::log(-std::expm1(-y)); }
 
 // Larger than at initialisation: every block changes the stream by a good part of its size.
-double DrawWeight(const ParamInfo& info, const Tensor& tensor, RandomSource& random) {
-  const double fan_in = tensor.shape().size() > 1 ? static_cast<double>(tensor.shape()[1]) : 1.0;
-  switch (info.init) {
+double DrawWeight(const WeightSpec& spec, RandomSource& random) {
+  const double fan_in = spec.shape.size() > 1 ? static_cast<double>(spec.shape[1]) : 1.0;
+  switch (spec.init) {
     case Init::kNormal:
       return random.Normal() / std::sqrt(fan_in);
     case Init::kNormalResidual:
@@ -38,8 +38,9 @@ double DrawWeight(const ParamInfo& info, const Tensor& tensor, RandomSource& ran
 }
 
 bool HasKind(const ModelConfig& config, bool mamba2) {
-  return std::any_of(config.layer_pattern.begin(), config.layer_pattern.end(),
-                     [&](LayerKind kind) { return IsMamba2(kind) == mamba2; });
+  return std::any_of(config.layer_pattern.begin(), config.layer_pattern.end(), [&](LayerKind kind) {
+    return (kind == LayerKind::kMamba2 || kind == LayerKind::kMamba2Mlp) == mamba2;
+  });
 }
 
 }  // namespace
@@ -103,13 +104,14 @@ ModelConfig RandomConfig(const std::vector<LayerKind>& pattern, uint64_t seed) {
 
 Model RandomModel(const ModelConfig& config, uint64_t seed, double perturbation, uint64_t signs) {
   Model model(config);
+  model.params().BindZeros();
   RandomSource weights(seed), sign(signs + 0x5eed);
-  model.params().ForEach([&](const ParamInfo& info, Tensor& tensor) {
-    for (int64_t i = 0; i < tensor.size(); ++i) {
-      const double value = DrawWeight(info, tensor, weights);
+  model.params().ForEach([&](Weight& weight) {
+    for (int64_t i = 0; i < weight.f32.size(); ++i) {
+      const double value = DrawWeight(weight.spec, weights);
       const double factor = perturbation == 0 ? 1.0 : 1.0 + perturbation * (sign.Below(2) != 0 ? 1 : -1);
       // Rounded first: with perturbation 0 and not, the model perturbed is the same.
-      tensor.F32()[i] = static_cast<float>(static_cast<double>(static_cast<float>(value)) * factor);
+      weight.F32()[i] = static_cast<float>(static_cast<double>(static_cast<float>(value)) * factor);
     }
   });
   return model;

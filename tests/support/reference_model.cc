@@ -37,16 +37,15 @@ struct ReferenceModel::Token {
 };
 
 ReferenceModel::ReferenceModel(const ModelConfig& config, Model& weights_from) : config_(config) {
-  weights_from.params().ForEach([&](const ParamInfo& info, Tensor& tensor) {
-    weights_[info.name] = Row(tensor.F32(), tensor.F32() + tensor.size());
-  });
+  weights_from.params().ForEach(
+      [&](Weight& weight) { weights_[weight.spec.name] = Row(weight.F32(), weight.F32() + weight.f32.size()); });
 }
 
 ReferenceState ReferenceModel::NewState() const {
   ReferenceState state;
   for (LayerKind kind : config_.layer_pattern) {
     ReferenceLayerState layer;
-    if (IsMamba2(kind)) {
+    if (kind == LayerKind::kMamba2 || kind == LayerKind::kMamba2Mlp) {
       layer.ssm.assign(U(config_.d_inner() * config_.state_size), 0.0);
       const int64_t channels = config_.d_inner() + 2 * config_.n_groups * config_.state_size;
       layer.conv.assign(U(config_.conv_kernel - 1), Row(U(channels), 0.0));
@@ -224,7 +223,7 @@ ReferenceOutput ReferenceModel::Run(const std::vector<int32_t>& tokens, Referenc
     for (int64_t layer = 0; layer < config_.num_layers(); ++layer) {
       const LayerKind kind = config_.layer_pattern[U(layer)];
       ReferenceLayerState& own = state.layers[U(layer)];
-      if (IsMamba2(kind)) {
+      if (kind == LayerKind::kMamba2 || kind == LayerKind::kMamba2Mlp) {
         h = Mamba2(layer, h, own);
         if (kind == LayerKind::kMamba2Mlp) h = Mlp(layer, h);
       } else if (kind == LayerKind::kSelectiveAttention) {

@@ -134,16 +134,15 @@ void StepRunner::Backward(StateGradients carry, ModelParams& grads, StepResult& 
       if (carry == StateGradients::kExact && piece.begin > 0) slot = std::make_unique<SequenceStateGradient>();
       dstate_in.push_back(slot.get());
     }
-    result.nll += model.Backward(planned.context, planned.batch, spec.totals(), result.sums, spec.loss, planned.gate,
-                                 grads, dstate_out, dstate_in);
+    result.nll += model.Backward(planned.context, spec.totals(), result.sums, spec.loss, grads, dstate_out, dstate_in);
   }
 }
 
 void CollectGradients(ModelParams& grads, StepResult& result) {
   double sum = 0;
-  grads.ForEach([&](const ParamInfo& info, Tensor& tensor) {
-    NamedGradient gradient{info.name, info.decay, info.file_shape.empty() ? tensor.shape() : info.file_shape, {}};
-    gradient.values.assign(tensor.F32(), tensor.F32() + tensor.size());
+  grads.ForEach([&](Weight& weight) {
+    NamedGradient gradient{weight.spec.name, weight.spec.decay, weight.spec.stored_shape(), {}};
+    gradient.values.assign(weight.F32(), weight.F32() + weight.f32.size());
     sum += Norm(gradient.values) * Norm(gradient.values);
     result.gradients.push_back(std::move(gradient));
   });

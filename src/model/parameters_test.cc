@@ -1,4 +1,4 @@
-#include "model/parameter_shapes.h"
+#include "model/parameters.h"
 
 #include <gtest/gtest.h>
 
@@ -26,24 +26,45 @@ ModelConfig AllKinds() {
   return c;
 }
 
-TEST(ParameterShapes, AreThoseOfTheModel) {
+TEST(Parameters, DeclarationsTakeNoMemoryAndAreThoseOfTheModel) {
   for (const bool tied : {true, false}) {
     ModelConfig c = AllKinds();
     c.tie_word_embeddings = tied;
     Model model(c);
-    const std::vector<ParameterShape> shapes = ParameterShapes(c);
+    model.params().ForEach([](Weight& w) { EXPECT_FALSE(w.bound()) << w.spec.name; });
+    model.Initialise(1, 3);
+    const std::vector<WeightSpec> specs = WeightSpecs(c);
     size_t next = 0;
     double elements = 0;
-    model.params().ForEach([&](const ParamInfo& info, Tensor& t) {
-      ASSERT_LT(next, shapes.size());
-      EXPECT_EQ(shapes[next].name, info.name);
-      EXPECT_EQ(shapes[next].shape, info.file_shape.empty() ? t.shape() : info.file_shape) << info.name;
-      elements += static_cast<double>(t.size());
+    model.params().ForEach([&](Weight& w) {
+      ASSERT_LT(next, specs.size());
+      EXPECT_EQ(specs[next].name, w.spec.name);
+      EXPECT_EQ(specs[next].shape, w.f32.shape()) << w.spec.name;
+      EXPECT_EQ(specs[next].count(), static_cast<double>(w.f32.size()));
+      elements += static_cast<double>(w.f32.size());
       ++next;
     });
-    EXPECT_EQ(next, shapes.size());
+    EXPECT_EQ(next, specs.size());
     EXPECT_EQ(elements, static_cast<double>(CountParameters(c)));
   }
+}
+
+TEST(Parameters, FilesHaveTheConvolutionsMiddleDimension) {
+  for (const WeightSpec& spec : WeightSpecs(AllKinds())) {
+    if (spec.name == "model.layers.0.mixer.conv1d.weight") {
+      EXPECT_EQ(spec.stored_shape(), (Shape{72, 1, 3}));
+      EXPECT_EQ(spec.shape, (Shape{72, 3}));
+    }
+  }
+}
+
+TEST(Parameters, WhatNeedsMastersSaysSo) {
+  Model model(AllKinds());
+  EXPECT_THROW(model.RequireMasters("saving"), UserError);
+  model.Initialise(1, 3);
+  model.RequireMasters("saving");
+  model.params().norm.f32 = Tensor();
+  EXPECT_THROW(model.RequireMasters("saving"), UserError);
 }
 
 TEST(TensorNames, OfOtherPrograms) {

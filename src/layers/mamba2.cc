@@ -1,13 +1,13 @@
-#include "layers/mamba2_block.h"
+#include "layers/mamba2.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "base/op_timer.h"
 #include "kernels/causal_conv1d.h"
 #include "kernels/convert.h"
 #include "kernels/rms_norm.h"
+#include "layers/pre_norm.h"
 
 namespace taipan {
 namespace {
@@ -22,10 +22,20 @@ struct Mixed {
   void* entering;        // states that enter the chunks; null: not kept
 };
 
-struct Mamba2Saved : BlockSaved {
-  MatrixView h;                // [T, d] the residual stream on entry
-  float* inv_rms;              // [T]
-  MatrixView u;                // [T, d] normalised
+struct Mamba2Params : BranchParams {
+  Weight norm;                    // [d]
+  Weight in_proj;                 // [2 d_inner + 2GN + H, d], rows z | x | B | C | dt
+  Weight conv_weight, conv_bias;  // [d_inner + 2GN, W], [d_inner + 2GN]
+  Weight dt_bias, A_log, D;       // [H]
+  Weight gated_norm;              // [d_inner]
+  Weight out_proj;                // [d, d_inner]
+  void ForEach(const WeightVisitor& visit) override {
+    VisitWeights(visit, norm, in_proj, conv_weight, conv_bias, dt_bias, A_log, D, gated_norm, out_proj);
+  }
+};
+
+struct Mamba2Saved : BranchSaved {
+  PreNormSaved norm;
   MatrixView zxbcdt;           // [T, in_proj outputs]
   bool has_mixed;              // else backward makes it again
   Mixed mixed;                 // where has_mixed
@@ -35,43 +45,29 @@ struct Mamba2Saved : BlockSaved {
 };
 
 // -exp(A_log) [H].
-float* DecayRates(const Tensor& a_log, Arena& arena) {
-  float* a = arena.Floats(a_log.size());
-  for (int64_t h = 0; h < a_log.size(); ++h) a[h] = -std::exp(a_log.F32()[h]);
+const float* Rates(const Mamba2Params& p, Arena& arena) {
+  const int64_t heads = p.A_log.f32.size();
+  float* a = arena.Floats(heads);
+  DecayRates(p.A_log.F32(), heads, a);
   return a;
 }
 
-class Mamba2Block : public Block {
+class Mamba2 : public Branch {
  public:
-  explicit Mamba2Block(const Mamba2Dims& dims) : dims_(dims) {}
+  explicit Mamba2(const Mamba2Dims& dims) : dims_(dims) {}
 
-  std::unique_ptr<BlockParams> NewParams() const override {
-    auto p = std::make_unique<Mamba2Params>();
-    const int64_t heads = dims_.ssd.heads, channels = dims_.conv_channels();
-    p->norm = Tensor({dims_.d_model});
-    p->in_proj.master = Tensor({dims_.in_proj_outputs(), dims_.d_model});
-    p->conv_weight = Tensor({channels, dims_.conv_width});
-    p->conv_bias = Tensor({channels});
-    p->dt_bias = Tensor({heads});
-    p->A_log = Tensor({heads});
-    p->D = Tensor({heads});
-    p->gated_norm = Tensor({dims_.d_inner()});
-    p->out_proj.master = Tensor({dims_.d_model, dims_.d_inner()});
-    return p;
+  std::unique_ptr<BranchParams> Declare() const override;
+  std::vector<StateSpec> State() const override {
+    return {{"ssm_state", {dims_.ssd.heads, dims_.ssd.head_dim, dims_.ssd.d_state}},
+            {"conv_state", {dims_.conv_width - 1, dims_.conv_channels()}}};
   }
-  std::unique_ptr<BlockSaved> NewSaved() const override { return std::make_unique<Mamba2Saved>(); }
+  void Cost(CostSink& sink) const override;
+  TrainingBytes Bytes(double element_bytes, Keep keep) const override;
+  std::unique_ptr<BranchSaved> NewSaved() const override { return std::make_unique<Mamba2Saved>(); }
 
-  LayerState NewState() const override {
-    LayerState s;
-    s.ssm = Tensor({dims_.ssd.heads, dims_.ssd.head_dim, dims_.ssd.d_state});
-    s.conv = Tensor({dims_.conv_width - 1, dims_.conv_channels()});
-    return s;
-  }
-  int residual_branches() const override { return 1; }
-
-  void Forward(const BlockParams& params, const ForwardCall& call, MatrixView h, BlockSaved* saved) const override;
-  void Backward(const BlockParams& params, const BackwardCall& call, const BlockSaved& saved, MatrixView dh,
-                BlockParams& grads) const override;
+  void Forward(const BranchParams& params, const ForwardCall& call, MatrixView h, BranchSaved* saved) const override;
+  void Backward(const BranchParams& params, const BackwardCall& call, const BranchSaved& saved, MatrixView dh,
+                BranchParams& grads) const override;
 
  private:
   MatrixView Z(MatrixView zxbcdt) const { return zxbcdt.Cols(0, dims_.d_inner()); }
@@ -80,7 +76,7 @@ class Mamba2Block : public Block {
     return zxbcdt.Cols(dims_.d_inner() + dims_.conv_channels(), dims_.ssd.heads);
   }
   SsdInputs Inputs(const Mamba2Params& p, MatrixView xbc, MatrixView dt, const float* a) const {
-    const int64_t di = dims_.d_inner(), gn = dims_.ssd.groups * dims_.ssd.d_state;
+    const int64_t di = dims_.d_inner(), gn = dims_.group_state();
     return {xbc.Cols(0, di), dt, xbc.Cols(di, gn), xbc.Cols(di + gn, gn), a, p.D.F32()};
   }
   // Segments of the convolution and of the scan as the kernels want them; states as the call has them.
@@ -94,49 +90,94 @@ class Mamba2Block : public Block {
                     MatrixView dy, MatrixView dxbc, MatrixView ddt, Mamba2Params& g) const;
   void ConvolveBackward(const Mamba2Params& p, const BackwardCall& call, const Mamba2Saved& s, MatrixView dxbc,
                         MatrixView draw, Mamba2Params& g) const;
-  double ScanFlops(int64_t rows) const {  // of the recurrence
-    return 4.0 * static_cast<double>(rows) * static_cast<double>(dims_.ssd.state_size());
-  }
-  double ConvFlops(int64_t rows) const {
-    return 2.0 * static_cast<double>(rows) * static_cast<double>(dims_.conv_width * dims_.conv_channels());
-  }
-
   Mamba2Dims dims_;
 };
 
-void Mamba2Block::Forward(const BlockParams& params, const ForwardCall& call, MatrixView h, BlockSaved* saved) const {
+std::unique_ptr<BranchParams> Mamba2::Declare() const {
+  const int64_t d = dims_.d_model, inner = dims_.d_inner(), channels = dims_.conv_channels(), heads = dims_.ssd.heads;
+  const auto scalars = [&](const char* name, Init init) {
+    return Weight({.name = name, .group = "mamba2 ssm scalars", .shape = {heads}, .init = init});
+  };
+  auto p = std::make_unique<Mamba2Params>();
+  p->norm = Weight(PreNormSpec("norm.weight", "mamba2 norms", d));
+  p->in_proj = Weight({"mixer.in_proj.weight",
+                       "mamba2 in_proj",
+                       {dims_.in_proj_outputs(), d},
+                       Role::kLinear,
+                       Init::kNormal,
+                       /*decay=*/true});
+  p->conv_weight = Weight({"mixer.conv1d.weight",
+                           "mamba2 conv",
+                           {channels, dims_.conv_width},
+                           Role::kVector,
+                           Init::kConv,
+                           /*decay=*/true,
+                           {channels, 1, dims_.conv_width}});
+  p->conv_bias =
+      Weight({.name = "mixer.conv1d.bias", .group = "mamba2 conv", .shape = {channels}, .init = Init::kZeros});
+  p->dt_bias = scalars("mixer.dt_bias", Init::kDtBias);
+  p->A_log = scalars("mixer.A_log", Init::kALog);
+  p->D = scalars("mixer.D", Init::kOnes);
+  p->gated_norm = Weight({.name = "mixer.norm.weight", .group = "mamba2 norms", .shape = {inner}});
+  p->out_proj = Weight({"mixer.out_proj.weight",
+                        "mamba2 out_proj",
+                        {d, inner},
+                        Role::kLinear,
+                        Init::kNormalResidual,
+                        /*decay=*/true});
+  return p;
+}
+
+void Mamba2::Cost(CostSink& sink) const {
+  const double e = sink.element_bytes(), f = CostSink::kF32, t = sink.tokens();
+  const double inner = static_cast<double>(dims_.d_inner()), channels = static_cast<double>(dims_.conv_channels());
+  const double state_size = static_cast<double>(dims_.ssd.state_size());
+  sink.Norm(dims_.d_model);
+  sink.Product("in_proj", dims_.in_proj_outputs(), dims_.d_model, e);
+  sink.Mixer("conv", t, 2 * static_cast<double>(dims_.conv_width) * channels, e * channels, e * channels);
+  // The scan counts as the recurrence. Decoding reads and writes the state for each token; longer runs keep it in the
+  // cache.
+  const double state = sink.decoding() ? 2 * f * state_size : 0;
+  sink.Mixer("ssd", t, 4 * state_size, e * channels + f * static_cast<double>(dims_.ssd.heads) + state, e * inner);
+  sink.Pointwise("gated norm", 2 * e * inner, e * inner);
+  sink.Product("out_proj", dims_.d_model, dims_.d_inner(), 2 * f);  // added to the stream
+}
+
+TrainingBytes Mamba2::Bytes(double e, Keep keep) const {
+  const double d = static_cast<double>(dims_.d_model), inner = static_cast<double>(dims_.d_inner());
+  const double conv = static_cast<double>(dims_.conv_channels()), heads = static_cast<double>(dims_.ssd.heads);
+  const double n = static_cast<double>(dims_.ssd.d_state), chunk = static_cast<double>(dims_.ssd.chunk);
+  const double projected = inner + conv + heads, gn = static_cast<double>(dims_.group_state());
+  const double always = 4 * d + 4 + e * (d + projected);
+  const double mixed = e * (conv + 2 * inner + inner * n / chunk) + 4 * (heads + 1);
+  const double ssd = e * 2 * gn + 4 * chunk + std::max(1.0, heads / 4) * 4 * (2 * n + chunk) + 4 * heads;
+  const bool all = keep == Keep::kAll;
+  return {always + (all ? mixed : 0), (all ? 0 : mixed) + e * (3 * inner + projected + conv + 2 * d) + ssd};
+}
+
+void Mamba2::Forward(const BranchParams& params, const ForwardCall& call, MatrixView h, BranchSaved* saved) const {
   const auto& p = static_cast<const Mamba2Params&>(params);
   Arena::Scope scope(*call.scratch);
-  Arena& arena = call.keep ? *call.results : *call.scratch;
   Mamba2Saved local;
-  Mamba2Saved& s = call.keep ? static_cast<Mamba2Saved&>(*saved) : local;
+  Mamba2Saved& s = call.kept() ? static_cast<Mamba2Saved&>(*saved) : local;
   const int64_t t = h.rows;
-  s.u = arena.Matrix(t, dims_.d_model, call.dtype);
-  s.inv_rms = arena.Floats(t);
+  PreNorm(p.norm, dims_.eps, call, h, s.norm);
+  s.zxbcdt = call.arena().Matrix(t, dims_.in_proj_outputs(), call.dtype);
   {
-    const OpTimer timer("norm");
-    RmsNorm(h, p.norm.F32(), dims_.eps, s.u, s.inv_rms);
-    if (call.keep) {
-      s.h = arena.Matrix(t, dims_.d_model);
-      Convert(h, s.h);
-    }
+    const OpTimer timer("in_proj");
+    Linear(s.norm.u, p.in_proj, s.zxbcdt);
   }
-  s.zxbcdt = arena.Matrix(t, dims_.in_proj_outputs(), call.dtype);
-  {
-    const OpTimer timer("in_proj", LinearFlops(t, p.in_proj));
-    Linear(s.u, p.in_proj, s.zxbcdt);
-  }
-  if (call.keep) KeepStates(call, s);
-  s.has_mixed = call.keep && call.keep_mixer;
+  if (call.kept()) KeepStates(call, s);
+  s.has_mixed = call.keep == Keep::kAll;
   const Mixed mixed =
       Mix(p, s.zxbcdt, ConvSegments(call.segments, *call.scratch), SsdSegments(call.segments, *call.scratch),
           s.has_mixed, s.has_mixed ? *call.results : *call.scratch, *call.scratch);
   if (s.has_mixed) s.mixed = mixed;
-  const OpTimer timer("out_proj", LinearFlops(t, p.out_proj));
+  const OpTimer timer("out_proj");
   Linear(mixed.gated, p.out_proj, h, Accumulate::kAdd);
 }
 
-std::span<ConvSegment> Mamba2Block::ConvSegments(std::span<const LayerSegment> segments, Arena& arena) const {
+std::span<ConvSegment> Mamba2::ConvSegments(std::span<const LayerSegment> segments, Arena& arena) const {
   const size_t n = segments.size();
   ConvSegment* out = arena.Array<ConvSegment>(static_cast<int64_t>(n));
   for (size_t i = 0; i < n; ++i) {
@@ -151,7 +192,7 @@ std::span<ConvSegment> Mamba2Block::ConvSegments(std::span<const LayerSegment> s
   return {out, n};
 }
 
-std::span<SsdSegment> Mamba2Block::SsdSegments(std::span<const LayerSegment> segments, Arena& arena) const {
+std::span<SsdSegment> Mamba2::SsdSegments(std::span<const LayerSegment> segments, Arena& arena) const {
   const size_t n = segments.size();
   SsdSegment* out = arena.Array<SsdSegment>(static_cast<int64_t>(n));
   for (size_t i = 0; i < n; ++i) {
@@ -167,14 +208,14 @@ std::span<SsdSegment> Mamba2Block::SsdSegments(std::span<const LayerSegment> seg
   return {out, n};
 }
 
-void Mamba2Block::KeepStates(const ForwardCall& call, Mamba2Saved& s) const {
+void Mamba2::KeepStates(const ForwardCall& call, Mamba2Saved& s) const {
   const int64_t n = static_cast<int64_t>(call.segments.size()), window = (dims_.conv_width - 1) * dims_.conv_channels();
   const int64_t state = dims_.ssd.state_size();
   s.fresh.clear();
   for (const LayerSegment& seg : call.segments) s.fresh.push_back(seg.state_in == nullptr);
   const bool all_fresh = std::all_of(s.fresh.begin(), s.fresh.end(), [](uint8_t f) { return f != 0; });
   s.conv_states = all_fresh ? nullptr : call.results->Floats(n * window);
-  s.ssm_states = all_fresh || call.keep_mixer ? nullptr : call.results->Floats(n * state);
+  s.ssm_states = all_fresh || call.keep == Keep::kAll ? nullptr : call.results->Floats(n * state);
   for (int64_t i = 0; i < n; ++i) {
     const LayerState* in = call.segments[static_cast<size_t>(i)].state_in;
     if (in == nullptr) continue;
@@ -183,8 +224,8 @@ void Mamba2Block::KeepStates(const ForwardCall& call, Mamba2Saved& s) const {
   }
 }
 
-Mixed Mamba2Block::Mix(const Mamba2Params& p, MatrixView zxbcdt, std::span<const ConvSegment> conv,
-                       std::span<const SsdSegment> ssd, bool keep, Arena& arena, Arena& scratch) const {
+Mixed Mamba2::Mix(const Mamba2Params& p, MatrixView zxbcdt, std::span<const ConvSegment> conv,
+                  std::span<const SsdSegment> ssd, bool keep, Arena& arena, Arena& scratch) const {
   const int64_t t = zxbcdt.rows;
   Mixed m;
   m.xbc = arena.Matrix(t, dims_.conv_channels(), zxbcdt.dtype);
@@ -194,13 +235,13 @@ Mixed Mamba2Block::Mix(const Mamba2Params& p, MatrixView zxbcdt, std::span<const
   m.gated_inv_rms = arena.Floats(t * dims_.ssd.groups);
   m.entering = keep ? arena.Bytes(SsdEnteringBytes(dims_.ssd, ssd, zxbcdt.dtype)) : nullptr;
   {
-    const OpTimer timer("conv", ConvFlops(t));
+    const OpTimer timer("conv");
     CausalConv1dSilu(Xbc(zxbcdt), p.conv_weight.F32(), p.conv_bias.F32(), dims_.conv_width, conv, m.xbc);
   }
   {
-    const OpTimer timer("ssd", ScanFlops(t));
+    const OpTimer timer("ssd");
     SsdTimeStep(Dt(zxbcdt), p.dt_bias.F32(), dims_.dt_min, dims_.dt_max, m.dt);
-    SsdForward(dims_.ssd, Inputs(p, m.xbc, m.dt, DecayRates(p.A_log, scratch)), ssd, m.y, m.entering, scratch);
+    SsdForward(dims_.ssd, Inputs(p, m.xbc, m.dt, Rates(p, scratch)), ssd, m.y, m.entering, scratch);
   }
   const OpTimer timer("gated norm");
   GatedRmsNorm(m.y, Z(zxbcdt), p.gated_norm.F32(), dims_.eps, dims_.ssd.groups, m.gated, m.gated_inv_rms);
@@ -208,7 +249,7 @@ Mixed Mamba2Block::Mix(const Mamba2Params& p, MatrixView zxbcdt, std::span<const
 }
 
 // From zxbcdt and the states that came in.
-Mixed Mamba2Block::MixAgain(const Mamba2Params& p, const BackwardCall& call, const Mamba2Saved& s) const {
+Mixed Mamba2::MixAgain(const Mamba2Params& p, const BackwardCall& call, const Mamba2Saved& s) const {
   const std::span<ConvSegment> conv = ConvSegments(call.segments, *call.scratch);
   const std::span<SsdSegment> ssd = SsdSegments(call.segments, *call.scratch);
   const int64_t window = (dims_.conv_width - 1) * dims_.conv_channels();
@@ -221,8 +262,8 @@ Mixed Mamba2Block::MixAgain(const Mamba2Params& p, const BackwardCall& call, con
   return Mix(p, s.zxbcdt, conv, ssd, /*keep=*/true, *call.scratch, *call.scratch);
 }
 
-void Mamba2Block::Backward(const BlockParams& params, const BackwardCall& call, const BlockSaved& saved, MatrixView dh,
-                           BlockParams& grads) const {
+void Mamba2::Backward(const BranchParams& params, const BackwardCall& call, const BranchSaved& saved, MatrixView dh,
+                      BranchParams& grads) const {
   const auto& p = static_cast<const Mamba2Params&>(params);
   const auto& s = static_cast<const Mamba2Saved&>(saved);
   auto& g = static_cast<Mamba2Params&>(grads);
@@ -232,10 +273,10 @@ void Mamba2Block::Backward(const BlockParams& params, const BackwardCall& call, 
   const Mixed mixed = s.has_mixed ? s.mixed : MixAgain(p, call, s);
   MatrixView dgated = scratch.Matrix(t, dims_.d_inner(), call.dtype);
   {
-    const OpTimer timer("out_proj backward", 2 * LinearFlops(t, p.out_proj));
+    const OpTimer timer("out_proj backward");
     const ConstMatrixView dout = InDType(dh, call.dtype, scratch);
     LinearBackwardInput(dout, p.out_proj, dgated);
-    LinearBackwardWeight(dout, mixed.gated, g.out_proj.master.Matrix());
+    LinearBackwardWeight(dout, mixed.gated, g.out_proj.f32.Matrix());
   }
   MatrixView dzxbcdt = scratch.Matrix(t, dims_.in_proj_outputs(), call.dtype);
   MatrixView dy = scratch.Matrix(t, dims_.d_inner(), call.dtype);
@@ -249,20 +290,18 @@ void Mamba2Block::Backward(const BlockParams& params, const BackwardCall& call, 
   ConvolveBackward(p, call, s, dxbc, Xbc(dzxbcdt), g);
   MatrixView du = scratch.Matrix(t, dims_.d_model, call.dtype);
   {
-    const OpTimer timer("in_proj backward", 2 * LinearFlops(t, p.in_proj));
+    const OpTimer timer("in_proj backward");
     LinearBackwardInput(dzxbcdt, p.in_proj, du);
-    LinearBackwardWeight(dzxbcdt, s.u, g.in_proj.master.Matrix());
+    LinearBackwardWeight(dzxbcdt, s.norm.u, g.in_proj.f32.Matrix());
   }
-  const OpTimer timer("norm backward");
-  RmsNormBackward(s.h, p.norm.F32(), s.inv_rms, du, dh, Accumulate::kAdd, g.norm.F32());
+  PreNormBackward(p.norm, s.norm, du, dh, g.norm);
 }
 
-void Mamba2Block::ScanBackward(const Mamba2Params& p, const BackwardCall& call, const Mamba2Saved& s,
-                               const Mixed& mixed, MatrixView dy, MatrixView dxbc, MatrixView draw,
-                               Mamba2Params& g) const {
-  const OpTimer timer("ssd backward", 2 * ScanFlops(dy.rows));
+void Mamba2::ScanBackward(const Mamba2Params& p, const BackwardCall& call, const Mamba2Saved& s, const Mixed& mixed,
+                          MatrixView dy, MatrixView dxbc, MatrixView draw, Mamba2Params& g) const {
+  const OpTimer timer("ssd backward");
   const size_t n = call.segments.size();
-  const int64_t heads = dims_.ssd.heads, di = dims_.d_inner(), gn = dims_.ssd.groups * dims_.ssd.d_state;
+  const int64_t heads = dims_.ssd.heads, di = dims_.d_inner(), gn = dims_.group_state();
   SsdSegment* segments = call.scratch->Array<SsdSegment>(static_cast<int64_t>(n));
   for (size_t i = 0; i < n; ++i) {
     const LayerSegment& seg = call.segments[i];
@@ -277,19 +316,19 @@ void Mamba2Block::ScanBackward(const Mamba2Params& p, const BackwardCall& call, 
       segments[i].dstate_in = call.dstate_in[i]->ssm.F32();
     }
   }
-  const float* a = DecayRates(p.A_log, *call.scratch);
+  const float* a = Rates(p, *call.scratch);
   float* da = call.scratch->Floats(heads);
   std::memset(da, 0, static_cast<size_t>(heads) * 4);
   MatrixView ddt = call.scratch->Matrix(dy.rows, heads);
   SsdBackward(dims_.ssd, Inputs(p, mixed.xbc, mixed.dt, a), {segments, n}, mixed.entering, dy,
               {dxbc.Cols(0, di), ddt, dxbc.Cols(di, gn), dxbc.Cols(di + gn, gn), da, g.D.F32()}, *call.scratch);
-  for (int64_t h = 0; h < heads; ++h) g.A_log.F32()[h] += da[h] * a[h];  // dA / dA_log = A
+  DecayRatesBackward(a, da, heads, g.A_log.F32());
   SsdTimeStepBackward(Dt(s.zxbcdt), p.dt_bias.F32(), dims_.dt_min, dims_.dt_max, ddt, draw, g.dt_bias.F32());
 }
 
-void Mamba2Block::ConvolveBackward(const Mamba2Params& p, const BackwardCall& call, const Mamba2Saved& s,
-                                   MatrixView dxbc, MatrixView draw, Mamba2Params& g) const {
-  const OpTimer timer("conv backward", 2 * ConvFlops(dxbc.rows));
+void Mamba2::ConvolveBackward(const Mamba2Params& p, const BackwardCall& call, const Mamba2Saved& s, MatrixView dxbc,
+                              MatrixView draw, Mamba2Params& g) const {
+  const OpTimer timer("conv backward");
   const size_t n = call.segments.size();
   const int64_t width = dims_.conv_width, window = (width - 1) * dims_.conv_channels();
   ConvSegment* segments = call.scratch->Array<ConvSegment>(static_cast<int64_t>(n));
@@ -310,18 +349,6 @@ void Mamba2Block::ConvolveBackward(const Mamba2Params& p, const BackwardCall& ca
 
 }  // namespace
 
-void Mamba2Params::ForEach(const ParamVisitor& visit) {
-  visit({"norm.weight", false, Init::kOnes, {}}, norm);
-  visit({"mixer.in_proj.weight", true, Init::kNormal, {}, &in_proj.bf16}, in_proj.master);
-  visit({"mixer.conv1d.weight", true, Init::kConv, {conv_weight.shape()[0], 1, conv_weight.shape()[1]}}, conv_weight);
-  visit({"mixer.conv1d.bias", false, Init::kZeros, {}}, conv_bias);
-  visit({"mixer.dt_bias", false, Init::kDtBias, {}}, dt_bias);
-  visit({"mixer.A_log", false, Init::kALog, {}}, A_log);
-  visit({"mixer.D", false, Init::kOnes, {}}, D);
-  visit({"mixer.norm.weight", false, Init::kOnes, {}}, gated_norm);
-  visit({"mixer.out_proj.weight", true, Init::kNormalResidual, {}, &out_proj.bf16}, out_proj.master);
-}
-
-std::unique_ptr<Block> MakeMamba2Block(const Mamba2Dims& dims) { return std::make_unique<Mamba2Block>(dims); }
+std::unique_ptr<Branch> MakeMamba2(const Mamba2Dims& dims) { return std::make_unique<Mamba2>(dims); }
 
 }  // namespace taipan

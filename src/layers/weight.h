@@ -1,0 +1,36 @@
+#pragma once
+// One weight, or its gradient: declared first, bound to memory later, at the type that will be used.
+
+#include <functional>
+
+#include "kernels/gemm.h"
+#include "layers/spec.h"
+#include "tensor/tensor.h"
+
+namespace taipan {
+
+struct Weight {
+  WeightSpec spec;
+  // What is bound: f32 alone (vectors, gradients, products in f32), bf16 alone (inference in bf16), or both (training
+  // in bf16: the master and its copy for products). The embedding of a model that runs in bf16 from an f32 file has
+  // both as well, for rows are looked up as they are stored.
+  Tensor f32 = {}, bf16 = {};
+
+  Weight() = default;
+  explicit Weight(WeightSpec s) : spec(std::move(s)) {}
+
+  bool bound() const { return !f32.empty() || !bf16.empty(); }
+  float* F32() { return f32.F32(); }
+  const float* F32() const { return f32.F32(); }
+  operator LinearWeight() const { return {f32.Matrix(), bf16.Matrix()}; }
+};
+
+using WeightVisitor = std::function<void(Weight&)>;
+
+// Visits the members given, in this order: what a ForEach of parameters says.
+template <class... W>
+void VisitWeights(const WeightVisitor& visit, W&... weights) {
+  (visit(weights), ...);
+}
+
+}  // namespace taipan

@@ -1,0 +1,72 @@
+#include "model/parameters.h"
+
+#include <algorithm>
+
+#include "model/layer_table.h"
+
+namespace taipan {
+
+void ModelParams::ForEach(const WeightVisitor& visit) {
+  visit(embedding);
+  for (const auto& layer : layers) {
+    for (const auto& branch : layer) branch->ForEach(visit);
+  }
+  visit(norm);
+  if (!tied()) visit(lm_head);
+}
+
+void ModelParams::BindZeros() {
+  ForEach([](Weight& w) { w.f32 = Tensor(w.spec.shape); });
+}
+
+void ModelParams::Zero() {
+  ForEach([](Weight& w) {
+    w.f32.Zero();
+    w.bf16.Zero();
+  });
+}
+
+ModelParams DeclareParams(const ModelConfig& c, const std::vector<Layer>& layers) {
+  const auto table = [&](const char* name, const char* group) {
+    return Weight({name, group, {c.vocab_size, c.hidden_size}, Role::kLinear, Init::kNormal, /*decay=*/true});
+  };
+  ModelParams p;
+  p.embedding = table("model.embeddings.weight", "embedding");
+  for (size_t i = 0; i < layers.size(); ++i) {
+    p.layers.emplace_back();
+    for (const auto& branch : layers[i].branches) {
+      p.layers.back().push_back(branch->Declare());
+      p.layers.back().back()->ForEach(
+          [&](Weight& w) { w.spec.name = fmt::format("model.layers.{}.{}", i, w.spec.name); });
+    }
+  }
+  p.norm = Weight({.name = "model.norm.weight", .group = "final norm", .shape = {c.hidden_size}});
+  if (!c.tie_word_embeddings) p.lm_head = table("lm_head.weight", "head");
+  return p;
+}
+
+std::vector<WeightSpec> WeightSpecs(const ModelConfig& config) {
+  std::vector<WeightSpec> specs;
+  DeclareParams(config, DeclaredLayers(config)).ForEach([&](Weight& w) { specs.push_back(w.spec); });
+  return specs;
+}
+
+std::vector<ParameterGroup> ParameterGroups(const ModelConfig& config) {
+  std::vector<ParameterGroup> groups;
+  for (const WeightSpec& spec : WeightSpecs(config)) {
+    auto it = std::find_if(groups.begin(), groups.end(), [&](const ParameterGroup& g) { return g.name == spec.group; });
+    if (it == groups.end()) it = groups.insert(groups.end(), {spec.group, 0});
+    it->count += spec.count();
+  }
+  return groups;
+}
+
+double SumParameters(const ModelConfig& config) {
+  double sum = 0;
+  for (const ParameterGroup& group : ParameterGroups(config)) sum += group.count;
+  return sum;
+}
+
+int64_t CountParameters(const ModelConfig& config) { return static_cast<int64_t>(SumParameters(config)); }
+
+}  // namespace taipan
