@@ -38,10 +38,21 @@ function(taipan_module name)
   endif()
 endfunction()
 
-# taipan_test_program(NAME LABEL SOURCES ... LIBRARIES ...): GoogleTest program taipan_NAME_tests, run by ctest in the
-# source folder. The target LABEL_tests is all of a label.
+# taipan_add_halves(LABEL TARGET): a long test program for ctest, as two tests that run side by side.
+function(taipan_add_halves label target)
+  foreach(half IN ITEMS 1 2)
+    math(EXPR index "${half} - 1")
+    add_test(NAME ${label}_${half} COMMAND ${target} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
+    set_tests_properties(${label}_${half} PROPERTIES LABELS ${label}
+      COST 30  # seconds: ctest begins with what takes longest
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=2;GTEST_SHARD_INDEX=${index}")
+  endforeach()
+endfunction()
+
+# taipan_test_program(NAME LABEL SOURCES ... LIBRARIES ... [HALVES]): GoogleTest program taipan_NAME_tests, run by ctest
+# in the source folder; a long one in two halves, side by side. The target LABEL_tests is all of a label.
 function(taipan_test_program name label)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "HALVES" "" "SOURCES;LIBRARIES" ${ARGN})
   set(target taipan_${name}_tests)
   add_executable(${target} ${ARG_SOURCES})
   taipan_built_quickly(${target})
@@ -49,8 +60,12 @@ function(taipan_test_program name label)
     target_compile_options(${target} PRIVATE -fno-sanitize=undefined)
   endif()
   target_link_libraries(${target} PRIVATE ${ARG_LIBRARIES} taipan_flags GTest::gtest GTest::gmock GTest::gtest_main)
-  add_test(NAME ${name} COMMAND ${target} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
-  set_tests_properties(${name} PROPERTIES LABELS ${label})
+  if(ARG_HALVES)
+    taipan_add_halves(${name} ${target})
+  else()
+    add_test(NAME ${name} COMMAND ${target} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
+    set_tests_properties(${name} PROPERTIES LABELS ${label})
+  endif()
   if(NOT TARGET ${label}_tests)
     add_custom_target(${label}_tests)
   endif()

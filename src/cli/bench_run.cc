@@ -83,9 +83,9 @@ std::vector<int32_t> RandomTokens(int64_t n, int64_t vocab_size) {
 GateOptions GateOf(const BenchModel& bench) {
   GateOptions gate = InferenceGate(bench.model.config());
   if (bench.forced_share) {
-    gate.noise = GateNoise::kForced;
+    gate.rule = SelectionRule::kRandom;
     gate.seed = kSeed;
-    gate.forced_share = *bench.forced_share;
+    gate.share = *bench.forced_share;
   }
   return gate;
 }

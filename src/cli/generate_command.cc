@@ -31,6 +31,7 @@ struct GenerateFlags {
   std::vector<std::string> stop;
   int64_t max_tokens = 256;
   SamplingOptions sampling;
+  std::optional<double> budget;
   bool chat = false, parse_special = false, show_special = false;
   bool show_seed = false;
   bool json = false;
@@ -206,6 +207,7 @@ void RunGenerate(const GenerateFlags& flags) {
   Model model = LoadModelDirectory(flags.model);
   ModelText text = RequireText(flags.model, model.config(), flags.tokenizer);
   UseDType(model, flags.model, flags.dtype);
+  UseBudgetIfGiven(model, flags.model, flags.budget);
   Generator generator(model);
   const std::optional<int32_t> last = ReadPrompt(flags, text, generator);
   NoteLongContext(model.config(), generator.state().position + flags.max_tokens, "prompt and --max-tokens make");
@@ -236,6 +238,7 @@ void AddGenerateCommand(CLI::App& app) {
   command->add_option("-m,--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
   AddTokenizerFlag(*command, flags->tokenizer);
   AddDTypeFlag(*command, flags->dtype);
+  AddBudgetFlag(*command, flags->budget);
   CLI::Option* prompt = command->add_option("-p,--prompt", flags->prompt,
                                             "Text to continue; empty: start from BOS, else from a line feed");
   command->add_option("--prompt-file", flags->prompt_file, "The same from a file of any length, - for standard input")

@@ -20,6 +20,7 @@ struct InitOptions {
   double gate_bias = 3;
   bool gate_bias_given = false;
   double initializer_range = 0;  // 0: as the preset or file says
+  bool paper = false;
 };
 
 // Of a config file or of a model.
@@ -35,6 +36,10 @@ void RunInit(const InitOptions& o) {
     ValidateModelConfig(config, "--vocab-size");
   }
   if (o.initializer_range > 0) config.initializer_range = o.initializer_range;
+  if (o.paper) {
+    config.refinement = Refinement::kMix;
+    config.selection = Selection::kArgmax;
+  }
   if (o.gate_bias_given && config.num_sals() == 0) {
     Note("without effect: --gate-bias: the model has no selective attention layers");
   }
@@ -70,6 +75,8 @@ void AddInitCommand(CLI::App& app) {
                    "Standard deviation of the weights (default: the config's, 0.02; narrow models learn faster near "
                    "1/sqrt(d_model))")
       ->check(NumberFromTo(1e-6, 10.0));
+  command->add_flag("--paper", o->paper,
+                    "Selective layers exactly as the paper has them: refinement mix, selection argmax");
   AddThreadsFlag(*command);
   command->callback([command, o] {
     if (o->preset.empty() == o->config.empty()) throw CLI::RequiredError("init: one of --preset and --config");

@@ -99,6 +99,7 @@ int RunCommand(CLI::App& app, int argc, char** argv) {
   AddTrainCommand(app, exit_code);
   AddGenerateCommand(app);
   AddScoreCommand(app);
+  AddCalibrateCommand(app);
   AddCompareCommand(app);
   AddTokenizerCommand(app);
   AddBenchCommand(app);

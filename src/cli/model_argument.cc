@@ -5,9 +5,12 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "cli/flags.h"
 #include "cli/output.h"
+#include "infer/calibration.h"
 #include "model/default_dtype.h"
 #include "model/model_files.h"
+#include "model/model_path.h"
 
 namespace taipan {
 
@@ -74,6 +77,17 @@ CLI::Option* AddDTypeFlag(CLI::App& command, std::string& dtype) {
 }
 
 std::string ComputesIn(const Model& model) { return model.dtype() == DType::kBF16 ? "bf16" : "f32"; }
+
+void AddBudgetFlag(CLI::App& command, std::optional<double>& budget) {
+  command
+      .add_option("--budget", budget,
+                  "Share of tokens that attend, by the thresholds that `taipan calibrate` wrote (default: the model's)")
+      ->check(NumberFromTo(1e-6, 1.0));
+}
+
+void UseBudgetIfGiven(Model& model, const std::string& path, const std::optional<double>& budget) {
+  if (budget) UseBudget(model, ModelPathOf(path), *budget);
+}
 
 void UseDType(Model& model, const std::string& path, const std::string& asked) {
   DType dtype = asked == "bf16" ? DType::kBF16 : DType::kF32;

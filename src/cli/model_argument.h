@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -38,6 +39,10 @@ CLI::Option* AddDTypeFlag(CLI::App& command, std::string& dtype);
 // line on stderr where that is bf16.
 void UseDType(Model& model, const std::string& path, const std::string& asked);
 std::string ComputesIn(const Model& model);  // "f32", "bf16"
+
+// --budget of commands that run a model with selective layers; what it says, given or not.
+void AddBudgetFlag(CLI::App& command, std::optional<double>& budget);
+void UseBudgetIfGiven(Model& model, const std::string& path, const std::optional<double>& budget);
 
 // Its tokenizer and what goes with it, or those of `tokenizer` (--tokenizer, "" where not given). UserError where it
 // has none or one that does not fit the vocabulary.

@@ -71,6 +71,7 @@ void CheckFlags(ScoreFlags& flags) {
   only(!flags.logits.empty(), "--logits", flags.pairs.empty() && flags.context == 0,
        "--tokens, or --text without --context");
   only(flags.by_position, "--by-position", flags.pairs.empty(), "--text or --tokens");
+  only(flags.recall_hits, "--recall-hits", !flags.text.empty(), "--text");
   if (flags.stride > flags.context) {
     throw CLI::ValidationError("--stride", fmt::format("at most --context ({}), not {}", flags.context, flags.stride));
   }
@@ -89,6 +90,7 @@ void RunScore(ScoreFlags flags) {
   // Numbers that others compare digit by digit stay exact.
   const bool exact = !flags.pairs.empty() || !flags.tokens.empty() || !flags.logits.empty();
   UseDType(model, flags.model, flags.dtype == "auto" && exact ? "f32" : flags.dtype);
+  UseBudgetIfGiven(model, flags.model, flags.budget);
   if (!flags.text.empty()) {
     ScoreText(model, flags);
   } else if (!flags.pairs.empty()) {
@@ -107,6 +109,7 @@ void AddScoreCommand(CLI::App& app) {
   command->add_option("-m,--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
   AddTokenizerFlag(*command, flags->tokenizer);
   CLI::Option* dtype = AddDTypeFlag(*command, flags->dtype);
+  AddBudgetFlag(*command, flags->budget);
   dtype->description(dtype->get_description() + "; with --pairs, --tokens and --logits f32");
   command->add_option("--text", flags->text, "A text file, - for standard input")->type_name("FILE");
   command->add_option("--tokens", flags->tokens, "One JSON array of token ids a line, - for standard input")
@@ -126,6 +129,9 @@ void AddScoreCommand(CLI::App& app) {
       ->type_name("N")
       ->check(WholeNumber(1, kMostTokens));
   command->add_flag("--by-position", flags->by_position, "Also the mean loss by the number of tokens before");
+  command->add_flag(
+      "--recall-hits", flags->recall_hits,
+      "Also the loss of tokens that complete a bigram of further back in their context, and of all others");
   command->add_option("--svg", flags->svg, "Draw the loss by position")->type_name("FILE");
   command
       ->add_option(

@@ -2,6 +2,7 @@
 // What the forms of `taipan score` share.
 
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -18,7 +19,8 @@ struct ScoreFlags {
   int64_t context = 0;              // of a window (text), at most (pairs); 0: everything before a token
   int64_t stride = 0;               // 0: half of context
   std::string logits, svg;
-  bool by_position = false;
+  std::optional<double> budget;  // of selective layers
+  bool by_position = false, recall_hits = false;
   bool json = false;
 };
 

@@ -9,6 +9,7 @@
 #include "cli/model_argument.h"
 #include "cli/score_internal.h"
 #include "cli/token_lines.h"
+#include "text/recall_hits.h"
 
 namespace taipan {
 namespace {
@@ -80,8 +81,38 @@ void PrintTextScore(const ScoreResult& result, const TextSize& size, const Score
   Print(text);
 }
 
+// Splits the loss of a text by recall hits; a window is a context of its own.
+class RecallReport {
+ public:
+  RecallReport(std::span<const int32_t> tokens, int64_t context, int64_t reach)
+      : tokens_(tokens), context_(context), reach_(reach) {}
+
+  // log p of the tokens first, first + 1, ..., whose context begins at `begin`.
+  void Add(int64_t begin, int64_t first, std::span<const float> part) {
+    if (begin != begin_) {
+      const auto rest = tokens_.subspan(static_cast<size_t>(begin));
+      const size_t all = rest.size(), size = context_ > 0 ? std::min(all, static_cast<size_t>(context_)) : all;
+      hits_ = RecallHits(rest.first(size), reach_);
+      begin_ = begin;
+    }
+    for (size_t i = 0; i < part.size(); ++i) loss_.Add(hits_[static_cast<size_t>(first - begin - 1) + i], part[i]);
+  }
+  const RecallLoss& loss() const { return loss_; }
+
+ private:
+  const std::span<const int32_t> tokens_;
+  const int64_t context_, reach_;
+  int64_t begin_ = -1;
+  std::vector<bool> hits_;
+  RecallLoss loss_;
+};
+
+OrderedJson RecallJson(const RecallLoss& loss) {
+  return {{"share", loss.hit_share()}, {"tokens", loss.hits}, {"nll", loss.hit_ce()}, {"other_nll", loss.other_ce()}};
+}
+
 ScoreResult Score(const Model& model, std::span<const int32_t> tokens, const ScoreFlags& flags, LogitsFile& logits,
-                  PositionLoss& by_position) {
+                  PositionLoss& by_position, RecallReport& recall) {
   CountProgress progress("scoring:", static_cast<int64_t>(tokens.size()));
   const auto on_progress = [&](int64_t done) { progress.Update(done); };
   ScoreResult result;
@@ -89,6 +120,7 @@ ScoreResult Score(const Model& model, std::span<const int32_t> tokens, const Sco
     WindowOptions options{.context = flags.context, .stride = flags.stride, .on_progress = on_progress};
     options.on_logprobs = [&](int64_t begin, int64_t first, std::span<const float> part) {
       if (flags.by_position) by_position.Add(first - begin, part);
+      if (flags.recall_hits) recall.Add(begin, first, part);
     };
     result = ScoreWindows(model, tokens, options);
   } else {
@@ -96,6 +128,7 @@ ScoreResult Score(const Model& model, std::span<const int32_t> tokens, const Sco
     options.on_progress = on_progress;
     options.on_logprobs = [&](int64_t first, std::span<const float> part) {
       if (flags.by_position) by_position.Add(first, part);
+      if (flags.recall_hits) recall.Add(0, first, part);
     };
     logits.AddTo(options);
     result = ScoreTokens(model, tokens, options);
@@ -126,16 +159,23 @@ void ScoreText(const Model& model, const ScoreFlags& flags) {
   LogitsFile logits(flags.logits, model.config().vocab_size);
   logits.Begin(static_cast<int64_t>(tokens.size()));
   PositionLoss by_position;
-  const ScoreResult result = Score(model, tokens, flags, logits, by_position);
+  RecallReport recall(tokens, flags.context, model.config().conv_kernel);
+  const ScoreResult result = Score(model, tokens, flags, logits, by_position, recall);
   logits.Write();
   if (!flags.svg.empty()) by_position.WriteSvg(flags.svg);
   if (flags.json) {
     OrderedJson report = TextReport(result, size, ComputesIn(model), flags);
     if (flags.by_position) report["by_position"] = by_position.Json();
+    if (flags.recall_hits) report["recall_hits"] = RecallJson(recall.loss());
     PrintJson(report);
     return;
   }
   PrintTextScore(result, size, flags);
+  if (flags.recall_hits) {
+    const RecallLoss& loss = recall.loss();
+    Print(fmt::format("{:<25}{:.6f} nats a token ({:.1f} % of them), others {:.6f}\n", "recall hits", loss.hit_ce(),
+                      100 * loss.hit_share(), loss.other_ce()));
+  }
   if (flags.by_position) Print(fmt::format("\n{}", by_position.Table()));
   Note(fmt::format("{:.1f} s, {:.0f} tokens/s, {}", result.seconds, static_cast<double>(result.tokens) / result.seconds,
                    ComputesIn(model)));

@@ -190,6 +190,13 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
   command->add_option("--sample-tokens", args->sample_tokens, "Tokens of a sample")
       ->check(WholeNumber(1, int64_t{1} << 20))
       ->capture_default_str();
+  command->add_flag(
+      "--paper",
+      [args](int64_t) {
+        args->given["refinement"] = NameOf(Refinement::kMix);
+        args->given["selection"] = NameOf(Selection::kArgmax);
+      },
+      "Selective layers exactly as the paper has them: --refinement mix --selection argmax");
   AddLoadFlags(*command);
   AddThreadsFlag(*command);
   command->callback([command, args, &exit_code] {

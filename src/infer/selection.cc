@@ -2,12 +2,7 @@
 
 namespace taipan {
 
-GateOptions InferenceGate(const ModelConfig& config) {
-  GateOptions gate;
-  gate.tau = static_cast<float>(config.gumbel_temperature);
-  gate.delta.assign(config.selection_threshold.begin(), config.selection_threshold.end());
-  return gate;
-}
+GateOptions InferenceGate(const ModelConfig& config) { return RuleOfUse(config); }
 
 void SelectionCounts::Add(const ForwardContext& context, int64_t batch_tokens) {
   const std::vector<GateReport>& gates = context.gates();

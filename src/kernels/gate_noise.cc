@@ -1,5 +1,7 @@
 #include "kernels/gate_noise.h"
 
+#include <cmath>
+
 #include "base/parallel.h"
 
 namespace taipan {
@@ -18,6 +20,14 @@ void GumbelPairs(const RandomKey& key, uint64_t first, int64_t n, float* pairs) 
       pairs[2 * i + 1] = gumbel[1];
     }
   });
+}
+
+void PeriodicPairs(uint64_t first, int64_t n, double share, float* pairs) {
+  for (int64_t i = 0; i < n; ++i) {
+    const double at = static_cast<double>(first) + static_cast<double>(i);
+    pairs[2 * i] = 0;
+    pairs[2 * i + 1] = std::floor((at + 1) * share) > std::floor(at * share) ? kDecisive : -kDecisive;
+  }
 }
 
 void DecisivePairs(const RandomKey& key, uint64_t first, int64_t n, double share, float* pairs) {

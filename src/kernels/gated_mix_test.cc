@@ -15,12 +15,13 @@ const std::vector<uint8_t> kSelected = {1, 0, 1, 1, 0, 0, 1, 0, 1};
 
 using Row = std::vector<double>;
 
-// r = m ((1 - alpha) h + alpha o) + (1 - m) h, o of every token.
-Row Mixed(const Row& h, const Row& o, const Row& alpha, const Row& m) {
+// r = m ((1 - alpha) h + alpha o) + (1 - m) h, or h + m alpha o; o of every token.
+Row Mixed(Refinement refinement, const Row& h, const Row& o, const Row& alpha, const Row& m) {
+  const double mix = refinement == Refinement::kMix ? 1 : 0;
   Row r = h;
   for (size_t i = 0; i < r.size(); ++i) {
     const size_t t = i / kWidth;
-    r[i] = m[t] * ((1 - alpha[t]) * h[i] + alpha[t] * o[i]) + (1 - m[t]) * h[i];
+    r[i] = m[t] * ((1 - mix * alpha[t]) * h[i] + alpha[t] * o[i]) + (1 - m[t]) * h[i];
   }
   return r;
 }
@@ -28,9 +29,10 @@ Row Mixed(const Row& h, const Row& o, const Row& alpha, const Row& m) {
 Row Hard() { return {kSelected.begin(), kSelected.end()}; }
 
 struct Problem {
+  Refinement refinement = Refinement::kMix;
   Row h = test::RandomVector<double>(kTokens * kWidth, 1), o = test::RandomVector<double>(kTokens * kWidth, 2);
   Row pull = test::RandomVector<double>(kTokens * kWidth, 3), alpha;
-  Problem() {
+  explicit Problem(Refinement r) : refinement(r) {
     for (int64_t t = 0; t < kTokens; ++t) alpha.push_back(0.05 + 0.1 * static_cast<double>(t));
     for (Row* row : {&h, &o, &pull, &alpha}) {
       for (double& v : *row) v = static_cast<double>(static_cast<float>(v));
@@ -60,9 +62,10 @@ Result RunMix(const Problem& p, const std::vector<int64_t>* rows) {
     }
   }
   const int64_t* indices = rows ? rows->data() : nullptr;
-  GatedMix(gate, indices, o.View(), h.View());
+  GatedMix(p.refinement, gate, indices, o.View(), h.View());
   Result r{h.Dense(), {}, {}, std::vector<float>(kTokens, 0.5f), std::vector<float>(kTokens, 0.0f)};
-  GatedMixBackward(gate, indices, o.View(), before.View(), dh.View(), d_o.View(), r.dm.data(), r.dalpha.data());
+  const ConstMatrixView entry = p.refinement == Refinement::kMix ? before.View() : MatrixView();
+  GatedMixBackward(p.refinement, {gate, indices, o.View(), entry}, dh.View(), d_o.View(), r.dm.data(), r.dalpha.data());
   r.dh = dh.Dense();
   r.d_o = d_o.Dense();
   EXPECT_TRUE(h.GuardsIntact() && dh.GuardsIntact() && d_o.GuardsIntact());
@@ -71,9 +74,13 @@ Result RunMix(const Problem& p, const std::vector<int64_t>* rows) {
 
 constexpr double kTolerance = 4 * test::kFloatEps;  // two products and a sum
 
-TEST(GatedMix, RefinesSelectedTokensAndLetsOthersPass) {
-  const Problem p;
-  const Row expected = Mixed(p.h, p.o, p.alpha, Hard());
+class GatedMixTest : public testing::TestWithParam<Refinement> {};
+INSTANTIATE_TEST_SUITE_P(Refinements, GatedMixTest, testing::Values(Refinement::kMix, Refinement::kResidual),
+                         [](const auto& of) { return of.param == Refinement::kMix ? "mix" : "residual"; });
+
+TEST_P(GatedMixTest, RefinesSelectedTokensAndLetsOthersPass) {
+  const Problem p(GetParam());
+  const Row expected = Mixed(p.refinement, p.h, p.o, p.alpha, Hard());
   const std::vector<int64_t> picked = {0, 2, 3, 6, 8};
   for (const auto* rows : {static_cast<const std::vector<int64_t>*>(nullptr), &picked}) {
     const Result r = RunMix(p, rows);
@@ -87,11 +94,11 @@ TEST(GatedMix, RefinesSelectedTokensAndLetsOthersPass) {
 }
 
 // Of every input, in double precision; m_hard and alpha are independent inputs of the formula.
-TEST(GatedMix, GradientsAreThoseOfTheFormula) {
-  const Problem p;
+TEST_P(GatedMixTest, GradientsAreThoseOfTheFormula) {
+  const Problem p(GetParam());
   const Result r = RunMix(p, nullptr);
   const auto loss = [&](const Row& h, const Row& o, const Row& alpha, const Row& m) {
-    return test::DotProduct(Mixed(h, o, alpha, m), p.pull);
+    return test::DotProduct(Mixed(p.refinement, h, o, alpha, m), p.pull);
   };
   const auto doubles = [](const std::vector<float>& v) { return Row(v.begin(), v.end()); };
   const double step = 0x1p-10;  // the formula is linear in each of them
@@ -111,8 +118,8 @@ TEST(GatedMix, GradientsAreThoseOfTheFormula) {
   check("m", Hard(), dm, [&](const Row& x) { return loss(p.h, p.o, p.alpha, x); });
 }
 
-TEST(GatedMix, RowsWithoutAttentionHaveNoGradientOfM) {
-  const Problem p;
+TEST_P(GatedMixTest, RowsWithoutAttentionHaveNoGradientOfM) {
+  const Problem p(GetParam());
   const std::vector<int64_t> picked = {0, 2, 3, 6, 8};
   const Result all = RunMix(p, nullptr), some = RunMix(p, &picked);
   for (size_t t = 0; t < kTokens; ++t) {
@@ -122,9 +129,9 @@ TEST(GatedMix, RowsWithoutAttentionHaveNoGradientOfM) {
   EXPECT_EQ(some.dh, all.dh);
 }
 
-TEST(GatedMix, SameBitsForAnyThreads) {
+TEST_P(GatedMixTest, SameBitsForAnyThreads) {
   test::ExpectSameBitsForAnyThreads([] {
-    const Result r = RunMix(Problem(), nullptr);
+    const Result r = RunMix(Problem(GetParam()), nullptr);
     std::vector<float> all = r.mixed;
     for (const auto* part : {&r.dh, &r.d_o, &r.dm, &r.dalpha}) all.insert(all.end(), part->begin(), part->end());
     return all;

@@ -104,7 +104,7 @@ void TokenGate(ConstMatrixView u, const float* weight, const float* bias, const 
       out.alpha[t] = static_cast<float>(Sigmoid(static_cast<double>(s1) - s0));
       if (out.m_soft != nullptr) {
         const double difference = (static_cast<double>(s1) + g1) - (static_cast<double>(s0) + g0);
-        out.m_soft[t] = static_cast<float>(Sigmoid(difference / tau));
+        out.m_soft[t] = static_cast<float>(Sigmoid((difference - delta) / tau));
       }
     }
   });

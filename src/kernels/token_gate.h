@@ -1,6 +1,7 @@
 #pragma once
 // The gate that selects tokens (Taipan, section 3.1): s = W u + b in R^2, alpha = softmax(s)[1] always without noise,
-// selected where (s1 + g1) - (s0 + g0) > delta, and the straight-through surrogate m_soft = softmax((s + g) / tau)[1].
+// selected where (s1 + g1) - (s0 + g0) > delta, and the straight-through surrogate m_soft, the sigmoid of
+// ((s1 + g1) - (s0 + g0) - delta) / tau.
 
 #include <cstdint>
 

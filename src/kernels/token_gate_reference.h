@@ -39,7 +39,7 @@ GateResult<Real> TokenGate(const GateProblem<Real>& p) {
     out.margin.push_back(s[1] - s[0]);
     out.noisy_margin.push_back(noisy);
     out.alpha.push_back(std::exp(s[1]) / (std::exp(s[0]) + std::exp(s[1])));
-    out.m_soft.push_back(1 / (1 + std::exp(-noisy / p.tau)));
+    out.m_soft.push_back(1 / (1 + std::exp((p.delta - noisy) / p.tau)));
     out.selected.push_back(noisy > p.delta ? 1 : 0);
   }
   return out;

@@ -38,7 +38,7 @@ struct SelectiveAttentionSaved : BranchSaved {
 
 class SelectiveAttention : public Branch {
  public:
-  explicit SelectiveAttention(const AttentionDims& dims) : dims_(dims) {}
+  SelectiveAttention(const AttentionDims& dims, Refinement refinement) : dims_(dims), refinement_(refinement) {}
 
   std::unique_ptr<BranchParams> Declare() const override { return std::make_unique<SelectiveAttentionParams>(dims_); }
   std::vector<StateSpec> State() const override { return AttentionState(dims_); }
@@ -64,18 +64,24 @@ class SelectiveAttention : public Branch {
   void Select(const SelectiveAttentionParams& p, const ForwardCall& call, SelectiveAttentionSaved& s) const;
 
   AttentionDims dims_;
+  Refinement refinement_;
 };
 
-// Gumbel pairs [T, 2] of this layer by row and position in the row; null: none.
+// Pairs [T, 2] that are added to the scores, by row and position in the row; null: none.
 const float* NoiseOf(const GateControls& gate, const ForwardCall& call, int64_t t) {
-  if (gate.noise == GateNoise::kNone) return nullptr;
-  if (gate.noise == GateNoise::kGiven) return gate.given;
+  if (gate.rule == SelectionRule::kMargin) {
+    if (gate.noise == GateNoise::kNone) return nullptr;
+    if (gate.noise == GateNoise::kGiven) return gate.given;
+  }
   float* noise = call.scratch->Floats(2 * t);
   for (const LayerSegment& seg : call.segments) {
-    const uint64_t first = static_cast<uint64_t>(seg.row) << 32 | static_cast<uint64_t>(seg.row_begin);
+    const uint64_t in_row = static_cast<uint64_t>(seg.row) << 32 | static_cast<uint64_t>(seg.row_begin);
+    const uint64_t first = gate.by_position ? static_cast<uint64_t>(seg.position) : in_row;
     float* pairs = noise + 2 * seg.begin;
-    if (gate.noise == GateNoise::kForced) {
-      DecisivePairs(gate.key, first, seg.length, gate.forced_share, pairs);
+    if (gate.rule == SelectionRule::kRandom) {
+      DecisivePairs(gate.key, first, seg.length, gate.share, pairs);
+    } else if (gate.rule == SelectionRule::kPeriodic) {
+      PeriodicPairs(static_cast<uint64_t>(seg.position), seg.length, gate.share, pairs);
     } else {
       GumbelPairs(gate.key, first, seg.length, pairs);
     }
@@ -130,7 +136,7 @@ void SelectiveAttention::Forward(const BranchParams& params, const ForwardCall& 
   s.o = call.arena().Matrix(s.n, h.cols);
   AttendForward(dims_, p.attention, call, s.norm.u, s.rows, s.n, s.o, Accumulate::kWrite, s.attention);
   const OpTimer timer("gate");
-  GatedMix(s.gate, s.rows, s.o, h);
+  GatedMix(refinement_, s.gate, s.rows, s.o, h);
 }
 
 void SelectiveAttention::Backward(const BranchParams& params, const BackwardCall& call, const BranchSaved& saved,
@@ -150,7 +156,7 @@ void SelectiveAttention::Backward(const BranchParams& params, const BackwardCall
   const MatrixView d_o = scratch.Matrix(s.n, d);
   {
     const OpTimer timer("gate backward");
-    GatedMixBackward(s.gate, s.rows, s.o, s.norm.h, dh, d_o, dm, dalpha);
+    GatedMixBackward(refinement_, {s.gate, s.rows, s.o, s.norm.h}, dh, d_o, dm, dalpha);
   }
   const MatrixView du = scratch.Matrix(t, d);
   AttendBackward(dims_, p.attention, call, s.attention, s.norm.u, InDType(d_o, call.dtype, scratch), du, g.attention);
@@ -164,8 +170,8 @@ void SelectiveAttention::Backward(const BranchParams& params, const BackwardCall
 
 }  // namespace
 
-std::unique_ptr<Branch> MakeSelectiveAttention(const AttentionDims& dims) {
-  return std::make_unique<SelectiveAttention>(dims);
+std::unique_ptr<Branch> MakeSelectiveAttention(const AttentionDims& dims, Refinement refinement) {
+  return std::make_unique<SelectiveAttention>(dims, refinement);
 }
 
 }  // namespace taipan

@@ -1,20 +1,30 @@
 #pragma once
 // The Selective Attention branch (Taipan, sections 3.1-3.2): a gate picks tokens; for those, sliding-window attention
-// over the keys of every token refines h <- (1 - alpha) h + alpha o; the others keep h.
+// over the keys of every token refines h by o (kernels/gated_mix.h); the others keep h.
 
 #include "base/rng.h"
+#include "kernels/gated_mix.h"
 #include "layers/attention_core.h"
 
 namespace taipan {
 
-enum class GateNoise { kNone, kCounter, kGiven, kForced };
+enum class GateNoise { kNone, kCounter, kGiven };
+
+// What picks the tokens.
+enum class SelectionRule {
+  kMargin,    // the gate: s1 - s0 (with noise) above delta
+  kRandom,    // controls, whatever the gate says: a share of the tokens, drawn,
+  kPeriodic,  // or as evenly as can be
+};
 
 // How one Selective Attention Layer chooses tokens in a call.
 struct GateControls : BranchControls {
+  SelectionRule rule = SelectionRule::kMargin;
+  double share = 0;  // kRandom, kPeriodic
   GateNoise noise = GateNoise::kNone;
-  RandomKey key;                 // kCounter, kForced: with row and position in the row
+  RandomKey key;                 // kCounter, kRandom: with row and position in the row
+  bool by_position = false;      // or with the position in the sequence alone, as in use, where no rows are
   const float* given = nullptr;  // kGiven: [T, 2]
-  double forced_share = 0;  // kForced: this share of the tokens, drawn like kCounter's noise, whatever the gate says
   float tau = 1.0f;
   float delta = 0.0f;       // threshold
   bool attend_all = false;  // straight_through "all": attention for every token, masked, where backward is to follow
@@ -29,6 +39,6 @@ struct GateReport : BranchReport {
 };
 
 // Its call has GateControls and may have a GateReport; BackwardCall::auxiliary is d total / d m of its budget.
-std::unique_ptr<Branch> MakeSelectiveAttention(const AttentionDims& dims);
+std::unique_ptr<Branch> MakeSelectiveAttention(const AttentionDims& dims, Refinement refinement);
 
 }  // namespace taipan

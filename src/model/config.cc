@@ -41,6 +41,56 @@ void VisitPattern(const FieldInfo& info, std::vector<LayerKind>& pattern, const 
   }
 }
 
+template <class E>
+using Names = std::vector<std::pair<const char*, E>>;
+
+const Names<Refinement> kRefinements = {{"mix", Refinement::kMix}, {"residual", Refinement::kResidual}};
+const Names<Selection> kSelections = {{"argmax", Selection::kArgmax}, {"threshold", Selection::kThreshold},
+                                      {"random", Selection::kRandom}, {"periodic", Selection::kPeriodic},
+                                      {"all", Selection::kAll},       {"none", Selection::kNone}};
+
+template <class E>
+const char* NameIn(const Names<E>& names, E value) {
+  for (const auto& [name, known] : names) {
+    if (known == value) return name;
+  }
+  CheckFailed(__FILE__, __LINE__, "a value without a name");
+}
+
+template <class E>
+E ValueIn(const Names<E>& names, const std::string& text) {
+  for (const auto& [name, known] : names) {
+    if (text == name) return known;
+  }
+  CheckFailed(__FILE__, __LINE__, "an unknown name: " + text);
+}
+
+template <class E>
+void VisitNamed(FieldInfo info, const Names<E>& names, E& value, const FieldVisitor& visit) {
+  for (const auto& [name, known] : names) info.choices.push_back(name);
+  std::string text = NameIn(names, value);
+  visit(info, &text);
+  value = ValueIn(names, text);
+}
+
+void VisitSelection(ModelConfig& c, const FieldVisitor& visit) {
+  VisitNamed({.name = "refinement", .help = "what a selected token gets", .write = c.refinement != Refinement::kMix},
+             kRefinements, c.refinement, visit);
+  VisitNamed({.name = "selection", .help = "what selects tokens", .write = c.selection != Selection::kArgmax},
+             kSelections, c.selection, visit);
+  visit({.name = "attention_budget", .help = "share of tokens that should attend"}, &c.attention_budget);
+  visit({.name = "budget_loss_weight", .help = "lambda"}, &c.budget_loss_weight);
+  visit({.name = "gumbel_temperature", .help = "tau"}, &c.gumbel_temperature);
+  std::string straight_through = c.straight_through_all ? "all" : "selected";
+  visit({.name = "straight_through", .help = "tokens whose loss reaches the gate", .choices = {"selected", "all"}},
+        &straight_through);
+  c.straight_through_all = straight_through == "all";
+  visit({.name = "selection_threshold",
+         .help = "s1 - s0 above which a token attends",
+         .write = !c.selection_threshold.empty()},
+        &c.selection_threshold);
+}
+
 // The defaults are those of ModelConfig: a file needs vocab_size, hidden_size, layer_pattern and, where the pattern has
 // an attention block, intermediate_size. Ranges are left to ValidateModelConfig, because keys that the pattern does not
 // use are checked for their type only.
@@ -73,17 +123,7 @@ void VisitFields(ConfigFile& file, const FieldVisitor& visit) {
   visit({.name = "num_key_value_heads", .help = "key and value heads"}, &c.num_key_value_heads);
   visit({.name = "attention_head_dim", .help = "channels of an attention head"}, &c.attention_head_dim);
   visit({.name = "sliding_window", .help = "tokens that a query of a windowed attention sees"}, &c.sliding_window);
-  visit({.name = "attention_budget", .help = "share of tokens that should attend"}, &c.attention_budget);
-  visit({.name = "budget_loss_weight", .help = "lambda"}, &c.budget_loss_weight);
-  visit({.name = "gumbel_temperature", .help = "tau"}, &c.gumbel_temperature);
-  std::string straight_through = c.straight_through_all ? "all" : "selected";
-  visit({.name = "straight_through", .help = "tokens whose loss reaches the gate", .choices = {"selected", "all"}},
-        &straight_through);
-  c.straight_through_all = straight_through == "all";
-  visit({.name = "selection_threshold",
-         .help = "s1 - s0 above which a token attends",
-         .write = !c.selection_threshold.empty()},
-        &c.selection_threshold);
+  VisitSelection(c, visit);
   visit({.name = "rope_theta", .help = "base of rotary embeddings; null: no positions"}, &c.rope_theta);
   visit({.name = "rope_scaling",
          .help = "for long contexts: an object with rope_type linear or llama3",
@@ -112,9 +152,18 @@ void VisitFields(ConfigFile& file, const FieldVisitor& visit) {
 }  // namespace
 
 const char* NameOf(LayerKind kind) { return RowOf(kind).name; }
+const char* NameOf(Refinement refinement) { return NameIn(kRefinements, refinement); }
+const char* NameOf(Selection selection) { return NameIn(kSelections, selection); }
+Refinement RefinementNamed(const std::string& name) { return ValueIn(kRefinements, name); }
+Selection SelectionNamed(const std::string& name) { return ValueIn(kSelections, name); }
 
 int64_t CountBlocks(const ModelConfig& config, LayerKind kind) {
   return std::count(config.layer_pattern.begin(), config.layer_pattern.end(), kind);
+}
+
+double ModelConfig::expected_share() const {
+  if (num_sals() == 0 || selection == Selection::kAll) return 1;
+  return selection == Selection::kNone ? 0 : attention_budget;
 }
 
 int64_t ModelConfig::num_sals() const { return CountBlocks(*this, LayerKind::kSelectiveAttention); }

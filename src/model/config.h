@@ -8,10 +8,21 @@
 #include <vector>
 
 #include "base/fields.h"
+#include "kernels/gated_mix.h"
 
 namespace taipan {
 
 enum class LayerKind { kMamba2, kSelectiveAttention, kAttention, kSlidingAttention, kMamba2Mlp };
+
+// Which tokens a selective layer selects. kArgmax and kThreshold ask the gate, the others are controls for studies.
+enum class Selection {
+  kArgmax,     // s1 > s0 in training, by a budget loss near the budget (Taipan, section 3.1)
+  kThreshold,  // the budget's share with the largest s1 - s0, by a running quantile in training
+  kRandom,     // a share of the budget, drawn
+  kPeriodic,   // a share of the budget, as evenly as can be
+  kAll,
+  kNone,
+};
 
 // How rotary frequencies f of wavelength 2 pi / f are stretched to contexts longer than those of pretraining.
 struct RopeScaling {
@@ -48,11 +59,13 @@ struct ModelConfig {
   double partial_rotary_factor = 1;                // share of a head's channels that rotate, the first ones
   std::optional<int64_t> max_position_embeddings;  // tokens of context in training; for other programs
   // selective attention
+  Refinement refinement = Refinement::kMix;
+  Selection selection = Selection::kArgmax;
   double attention_budget = 0.15;
   double budget_loss_weight = 0.1;
   double gumbel_temperature = 1.0;
   bool straight_through_all = false;        // "straight_through": "all" | "selected"
-  std::vector<double> selection_threshold;  // delta a SAL at inference, written by calibration; empty: 0
+  std::vector<double> selection_threshold;  // delta a SAL, of training by kThreshold or of calibration; empty: 0
   double rms_norm_eps = 1e-5;
   double initializer_range = 0.02;  // deviation of new weights; narrow models (d < 512) learn faster near 1/sqrt(d)
   bool tie_word_embeddings = true;
@@ -60,7 +73,7 @@ struct ModelConfig {
 
   int64_t num_layers() const { return static_cast<int64_t>(layer_pattern.size()); }
   int64_t num_sals() const;
-  double expected_share() const { return num_sals() > 0 ? attention_budget : 1; }  // of queries in selective layers
+  double expected_share() const;  // of queries in selective layers
   int64_t d_inner() const { return expand * hidden_size; }
   int64_t ssm_heads() const { return d_inner() / head_dim; }
   int64_t rotary_dim() const;  // channels of a head that rotate
@@ -69,6 +82,10 @@ struct ModelConfig {
 };
 
 const char* NameOf(LayerKind kind);  // "mamba2", ...
+const char* NameOf(Refinement refinement);
+const char* NameOf(Selection selection);
+Refinement RefinementNamed(const std::string& name);
+Selection SelectionNamed(const std::string& name);
 int64_t CountBlocks(const ModelConfig& config, LayerKind kind);
 
 // Inverse frequencies [rotary_dim / 2] with the scaling; empty without rope_theta.

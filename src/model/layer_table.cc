@@ -41,7 +41,7 @@ const std::vector<LayerRow>& LayerTable() {
       {LayerKind::kSelectiveAttention,
        "selective_attention",
        [](const Config& c, const Rope& rope) {
-         return ListOf(MakeSelectiveAttention(AttentionDimsOf(c, c.sliding_window, rope)), MlpOf(c));
+         return ListOf(MakeSelectiveAttention(AttentionDimsOf(c, c.sliding_window, rope), c.refinement), MlpOf(c));
        },
        {ValidateAttention, ValidateWindow, ValidateSelection, ValidateMlp}},
       {LayerKind::kAttention,

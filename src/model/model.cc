@@ -47,19 +47,44 @@ void SetLayerSegments(const Batch& batch, const std::vector<int64_t>& positions,
 void SetControls(const GateOptions& gate, std::vector<GateControls>& out) {
   for (size_t sal = 0; sal < out.size(); ++sal) {
     GateControls& c = out[sal];
+    c.rule = gate.rule;
+    c.share = gate.share;
     c.noise = gate.noise;
+    c.by_position = gate.by_position;
     c.key = {gate.seed, kGumbelStream + static_cast<uint32_t>(sal), gate.step};
     c.given = gate.noise == GateNoise::kGiven ? gate.given.at(sal) : nullptr;
-    c.forced_share = gate.forced_share;
     c.tau = gate.tau;
     c.delta = gate.delta.empty() ? 0.0f : gate.delta.at(sal);
     c.attend_all = gate.attend_all;
   }
 }
 
+SelectionRule RuleOf(Selection selection) {
+  switch (selection) {
+    case Selection::kRandom:
+      return SelectionRule::kRandom;
+    case Selection::kPeriodic:
+    case Selection::kAll:
+    case Selection::kNone:
+      return SelectionRule::kPeriodic;
+    default:
+      return SelectionRule::kMargin;
+  }
+}
+
 Keep KeepOf(Recompute recompute) { return recompute == Recompute::kMixer ? Keep::kLess : Keep::kAll; }
 
 }  // namespace
+
+GateOptions RuleOfUse(const ModelConfig& config) {
+  GateOptions gate;
+  gate.rule = RuleOf(config.selection);
+  gate.share = config.expected_share();
+  gate.by_position = true;
+  gate.tau = static_cast<float>(config.gumbel_temperature);
+  gate.delta.assign(config.selection_threshold.begin(), config.selection_threshold.end());
+  return gate;
+}
 
 int64_t SequenceState::bytes() const {
   int64_t sum = 0;
@@ -86,6 +111,11 @@ Model::Model(ModelConfig config) : config_(std::move(config)) {
     for (const auto& branch : layer.branches) sals += branch->selective() ? 1 : 0;
   }
   params_ = DeclareParams(config_, layers_);
+}
+
+void Model::SetSelectionThreshold(std::vector<double> threshold) {
+  CHECK(threshold.empty() || static_cast<int64_t>(threshold.size()) == config_.num_sals());
+  config_.selection_threshold = std::move(threshold);
 }
 
 ModelParams Model::NewGradients() const {

@@ -47,15 +47,20 @@ struct Batch {
 
 // How the Selective Attention Layers choose tokens in a call.
 struct GateOptions {
+  SelectionRule rule = SelectionRule::kMargin;
+  double share = 0;  // kRandom, kPeriodic
   GateNoise noise = GateNoise::kNone;
-  uint64_t seed = 0;  // kCounter, kForced: with the step, the SAL's index, row and position in the row
+  uint64_t seed = 0;  // kCounter, kRandom: with the step, the SAL's index, row and position in the row
   uint32_t step = 0;
+  bool by_position = false;         // kRandom: by the position in the sequence instead of the row and that in it
   std::vector<const float*> given;  // kGiven: [T, 2] a SAL
-  double forced_share = 0;          // kForced
   float tau = 1.0f;
   std::vector<float> delta;  // threshold a SAL; empty: 0
   bool attend_all = false;   // straight_through "all": attention for every token, masked
 };
+
+// The rule of the config, as it holds in use: without noise, with the config's thresholds.
+GateOptions RuleOfUse(const ModelConfig& config);
 
 // What a kept forward leaves out and backward computes again, to save memory.
 enum class Recompute {
@@ -88,6 +93,7 @@ class Model {
   explicit Model(ModelConfig config);  // declares the weights; none is bound
 
   const ModelConfig& config() const { return config_; }
+  void SetSelectionThreshold(std::vector<double> threshold);  // one a SAL; none: 0
   ModelParams& params() { return params_; }
   const ModelParams& params() const { return params_; }
   ModelParams NewGradients() const;  // zeros

@@ -68,6 +68,10 @@ ModelConfig MakeConfig(const SizeRow& size, const PatternRow& pattern) {
   }
   c.layer_pattern = MakePattern(pattern.name, mamba_blocks, attention_blocks);
   if (pattern.rope) c.rope_theta = 10000.0;
+  if (c.num_sals() > 0) {  // what works on text (docs/gate.md); the paper's form is kMix with kArgmax
+    c.refinement = Refinement::kResidual;
+    c.selection = Selection::kThreshold;
+  }
   return c;
 }
 

@@ -80,11 +80,15 @@ TEST(Presets, HybridsShareTaipansShape) {
   for (const char* size : {"-1m", "-8m", "-30m", "-190m", "-450m", "-1.3b"}) {
     const ModelConfig& taipan = FindPreset(std::string("taipan") + size).config;
     EXPECT_GE(taipan.num_sals(), 2);
+    EXPECT_EQ(taipan.refinement, Refinement::kResidual);
+    EXPECT_EQ(taipan.selection, Selection::kThreshold);
     for (const char* name : {"jamba", "samba"}) {
       ModelConfig other = FindPreset(name + std::string(size)).config;
       EXPECT_EQ(other.rope_theta.has_value(), name == std::string("jamba"));
       for (LayerKind& kind : other.layer_pattern) kind = kind == kM ? kM : kS;
       other.rope_theta.reset();
+      other.refinement = taipan.refinement;
+      other.selection = taipan.selection;
       EXPECT_EQ(other, taipan) << name << size;
     }
     EXPECT_EQ(FindPreset(std::string("transformer") + size).config.rope_theta, 10000.0);

@@ -32,8 +32,8 @@ int64_t MeasuredBytes(const ModelConfig& c, const TrainingShape& shape) {
   }
   for (int64_t r = 0; r < shape.rows; ++r) batch.segments.push_back({r * shape.context, shape.context, r, 0});
   GateOptions gate;
-  gate.noise = GateNoise::kForced;
-  gate.forced_share = 1;
+  gate.rule = SelectionRule::kRandom;
+  gate.share = 1;
   model.Forward(batch, gate, true, context);
   BudgetSums sums;
   const StepTotals totals = TotalsOf(batch);

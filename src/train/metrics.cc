@@ -58,7 +58,10 @@ std::string ToJsonLine(const ValidMetrics& m) {
       {"valid_bits_per_byte", std::isfinite(m.bits_per_byte) ? OrderedJson(m.bits_per_byte) : OrderedJson()},
       {"valid_tokens", m.tokens},
       {"valid_selected_share", m.selected_share},
-      {"valid_selected_share_noise", m.selected_share_noise}};
+      {"valid_selected_share_noise", m.selected_share_noise},
+      {"valid_recall_hits", m.recall.hit_share()},
+      {"valid_recall_hit_ce", m.recall.hit_ce()},
+      {"valid_other_ce", m.recall.other_ce()}};
   return line.dump() + "\n";
 }
 

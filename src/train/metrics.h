@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "text/recall_hits.h"
+
 namespace taipan {
 
 // Of the weights before the step's update, except for time.
@@ -30,6 +32,7 @@ struct ValidMetrics {
   int64_t tokens = 0;                        // scored
   std::vector<double> selected_share;        // without noise, a SAL each
   std::vector<double> selected_share_noise;  // with Gumbel noise
+  RecallLoss recall;
 };
 
 std::string ToJsonLine(const StepMetrics& m);  // with the line feed

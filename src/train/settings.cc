@@ -90,7 +90,8 @@ void VisitGate(TrainSettings& s, const FieldVisitor& visit) {
          .range = AboveUpTo(0, 1)},
         &s.budget);
   visit({.name = "budget_loss_weight",
-         .help = "lambda after the ramp (default: 30 for new weights, else the config's)",
+         .help = "lambda after the ramp (default: 30 for new weights selected by argmax, 0 by another rule, else the "
+                 "config's)",
          .range = Between(0, 1e9)},
         &s.budget_loss_weight);
   visit({.name = "budget_loss_weight_start",
@@ -112,8 +113,22 @@ void VisitGate(TrainSettings& s, const FieldVisitor& visit) {
          .help = "tau of the surrogate (default: the config's, 1)",
          .range = Between(1e-6, 1e6)},
         &s.gumbel_temperature);
-  visit({.name = "gumbel_noise", .help = "noise on the gates while training", .choices = {"on", "off"}},
+  visit({.name = "refinement",
+         .help = "what a selected token gets: (1 - alpha) h + alpha o (mix) or h + alpha o (residual) (default: the "
+                 "config's)",
+         .choices = {"", "mix", "residual"}},
+        &s.refinement);
+  visit({.name = "selection",
+         .help = "what selects tokens: the gate by its sign (argmax, with a budget loss), the gate by a running "
+                 "quantile at the budget (threshold), or controls that do not ask it (default: the config's)",
+         .choices = {"", "argmax", "threshold", "random", "periodic", "all", "none"}},
+        &s.selection);
+  visit({.name = "gumbel_noise",
+         .help = "noise on the gates while training (default: on where --selection is argmax)",
+         .choices = {"", "on", "off"}},
         &s.gumbel_noise);
+  visit({.name = "gumbel_noise_until", .help = "last step with noise, 0: every step", .range = Between(0, kMostSteps)},
+        &s.gumbel_noise_until);
   visit({.name = "straight_through",
          .help = "tokens that carry the gradient of selection (default: the config's)",
          .choices = {"", "selected", "all"}},
@@ -152,8 +167,9 @@ bool IsFree(const std::string& name) {
 
 // What ApplySettings sets in a config.
 bool FollowsSettings(const std::string& name) {
-  static const char* const kSet[] = {"attention_budget", "budget_loss_weight",  "gumbel_temperature",
-                                     "straight_through", "selection_threshold", "initializer_range"};
+  static const char* const kSet[] = {
+      "attention_budget",    "budget_loss_weight", "gumbel_temperature", "straight_through",
+      "selection_threshold", "initializer_range",  "refinement",         "selection"};
   return std::find(std::begin(kSet), std::end(kSet), name) != std::end(kSet);
 }
 
@@ -235,7 +251,13 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
   if (!s.warmup_steps) s.warmup_steps = std::min<int64_t>(2000, s.steps / 20);
   if (!s.budget) s.budget = config.attention_budget;
   if (!s.initializer_range) s.initializer_range = config.initializer_range;
-  if (!s.budget_loss_weight) s.budget_loss_weight = new_weights ? 30.0 : config.budget_loss_weight;
+  if (s.refinement.empty()) s.refinement = NameOf(config.refinement);
+  if (s.selection.empty()) s.selection = NameOf(config.selection);
+  const bool by_loss = s.selection == NameOf(Selection::kArgmax);  // a budget loss holds the share
+  if (s.gumbel_noise.empty()) s.gumbel_noise = by_loss ? "on" : "off";
+  if (!s.budget_loss_weight) {
+    s.budget_loss_weight = !new_weights ? config.budget_loss_weight : by_loss ? 30.0 : 0.0;
+  }
   if (s.budget_ramp.empty()) {
     s.budget_ramp = new_weights ? fmt::format("{}:{}", s.steps / 3, 2 * s.steps / 3) : "0:0";
   }
@@ -250,11 +272,13 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
 ModelConfig ApplySettings(ModelConfig config, const TrainSettings& resolved) {
   config.initializer_range = resolved.initializer_range.value();
   if (config.num_sals() == 0) return config;
+  config.refinement = RefinementNamed(resolved.refinement);
+  config.selection = SelectionNamed(resolved.selection);
   config.attention_budget = resolved.budget.value();
   config.budget_loss_weight = resolved.budget_loss_weight.value();
   config.gumbel_temperature = resolved.gumbel_temperature.value();
   config.straight_through_all = resolved.straight_through == "all";
-  config.selection_threshold.clear();  // calibrated for the weights before
+  if (config.selection != Selection::kThreshold) config.selection_threshold.clear();  // of the weights before
   return config;
 }
 
@@ -275,7 +299,8 @@ void CheckSameSettings(const TrainSettings& saved, const TrainSettings& now, con
 }
 
 void CheckSameConfig(const ModelConfig& saved, const ModelConfig& now, const std::string& where) {
-  CheckSameKeys(OrderedJson::parse(ToJson(saved)), OrderedJson::parse(ToJson(now)), where, kOtherRun, nullptr);
+  CheckSameKeys(OrderedJson::parse(ToJson(saved)), OrderedJson::parse(ToJson(now)), where, kOtherRun,
+                [](const std::string& name) { return name == "selection_threshold"; });  // trained, as weights are
 }
 
 void CheckSameArchitecture(const ModelConfig& saved, const ModelConfig& now, bool compare_vocabulary,

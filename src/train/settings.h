@@ -44,7 +44,10 @@ struct TrainSettings {
   double gate_bias = 3;                            // s_1 - s_0 of new weights
   std::optional<double> initializer_range;         // standard deviation of new weights; default: the config's
   std::optional<double> gumbel_temperature;        // default: the config's
-  std::string gumbel_noise = "on";                 // on | off
+  std::string refinement;                          // mix | residual; default: the config's
+  std::string selection;                           // argmax | threshold | ...; default: the config's
+  std::string gumbel_noise;                        // on | off; default: on where the selection is argmax
+  int64_t gumbel_noise_until = 0;                  // the last step with noise, 0: every step
   std::string straight_through;                    // selected | all; default: the config's
 
   std::optional<int64_t> valid_every;  // steps, 0: only at the end; default: 1/20 of the steps

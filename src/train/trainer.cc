@@ -73,16 +73,19 @@ void Trainer::FillBatches() {
 }
 
 GateOptions Trainer::TrainingGate(int64_t step) const {
-  GateOptions gate;
-  gate.noise = settings_.gumbel_noise == "on" ? GateNoise::kCounter : GateNoise::kNone;
+  GateOptions gate = RuleOfUse(model_.config());
+  gate.by_position = false;                                                    // another draw for every row and step
+  if (model_.config().selection != Selection::kThreshold) gate.delta.clear();  // of a calibration
+  const int64_t last = settings_.gumbel_noise_until;
+  const bool noise = settings_.gumbel_noise == "on" && (last == 0 || step <= last);
+  gate.noise = noise ? GateNoise::kCounter : GateNoise::kNone;
   if (forced_share_) {
-    gate.noise = GateNoise::kForced;
-    gate.forced_share = *forced_share_;
+    gate.rule = SelectionRule::kRandom;
+    gate.share = *forced_share_;
   }
   gate.seed = static_cast<uint64_t>(settings_.seed);
   gate.step = static_cast<uint32_t>(step);
-  gate.tau = static_cast<float>(settings_.gumbel_temperature.value());
-  gate.attend_all = settings_.straight_through == "all";
+  gate.attend_all = settings_.straight_through == "all" && gate.rule == SelectionRule::kMargin;
   return gate;
 }
 
@@ -102,12 +105,15 @@ StepMetrics Trainer::Step() {
 
   if (!gradients_are_zero_) gradients_.Zero();
   gradients_are_zero_ = false;
+  const bool by_threshold = model_.config().num_sals() > 0 && model_.config().selection == Selection::kThreshold;
+  threshold_ = {};
   BudgetSums sums;
   double negative_log_p = 0;  // weighted sum over the step's targets
   for (const Batch& batch : batches_) {
     model_.Forward(batch, gate, /*keep=*/true, context_);
     // A row lies in one micro-batch, so its sums are complete before the backward that needs them.
     AddBudgetSums(context_, static_cast<int64_t>(totals_.row_lengths.size()), sums);
+    if (by_threshold) threshold_.Collect(context_, batch.size());
     negative_log_p += model_.Backward(context_, totals_, sums, loss, gradients_);
   }
   m.ce = negative_log_p / totals_.targets;
@@ -132,6 +138,10 @@ StepMetrics Trainer::Step() {
     const OpTimer timer("optimizer");
     optimizer_.Step(model_.params(), gradients_, adamw);
     gradients_are_zero_ = true;
+  }
+  if (by_threshold) {
+    model_.SetSelectionThreshold(
+        threshold_.Update(model_.config().selection_threshold, loss.budget, m.lr / settings_.learning_rate));
   }
 
   ++step_;
@@ -164,7 +174,6 @@ std::optional<ValidMetrics> Trainer::Validate(const Corpus& corpus, const Tokeni
   options.context = settings_.context;
   options.rows = settings_.micro_batch_size.value();
   options.max_tokens = max_tokens;
-  options.tau = static_cast<float>(settings_.gumbel_temperature.value());
   options.seed = static_cast<uint64_t>(settings_.seed);
   options.step = step_;
   options.stop = std::move(stop);
@@ -192,6 +201,8 @@ void Trainer::Load(const std::string& directory) {
   TrainerState state;
   ReadFields(ParseJson(ReadFile(path), path), path, state);
   LoadWeights(model_, directory + "/model");
+  const ModelConfig config = LoadModelConfig(directory + "/model/config.json");
+  if (config.selection == Selection::kThreshold) model_.SetSelectionThreshold(config.selection_threshold);
   model_.RefreshCopies();
   optimizer_.Load(directory + "/optimizer.safetensors");
   step_ = state.step;

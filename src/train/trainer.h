@@ -10,6 +10,7 @@
 #include "train/batch_source.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
+#include "train/running_threshold.h"
 #include "train/settings.h"
 #include "train/validation.h"
 
@@ -65,6 +66,7 @@ class Trainer {
   ForwardContext context_;
   std::vector<Batch> batches_;  // the micro-batches of a step
   StepTotals totals_;
+  RunningThreshold threshold_;
   std::optional<double> forced_share_;
   bool gradients_are_zero_ = true;
   int64_t step_ = 0, tokens_ = 0;

@@ -57,6 +57,18 @@ double TextBytes(const Corpus& corpus, const Tokenizer* tokenizer, int64_t count
   return bytes;
 }
 
+// Every segment is a context; its targets are all labelled.
+void AddRecall(const Batch& batch, const std::vector<float>& logprobs, int64_t reach, RecallLoss& recall) {
+  std::vector<int32_t> tokens;
+  for (const Segment& s : batch.segments) {
+    const auto begin = static_cast<size_t>(s.begin), length = static_cast<size_t>(s.length);
+    tokens.assign(batch.tokens.begin() + s.begin, batch.tokens.begin() + s.begin + s.length);
+    tokens.push_back(batch.targets[begin + length - 1]);
+    const std::vector<bool> hits = RecallHits(tokens, reach);
+    for (size_t i = 0; i < length; ++i) recall.Add(hits[i], logprobs[begin + i]);
+  }
+}
+
 }  // namespace
 
 std::optional<ValidMetrics> Validate(const Model& model, const Corpus& corpus, const Tokenizer* tokenizer,
@@ -64,12 +76,12 @@ std::optional<ValidMetrics> Validate(const Model& model, const Corpus& corpus, c
   CHECK_GE(corpus.size(), 2);
   const int64_t targets = std::min(corpus.size() - 1, options.max_tokens);
   const int64_t windows = (targets + options.context - 1) / options.context;
-  GateOptions silent, noisy;
-  silent.tau = noisy.tau = options.tau;
-  for (double delta : model.config().selection_threshold) silent.delta.push_back(static_cast<float>(delta));
+  const GateOptions silent = RuleOfUse(model.config());
+  GateOptions noisy = silent;
   noisy.noise = GateNoise::kCounter;
   noisy.seed = options.seed;
   Batch batch;
+  ValidMetrics m;
   ShareSums share, share_noise;
   double negative_log_p = 0;
   for (int64_t first = 0; first < windows; first += options.rows) {
@@ -79,12 +91,12 @@ std::optional<ValidMetrics> Validate(const Model& model, const Corpus& corpus, c
     share.Add(context, batch.size());
     std::vector<float> logprobs(batch.tokens.size());
     negative_log_p += model.Score(context, logprobs.data());
+    AddRecall(batch, logprobs, model.config().conv_kernel, m.recall);
     if (share.selected.empty() || 4 * first >= windows) continue;
     noisy.step = static_cast<uint32_t>(first);  // other noise for every batch
     model.Forward(batch, noisy, /*keep=*/false, context);
     share_noise.Add(context, batch.size());
   }
-  ValidMetrics m;
   m.step = options.step;
   m.tokens = targets;
   m.ce = negative_log_p / static_cast<double>(targets);

@@ -11,10 +11,9 @@
 namespace taipan {
 
 struct ValidationOptions {
-  int64_t context = 512;       // tokens a window
-  int64_t rows = 8;            // windows a forward
-  int64_t max_tokens = 65536;  // scored from the start of the data
-  float tau = 1.0f;
+  int64_t context = 512;                 // tokens a window
+  int64_t rows = 8;                      // windows a forward
+  int64_t max_tokens = 65536;            // scored from the start of the data
   uint64_t seed = 0;                     // of the noise for the shares with noise
   int64_t step = 0;                      // updates before, reported
   std::function<bool()> stop = nullptr;  // asked between forwards: true gives up

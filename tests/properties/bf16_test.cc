@@ -27,8 +27,8 @@ ModelConfig EvenConfig(const std::vector<LayerKind>& layers, uint64_t seed) {
 // Which tokens attend is drawn, not decided by scores that rounding moves.
 GateOptions Drawn() {
   GateOptions gate;
-  gate.noise = GateNoise::kForced;
-  gate.forced_share = 0.5;
+  gate.rule = SelectionRule::kRandom;
+  gate.share = 0.5;
   return gate;
 }
 

@@ -28,7 +28,10 @@ class Equality : public testing::TestWithParam<Case> {
     for (int64_t n : {1, 70, 33, 137, 64}) {
       sequences_.push_back(RandomTokens(config_, n, GetParam().seed * 100 + static_cast<uint64_t>(n)));
     }
-    if (GetParam().seed % 3 == 0) gate_.delta.assign(static_cast<size_t>(config_.num_sals()), 0.2f);
+    if (GetParam().seed % 3 == 0) config_.selection_threshold.assign(static_cast<size_t>(config_.num_sals()), 0.2);
+    if (GetParam().seed % 5 == 1) config_.selection = Selection::kRandom;
+    if (GetParam().seed % 5 == 2) config_.selection = Selection::kPeriodic;
+    gate_ = RuleOfUse(config_);
     tolerance_ = TraceTolerance(config_, 7, sequences_, gate_);
     whole_ = RunPlan(model_, sequences_, WholePlan(sequences_), gate_);
   }

@@ -99,6 +99,7 @@ ModelConfig RandomConfig(const std::vector<LayerKind>& pattern, uint64_t seed) {
   const uint64_t scaling = random.Below(3);
   if (scaling == 1) config.rope_scaling = RopeScaling{.factor = 3};
   if (scaling == 2) config.rope_scaling = RopeScaling{RopeScaling::Type::kLlama3, 8, 1, 4, 40};
+  if (random.Below(2) != 0) config.refinement = Refinement::kResidual;
   return config;
 }
 

@@ -192,8 +192,9 @@ Row ReferenceModel::Selective(int64_t layer, const Row& h, const Token& token, R
     const float* g = options.noise[U(token.sal)] + 2 * token.index;
     noisy += static_cast<double>(g[1]) - static_cast<double>(g[0]);
   }
-  const double alpha = Sigmoid(margin), soft = Sigmoid(noisy / options.tau);
-  double hard = noisy > (options.delta.empty() ? 0.0 : options.delta[U(token.sal)]) ? 1 : 0, through = 0;
+  const double delta = options.delta.empty() ? 0.0 : options.delta[U(token.sal)];
+  const double alpha = Sigmoid(margin), soft = Sigmoid((noisy - delta) / options.tau);
+  double hard = noisy > delta ? 1 : 0, through = 0;
   if (options.frozen != nullptr) {
     const ReferenceGate& frozen = (*options.frozen)[U(token.sal)];
     hard = frozen.hard[U(token.index)];
@@ -202,7 +203,8 @@ Row ReferenceModel::Selective(int64_t layer, const Row& h, const Token& token, R
   const double m = hard + through;
   const Row o = Attend(layer, u, config_.sliding_window, token.position, state);
   Row r(h.size());
-  for (size_t i = 0; i < h.size(); ++i) r[i] = m * ((1 - alpha) * h[i] + alpha * o[i]) + (1 - m) * h[i];
+  const double kept = config_.refinement == Refinement::kMix ? 1 - alpha : 1;
+  for (size_t i = 0; i < h.size(); ++i) r[i] = m * (kept * h[i] + alpha * o[i]) + (1 - m) * h[i];
   gate.margin.push_back(margin);
   gate.alpha.push_back(alpha);
   gate.hard.push_back(hard);

@@ -1,0 +1,33 @@
+#include "train/running_threshold.h"
+
+#include "model/selection_quantiles.h"
+
+namespace taipan {
+namespace {
+
+// Weight of the newest step. All margins drift together while the learning rate is high, as fast as their spread is
+// wide: an average would lag behind. At the end it is a batch's texts that make its quantile stray.
+double Rate(double pace) { return 0.1 + 0.4 * pace; }
+
+}  // namespace
+
+void RunningThreshold::Collect(const ForwardContext& context, int64_t tokens) {
+  const std::vector<GateReport>& gates = context.gates();
+  margins_.resize(gates.size());
+  for (size_t s = 0; s < gates.size(); ++s) {
+    margins_[s].insert(margins_[s].end(), gates[s].margin, gates[s].margin + tokens);
+  }
+}
+
+std::vector<double> RunningThreshold::Update(const std::vector<double>& before, double budget, double pace) {
+  std::vector<double> after = before;
+  after.resize(margins_.size());
+  for (size_t s = 0; s < margins_.size(); ++s) {
+    const double now = MarginQuantile(margins_[s], budget);
+    after[s] = before.empty() ? now : before[s] + Rate(pace) * (now - before[s]);
+    margins_[s].clear();
+  }
+  return after;
+}
+
+}  // namespace taipan
