@@ -296,7 +296,9 @@ class Cases {
     if (CountBlocks(c_, LayerKind::kSlidingAttention) > 0) {
       AddAttention("sliding attention", c_.sliding_window, 1, std::nullopt);
     }
-    if (CountBlocks(c_, LayerKind::kAttention) > 0) AddAttention("full attention", 0, 1, std::nullopt);
+    for (const LayerKind kind : {LayerKind::kAttention, LayerKind::kAttentionOnly, LayerKind::kMamba2Attention}) {
+      if (CountBlocks(c_, kind) > 0) return AddAttention("full attention", 0, 1, std::nullopt);
+    }
   }
 
   void AddSwiglu() {

@@ -113,8 +113,8 @@ void AddConvertCommand(CLI::App& app) {
   command->add_option("OUT", o->out, "A new or empty folder, or a new .gguf file")->required();
   command
       ->add_option("--to", o->to,
-                   "taipan, hf (transformers: Mamba-2, Llama, Mistral, Bamba), mamba_ssm or gguf (default: gguf where "
-                   "OUT ends in .gguf, else taipan)")
+                   "taipan, hf (transformers: the architecture that the model is of), mamba_ssm or gguf (default: gguf "
+                   "where OUT ends in .gguf, else taipan)")
       ->check(CLI::IsMember({"taipan", "hf", "mamba_ssm", "gguf"}));
   command->add_option("--dtype", o->dtype, "Element type of the weights: f32, f16, bf16; in GGUF also q8_0")
       ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}))

@@ -27,8 +27,9 @@ inline ModelConfig TinyConfig(LayerKind kind) {
 }
 
 inline std::vector<LayerKind> AllKinds() {
-  return {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention, LayerKind::kSlidingAttention,
-          LayerKind::kMamba2Mlp};
+  std::vector<LayerKind> kinds;
+  for (const LayerRow& row : LayerTable()) kinds.push_back(row.kind);
+  return kinds;
 }
 
 // A gate bias of 0 selects about half of the tokens. Larger embeddings than the usual initialisation's make the tokens

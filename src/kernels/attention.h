@@ -12,6 +12,7 @@ namespace taipan {
 struct AttentionShape {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   int64_t window = 0;  // position i sees j with i - j < window, j <= i; 0: every j <= i
+  float scale = 0;     // of scores, positive; 0: 1 / sqrt(head_dim)
 };
 
 // `count` keys and values, F32 or BF16, at consecutive positions from `position`; rows are `stride` elements apart,

@@ -123,7 +123,7 @@ HWY_INLINE void ScoreGradients(const BackwardArgs& a, KeyRange keys, int64_t til
                                bool second, const BackwardScratch<T>& s) {
   const Tag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const Vec scale = hn::Set(d, 1.44269504f / std::sqrt(static_cast<float>(a.shape.head_dim)));
+  const Vec scale = hn::Set(d, ScoreScale(a.shape, 1.44269504f));
   const auto seen_by = [&](int64_t r) { return SeenColumns(a.shape, keys, tile, s.position[r], s.position[r]); };
   const Columns seen0 = kMasked ? seen_by(row) : Columns{}, seen1 = kMasked && second ? seen_by(row + 1) : Columns{};
   const int64_t at0 = i * kKeyTile, at1 = at0 + kKeyTile;
@@ -193,7 +193,7 @@ void BackwardRows(const BackwardArgs& a, KeyRange keys, int64_t tile, int64_t be
 template <class T>
 void StoreKeyGradients(const BackwardArgs& a, const BackwardTask& task, int64_t tile, const BackwardScratch<T>& s) {
   const int64_t dh = a.shape.head_dim, end = std::min(tile + kKeyTile, task.keys.end);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(dh));
+  const float scale = ScoreScale(a.shape);
   if (task.partial != nullptr) {
     const int64_t all = (task.keys.end - task.keys.first) * dh, from = (tile - task.keys.first) * dh;
     TileAxpy((end - tile) * dh, scale, s.dk, task.partial + from);
@@ -235,7 +235,7 @@ void BackwardChunk(const BackwardArgs& a, const BackwardTask& task, const Block&
     }
     StoreKeyGradients(a, task, tile, s);
   }
-  const float scale = 1.0f / std::sqrt(static_cast<float>(dh));
+  const float scale = ScoreScale(a.shape);
   for (int64_t r = 0; r < rows; ++r) {
     const Row row = RowOf(a.shape, chunk, r);
     StoreScaled(dh, scale, s.dq + r * dh, a.dq.As<T>(row.query) + row.head * dh);

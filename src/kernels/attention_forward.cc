@@ -120,7 +120,7 @@ void ForwardRows(const ForwardArgs& a, KeyRange keys, int64_t tile, int64_t begi
   const Trimmed part = Trim(a.shape, keys, tile, s.position[begin], s.position[begin + count - 1]);
   if (part.empty()) return;
   const Columns c = part.columns;
-  const float scale = 1.44269504f / std::sqrt(static_cast<float>(dh));  // log2(e): exponents of 2
+  const float scale = ScoreScale(a.shape, 1.44269504f);  // log2(e): exponents of 2
   Multiply(count, c.end - c.begin, dh, s.q + begin * stride, stride, kt.From(0, c.begin), s.scores + c.begin, kKeyTile,
            false);
   for (int64_t i = 0; i < count; ++i) {

@@ -3,6 +3,7 @@
 // query's result does not depend on which other queries or pieces are computed with it.
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <type_traits>
 
@@ -14,6 +15,11 @@ namespace taipan::attention {
 constexpr int64_t kKeyTile = 64;
 constexpr int64_t kLanes = 16;  // at most; of the vectors in use
 constexpr int64_t kTrim = 32;   // products over a part of a tile's columns begin and end at multiples of it
+
+// `unit` times what scores are multiplied with.
+inline float ScoreScale(const AttentionShape& shape, float unit = 1.0f) {
+  return shape.scale > 0 ? unit * shape.scale : unit / std::sqrt(static_cast<float>(shape.head_dim));
+}
 
 struct KeyRange {
   int64_t first, end;  // positions

@@ -19,6 +19,7 @@ struct AttentionProblem {
   bool Sees(int64_t position, int64_t key) const {
     return key <= position && (shape.window == 0 || position - key < shape.window);
   }
+  T Scale() const { return shape.scale > 0 ? T(shape.scale) : T(1) / std::sqrt(static_cast<T>(shape.head_dim)); }
   const T* Row(const std::vector<T>& m, int64_t row, int64_t heads, int64_t head) const {
     return m.data() + (row * heads + head) * shape.head_dim;
   }
@@ -40,7 +41,7 @@ std::vector<T> Probabilities(const AttentionProblem<T>& in, int64_t query, int64
     if (!in.Sees(in.positions[query], static_cast<int64_t>(j))) continue;
     const T* k = in.Row(in.k, static_cast<int64_t>(j), kvh, kv_head);
     for (int64_t c = 0; c < dh; ++c) p[j] += q[c] * k[c];
-    p[j] /= std::sqrt(static_cast<T>(dh));
+    p[j] *= in.Scale();
     max = std::max(max, p[j]);
   }
   for (size_t j = 0; j < p.size(); ++j) {
@@ -71,7 +72,7 @@ std::vector<T> Attention(const AttentionProblem<T>& in) {
 template <class T>
 AttentionGradient<T> AttentionBackward(const AttentionProblem<T>& in, const std::vector<T>& dout) {
   const int64_t dh = in.shape.head_dim, heads = in.shape.heads, kvh = in.shape.kv_heads;
-  const T scale = T(1) / std::sqrt(static_cast<T>(dh));
+  const T scale = in.Scale();
   AttentionGradient<T> g{std::vector<T>(in.q.size()), std::vector<T>(in.k.size()), std::vector<T>(in.v.size())};
   for (size_t i = 0; i < in.positions.size(); ++i) {
     for (int64_t h = 0; h < heads; ++h) {

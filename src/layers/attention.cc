@@ -1,6 +1,6 @@
 #include "layers/attention.h"
 
-#include "kernels/convert.h"
+#include "layers/multiplier.h"
 #include "layers/pre_norm.h"
 
 namespace taipan {
@@ -55,8 +55,8 @@ class Attention : public Branch {
     auto& g = static_cast<AttentionParams&>(grads);
     const Arena::Scope scope(*call.scratch);
     const MatrixView du = call.scratch->Matrix(dh.rows, dh.cols);
-    AttendBackward(dims_, p.attention, call, s.attention, s.norm.u, InDType(dh, call.dtype, *call.scratch), du,
-                   g.attention);
+    AttendBackward(dims_, p.attention, call, s.attention, s.norm.u,
+                   ScaledGradient(dh, dims_.out_multiplier, call.dtype, *call.scratch), du, g.attention);
     PreNormBackward(p.norm, s.norm, du, dh, g.norm);
   }
 

@@ -7,6 +7,7 @@
 #include "kernels/convert.h"
 #include "kernels/rope.h"
 #include "kernels/rows.h"
+#include "layers/multiplier.h"
 
 namespace taipan {
 namespace {
@@ -168,7 +169,7 @@ void AttendForward(const AttentionDims& dims, const AttentionProjections& p, con
     AppendToStates(call.segments, s);
   }
   const OpTimer timer("o_proj");
-  Linear(s.context, p.o_proj, o, acc);
+  ScaledLinear(s.context, p.o_proj, dims.out_multiplier, o, acc, *call.scratch);
 }
 
 namespace {

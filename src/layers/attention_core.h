@@ -12,6 +12,7 @@ struct AttentionDims {
   AttentionShape shape;      // heads, kv_heads, head_dim, window (0: full)
   std::vector<double> rope;  // inverse frequencies; empty: no positional embedding
   float eps = 1e-5f;
+  float out_multiplier = 1;  // of what o_proj gives
 
   int64_t q_width() const { return shape.heads * shape.head_dim; }
   int64_t kv_width() const { return shape.kv_heads * shape.head_dim; }
@@ -43,11 +44,11 @@ struct AttentionSaved {
   std::vector<KvCache> past;  // a segment each: incoming keys and values (pages shared)
 };
 
-// o [n, d] f32 = or += o_proj(attention of rows). u [T, d] in the call's type lives as long as what is saved. Appends
-// to outgoing states.
+// o [n, d] f32 = or += out_multiplier * o_proj(attention of rows). u [T, d] in the call's type lives as long as what is
+// saved. Appends to outgoing states.
 void AttendForward(const AttentionDims& dims, const AttentionProjections& p, const ForwardCall& call, ConstMatrixView u,
                    const int64_t* rows, int64_t n, MatrixView o, Accumulate acc, AttentionSaved& saved);
-// d_o [n, d] in the call's type; writes du [T, d] f32.
+// d_o [n, d]: out_multiplier times the gradient of o, in the call's type; writes du [T, d] f32.
 void AttendBackward(const AttentionDims& dims, const AttentionProjections& p, const BackwardCall& call,
                     const AttentionSaved& saved, ConstMatrixView u, ConstMatrixView d_o, MatrixView du,
                     AttentionProjections& grads);

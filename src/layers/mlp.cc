@@ -1,8 +1,8 @@
 #include "layers/mlp.h"
 
 #include "base/op_timer.h"
-#include "kernels/convert.h"
 #include "kernels/swiglu.h"
+#include "layers/multiplier.h"
 #include "layers/pre_norm.h"
 
 namespace taipan {
@@ -22,7 +22,7 @@ struct MlpSaved : BranchSaved {
 
 class SwigluMlp : public Branch {
  public:
-  SwigluMlp(int64_t d_model, int64_t ff, float eps) : d_(d_model), ff_(ff), eps_(eps) {}
+  explicit SwigluMlp(const MlpDims& dims) : dims_(dims), d_(dims.d_model), ff_(dims.ff) {}
 
   std::unique_ptr<BranchParams> Declare() const override {
     const auto linear = [](const char* name, int64_t n, int64_t k, Init init) {
@@ -55,8 +55,8 @@ class SwigluMlp : public Branch {
                 BranchParams& grads) const override;
 
  private:
+  MlpDims dims_;
   int64_t d_, ff_;
-  float eps_;
 };
 
 void SwigluMlp::Forward(const BranchParams& params, const ForwardCall& call, MatrixView h, BranchSaved* saved) const {
@@ -64,13 +64,14 @@ void SwigluMlp::Forward(const BranchParams& params, const ForwardCall& call, Mat
   const Arena::Scope scope(*call.scratch);
   MlpSaved local;
   MlpSaved& s = call.kept() ? static_cast<MlpSaved&>(*saved) : local;
-  PreNorm(p.norm, eps_, call, h, s.norm);
+  PreNorm(p.norm, dims_.eps, call, h, s.norm);
   s.gate = call.arena().Matrix(h.rows, ff_, call.dtype);
   s.up = call.arena().Matrix(h.rows, ff_, call.dtype);
   {
     const OpTimer timer("gate_proj, up_proj");
     Linear(s.norm.u, p.gate_proj, s.gate);
     Linear(s.norm.u, p.up_proj, s.up);
+    Multiply(s.gate, dims_.gate_multiplier);
   }
   const MatrixView act = call.scratch->Matrix(h.rows, ff_, call.dtype);
   {
@@ -78,7 +79,7 @@ void SwigluMlp::Forward(const BranchParams& params, const ForwardCall& call, Mat
     Swiglu(s.gate, s.up, act);
   }
   const OpTimer timer("down_proj");
-  Linear(act, p.down_proj, h, Accumulate::kAdd);
+  ScaledLinear(act, p.down_proj, dims_.out_multiplier, h, Accumulate::kAdd, *call.scratch);
 }
 
 void SwigluMlp::Backward(const BranchParams& params, const BackwardCall& call, const BranchSaved& saved, MatrixView dh,
@@ -97,7 +98,7 @@ void SwigluMlp::Backward(const BranchParams& params, const BackwardCall& call, c
   }
   {
     const OpTimer timer("down_proj backward");
-    const ConstMatrixView dout = InDType(dh, call.dtype, scratch);
+    const ConstMatrixView dout = ScaledGradient(dh, dims_.out_multiplier, call.dtype, scratch);
     LinearBackwardWeight(dout, act, g.down_proj.f32.Matrix());
     LinearBackwardInput(dout, p.down_proj, dact);
   }
@@ -109,6 +110,7 @@ void SwigluMlp::Backward(const BranchParams& params, const BackwardCall& call, c
   const MatrixView dn = scratch.Matrix(t, d_);
   {
     const OpTimer timer("gate_proj, up_proj backward");
+    Multiply(dgate, dims_.gate_multiplier);
     LinearBackwardWeight(dgate, s.norm.u, g.gate_proj.f32.Matrix());
     LinearBackwardWeight(dup, s.norm.u, g.up_proj.f32.Matrix());
     LinearBackwardInput(dgate, p.gate_proj, dn);
@@ -119,8 +121,6 @@ void SwigluMlp::Backward(const BranchParams& params, const BackwardCall& call, c
 
 }  // namespace
 
-std::unique_ptr<Branch> MakeSwigluMlp(int64_t d_model, int64_t ff, float eps) {
-  return std::make_unique<SwigluMlp>(d_model, ff, eps);
-}
+std::unique_ptr<Branch> MakeSwigluMlp(const MlpDims& dims) { return std::make_unique<SwigluMlp>(dims); }
 
 }  // namespace taipan

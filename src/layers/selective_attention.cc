@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "base/op_timer.h"
-#include "kernels/convert.h"
 #include "kernels/gate_noise.h"
 #include "kernels/gated_mix.h"
+#include "layers/multiplier.h"
 #include "layers/pre_norm.h"
 
 namespace taipan {
@@ -159,7 +159,8 @@ void SelectiveAttention::Backward(const BranchParams& params, const BackwardCall
     GatedMixBackward(refinement_, {s.gate, s.rows, s.o, s.norm.h}, dh, d_o, dm, dalpha);
   }
   const MatrixView du = scratch.Matrix(t, d);
-  AttendBackward(dims_, p.attention, call, s.attention, s.norm.u, InDType(d_o, call.dtype, scratch), du, g.attention);
+  AttendBackward(dims_, p.attention, call, s.attention, s.norm.u,
+                 ScaledGradient(d_o, dims_.out_multiplier, call.dtype, scratch), du, g.attention);
   {
     const OpTimer timer("gate backward");
     TokenGateBackward(s.norm.u, p.gate_weight.F32(), s.gate, s.tau, dm, dalpha, du, g.gate_weight.F32(),

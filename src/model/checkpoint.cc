@@ -15,22 +15,18 @@ namespace {
 
 constexpr const char* kHead = "lm_head.weight";
 
-const char* FormatName(Naming naming, const std::string& path) {
-  switch (naming) {
+// For people: "Llama (transformers)".
+std::string FormatName(const CheckpointConfig& read) {
+  switch (read.naming) {
     case Naming::kTaipan:
       return "Taipan";
-    case Naming::kMamba2:
-      return "Mamba-2 (transformers)";
     case Naming::kMambaSsm:
       return "Mamba-2 (mamba_ssm)";
-    case Naming::kLlama:
-      return "Llama (transformers)";
-    case Naming::kBamba:
-      return "Bamba (transformers)";
     case Naming::kGguf:
       return "GGUF";
+    default:
+      return read.format + " (transformers)";
   }
-  CheckFailed(__FILE__, __LINE__, "unknown Naming of " + path);
 }
 
 std::string Shape(const std::vector<int64_t>& shape) {
@@ -162,9 +158,9 @@ Checkpoint OpenCheckpoint(const std::string& path, const LoadOptions& options) {
     read = ReadCheckpointConfig(checkpoint.path);
     checkpoint.tensors = OpenTensors(checkpoint.path);
   }
+  checkpoint.format = FormatName(read);
   checkpoint.config = std::move(read.config);
   checkpoint.naming = read.naming;
-  checkpoint.format = FormatName(read.naming, checkpoint.path);
   checkpoint.tensors = CheckedTensors(checkpoint.config, read.naming, std::move(checkpoint.tensors), options);
   return checkpoint;
 }
@@ -178,6 +174,13 @@ Tensor ReadParameter(const TensorSource& tensors, const ForeignTensor& t) {
       throw UserError({tensors.path(), fmt::format("tensor \"{}\" has impossible values", t.name),
                        "negative rates of decay", "others", ""});
     }
+  }
+  if (t.rows > 0) {
+    std::vector<int64_t> shape = t.shape;
+    shape[0] = t.rows;
+    Tensor part(shape);
+    std::copy_n(values.F32() + t.row_begin * (values.size() / t.shape[0]), part.size(), part.F32());
+    values = std::move(part);
   }
   FromLayout(t, values);
   return values;

@@ -55,7 +55,8 @@ double Distance(Model& a, Model& b) {
 }
 
 TEST(Export, FoldersRoundTripBitForBit) {
-  for (const char* text : {kHfMamba2Text, kHfLlamaText, kHfBambaText}) {
+  for (const char* text : {kHfMamba2Text, kHfLlamaText, kHfBambaText, kHfGraniteText, kHfGraniteHybridText,
+                           kHfNemotronHText, kHfFalconH1Text}) {
     Model model = OfText(text);
     const Naming naming = TransformersNaming(model.config(), "a");
     const TestFolder folder;
@@ -247,8 +248,10 @@ TEST(Gguf, RefusesOtherArchitectures) {
     return UserErrorOf([&] { OpenCheckpoint(folder / "x.gguf"); });
   };
   EXPECT_THAT(error({}), HasSubstr("general.architecture"));
-  EXPECT_THAT(error({{"general.architecture", std::string("qwen2")}}),
-              HasSubstr("this architecture is not supported, expected llama or mamba2, found the string \"qwen2\""));
+  EXPECT_THAT(
+      error({{"general.architecture", std::string("qwen2")}}),
+      HasSubstr("this architecture is not supported, expected llama, mamba2, granite, granitehybrid, nemotron_h, "
+                "falcon-h1, found the string \"qwen2\""));
   GgufMetadata metadata = ModelMetadata(ParseModelConfig(kHfLlamaText, "a"), "a");
   metadata["llama.expert_count"] = uint32_t{8};
   EXPECT_THAT(error(metadata), HasSubstr("llama.expert_count is not supported"));

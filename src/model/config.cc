@@ -13,6 +13,8 @@ namespace {
 
 constexpr const char* kModelType = "taipan";
 
+const std::vector<std::string> kGatedNorms = {"gate_first", "norm_first", "none"};  // by GatedNorm
+
 std::vector<std::string> KindNames() {
   std::vector<std::string> names;
   for (const LayerRow& row : LayerTable()) names.push_back(row.name);
@@ -26,6 +28,7 @@ struct ConfigFile {
   std::vector<std::string> architectures = {"TaipanForCausalLM"};
   std::optional<int64_t> num_hidden_layers;
   Json rope_scaling;
+  std::vector<double> ssm_multipliers;
   std::string dtype, transformers_version;  // what other programs note; tensors carry their own dtype
 };
 
@@ -116,8 +119,42 @@ void VisitShape(ConfigFile& file, const FieldVisitor& visit) {
   visit({.name = "time_step_limit", .help = "limits of dt"}, &c.time_step_limit);
 }
 
+// What only models of other programs have; left out where it says nothing.
+void VisitVariants(ConfigFile& file, const FieldVisitor& visit) {
+  ModelConfig& c = file.config;
+  visit({.name = "ssm_num_heads",
+         .help = "SSM heads where they are not expand * hidden_size / head_dim",
+         .write = c.ssm_num_heads.has_value()},
+        &c.ssm_num_heads);
+  std::string norm = kGatedNorms[static_cast<size_t>(c.gated_norm)];
+  visit({.name = "gated_norm",
+         .help = "of Mamba-2's output: the gate before the norm, after it, or no norm",
+         .write = c.gated_norm != GatedNorm::kGateFirst,
+         .choices = kGatedNorms},
+        &norm);
+  c.gated_norm = static_cast<GatedNorm>(std::find(kGatedNorms.begin(), kGatedNorms.end(), norm) - kGatedNorms.begin());
+  visit({.name = "ssm_multipliers",
+         .help = "of the five parts of Mamba-2's input projection: z, x, B, C, dt",
+         .write = !file.ssm_multipliers.empty()},
+        &file.ssm_multipliers);
+  visit({.name = "attention_multiplier",
+         .help = "of attention's scores; null: 1 / sqrt(attention_head_dim)",
+         .write = c.attention_multiplier.has_value()},
+        &c.attention_multiplier);
+  const auto multiplier = [&](const char* name, const char* help, double& value) {
+    visit({.name = name, .help = help, .write = value != 1}, &value);
+  };
+  multiplier("embedding_multiplier", "of the embedding's rows", c.embedding_multiplier);
+  multiplier("mlp_gate_multiplier", "of what SwiGLU's gate gives", c.mlp_gate_multiplier);
+  multiplier("ssm_out_multiplier", "of what Mamba-2 adds to the stream", c.ssm_out_multiplier);
+  multiplier("attention_out_multiplier", "of what attention adds to the stream", c.attention_out_multiplier);
+  multiplier("mlp_out_multiplier", "of what MLPs add to the stream", c.mlp_out_multiplier);
+  multiplier("logits_scaling", "the divisor of the logits", c.logits_scaling);
+}
+
 void VisitFields(ConfigFile& file, const FieldVisitor& visit) {
   VisitShape(file, visit);
+  VisitVariants(file, visit);
   ModelConfig& c = file.config;
   visit({.name = "num_attention_heads", .help = "query heads"}, &c.num_attention_heads);
   visit({.name = "num_key_value_heads", .help = "key and value heads"}, &c.num_key_value_heads);
@@ -172,6 +209,16 @@ int64_t ModelConfig::rotary_dim() const {
   return static_cast<int64_t>(static_cast<double>(attention_head_dim) * partial_rotary_factor);
 }
 
+std::array<double, 5> SsmMultipliers(const std::vector<double>& values, const std::string& where) {
+  std::array<double, 5> five;
+  if (values.size() != five.size()) {
+    throw UserError({where, "ssm_multipliers has the wrong length", "5 numbers, of z, x, B, C and dt",
+                     std::to_string(values.size()), ""});
+  }
+  std::copy(values.begin(), values.end(), five.begin());
+  return five;
+}
+
 ModelConfig ReadTaipanConfig(const Json& json, const std::string& where) {
   ConfigFile file;
   ReadFields(json, where, file);
@@ -181,6 +228,9 @@ ModelConfig ReadTaipanConfig(const Json& json, const std::string& where) {
                      std::to_string(*file.num_hidden_layers), ""});
   }
   file.config.rope_scaling = ParseRopeScaling(file.rope_scaling, where);
+  if (!file.ssm_multipliers.empty()) {
+    file.config.ssm_multipliers = SsmMultipliers(file.ssm_multipliers, where);
+  }
   return file.config;
 }
 
@@ -189,6 +239,9 @@ std::string ToJson(const ModelConfig& config) {
   file.config = config;
   file.num_hidden_layers = config.num_layers();
   if (config.rope_scaling) file.rope_scaling = RopeScalingJson(*config.rope_scaling);
+  if (config.ssm_multipliers != ModelConfig().ssm_multipliers) {
+    file.ssm_multipliers.assign(config.ssm_multipliers.begin(), config.ssm_multipliers.end());
+  }
   return WriteFields(file);
 }
 

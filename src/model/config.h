@@ -9,10 +9,20 @@
 
 #include "base/fields.h"
 #include "kernels/gated_mix.h"
+#include "layers/gated_norm.h"
 
 namespace taipan {
 
-enum class LayerKind { kMamba2, kSelectiveAttention, kAttention, kSlidingAttention, kMamba2Mlp };
+enum class LayerKind {
+  kMamba2,
+  kSelectiveAttention,
+  kAttention,
+  kSlidingAttention,
+  kMamba2Mlp,
+  kAttentionOnly,
+  kRelu2Mlp,
+  kMamba2Attention,
+};
 
 // Which tokens a selective layer selects. kArgmax and kThreshold ask the gate, the others are controls for studies.
 enum class Selection {
@@ -49,7 +59,9 @@ struct ModelConfig {
   int64_t conv_kernel = 4;
   int64_t chunk_size = 64;
   std::array<double, 2> time_step_limit = {0.0, std::numeric_limits<double>::infinity()};
-  // attention of all three kinds
+  std::optional<int64_t> ssm_num_heads;  // none: expand * hidden_size / head_dim
+  GatedNorm gated_norm = GatedNorm::kGateFirst;
+  // attention of all kinds
   int64_t num_attention_heads = 1;
   int64_t num_key_value_heads = 1;
   int64_t attention_head_dim = 64;
@@ -58,6 +70,15 @@ struct ModelConfig {
   std::optional<RopeScaling> rope_scaling;
   double partial_rotary_factor = 1;                // share of a head's channels that rotate, the first ones
   std::optional<int64_t> max_position_embeddings;  // tokens of context in training; for other programs
+  // Multipliers, linear but for that of the gate: of the embedding; of the scores (none: 1 / sqrt(attention_head_dim));
+  // of what in_proj gives, over z, x, B, C, dt; of what SwiGLU's gate gives; of what each kind of branch adds to the
+  // stream. Logits are divided by theirs.
+  double embedding_multiplier = 1;
+  std::optional<double> attention_multiplier;
+  std::array<double, 5> ssm_multipliers = {1, 1, 1, 1, 1};
+  double mlp_gate_multiplier = 1;
+  double ssm_out_multiplier = 1, attention_out_multiplier = 1, mlp_out_multiplier = 1;
+  double logits_scaling = 1;
   // selective attention
   Refinement refinement = Refinement::kMix;
   Selection selection = Selection::kArgmax;
@@ -74,8 +95,8 @@ struct ModelConfig {
   int64_t num_layers() const { return static_cast<int64_t>(layer_pattern.size()); }
   int64_t num_sals() const;
   double expected_share() const;  // of queries in selective layers
-  int64_t d_inner() const { return expand * hidden_size; }
-  int64_t ssm_heads() const { return d_inner() / head_dim; }
+  int64_t d_inner() const { return ssm_num_heads ? *ssm_num_heads * head_dim : expand * hidden_size; }
+  int64_t ssm_heads() const { return ssm_num_heads ? *ssm_num_heads : d_inner() / head_dim; }
   int64_t rotary_dim() const;  // channels of a head that rotate
 
   bool operator==(const ModelConfig&) const = default;
@@ -97,6 +118,8 @@ std::vector<double> RopeFrequencies(const ModelConfig& config);
 ModelConfig ParseModelConfig(const std::string& json_text, const std::string& where);
 ModelConfig LoadModelConfig(const std::string& path);
 void ValidateModelConfig(const ModelConfig& config, const std::string& where);
+std::array<double, 5> SsmMultipliers(const std::vector<double>& values,
+                                     const std::string& where);            // five, or UserError
 ModelConfig ReadTaipanConfig(const Json& json, const std::string& where);  // our own format, ranges not yet checked
 std::string ToJson(const ModelConfig& config);  // the text of config.json, keys in a fixed order
 

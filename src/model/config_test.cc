@@ -122,7 +122,8 @@ TEST(ModelConfig, AcceptsWhatOtherProgramsAdd) {
 TEST(ModelConfig, RefusesOtherModelTypesFirst) {
   EXPECT_EQ(ErrorOf(Object{{"model_type", "qwen3"}, {"mlp_bias", false}}),
             "config.json: model_type is not supported, expected \"taipan\", \"mamba2\", \"llama\", \"mistral\", "
-            "\"bamba\", or a config of mamba_ssm, found the string \"qwen3\"");
+            "\"bamba\", \"granite\", \"granitemoehybrid\", \"nemotron_h\", \"falcon_h1\", or a config of mamba_ssm, "
+            "found the string \"qwen3\"");
   EXPECT_THAT(ErrorOf(Taipan(), "model_type", 3), HasSubstr("model_type is not supported"));
 }
 

@@ -44,10 +44,16 @@ class Validator {
     Size("n_groups", c_.n_groups);
     CheckRange(where_, "conv_kernel", c_.conv_kernel, Between(2, 8));
     Size("chunk_size", c_.chunk_size);
-    Product("expand * hidden_size", c_.expand, c_.hidden_size);
     Product("n_groups * state_size", c_.n_groups, c_.state_size);
-    Divides("expand * hidden_size", c_.d_inner(), "head_dim", c_.head_dim);
-    Divides("the number of SSM heads, expand * hidden_size / head_dim,", c_.ssm_heads(), "n_groups", c_.n_groups);
+    if (c_.ssm_num_heads) {
+      Size("ssm_num_heads", *c_.ssm_num_heads);
+      Product("ssm_num_heads * head_dim", *c_.ssm_num_heads, c_.head_dim);
+      Divides("ssm_num_heads", *c_.ssm_num_heads, "n_groups", c_.n_groups);
+    } else {
+      Product("expand * hidden_size", c_.expand, c_.hidden_size);
+      Divides("expand * hidden_size", c_.d_inner(), "head_dim", c_.head_dim);
+      Divides("the number of SSM heads, expand * hidden_size / head_dim,", c_.ssm_heads(), "n_groups", c_.n_groups);
+    }
     const auto& [low, high] = c_.time_step_limit;
     CheckRange(where_, "time_step_limit[0]", low, AtLeast(0));
     if (!(low <= high)) {
@@ -62,6 +68,7 @@ class Validator {
     Size("attention_head_dim", c_.attention_head_dim);
     Product("num_attention_heads * attention_head_dim", c_.num_attention_heads, c_.attention_head_dim);
     Divides("num_attention_heads", c_.num_attention_heads, "num_key_value_heads", c_.num_key_value_heads);
+    if (c_.attention_multiplier) Multiplier("attention_multiplier", *c_.attention_multiplier, /*positive=*/true);
     if (c_.rope_theta) CheckRope();
   }
 
@@ -115,7 +122,20 @@ class Validator {
     CheckRange(where_, "gumbel_temperature", c_.gumbel_temperature, NumberRange{});
     if (c_.rope_theta) CheckRange(where_, "rope_theta", *c_.rope_theta, NumberRange{});
     CheckRange(where_, "partial_rotary_factor", c_.partial_rotary_factor, NumberRange{});
+    for (double part : c_.ssm_multipliers) Multiplier("ssm_multipliers", part);
+    if (c_.attention_multiplier) Multiplier("attention_multiplier", *c_.attention_multiplier);
+    Multiplier("embedding_multiplier", c_.embedding_multiplier);
+    Multiplier("mlp_gate_multiplier", c_.mlp_gate_multiplier);
+    Multiplier("ssm_out_multiplier", c_.ssm_out_multiplier);
+    Multiplier("attention_out_multiplier", c_.attention_out_multiplier);
+    Multiplier("mlp_out_multiplier", c_.mlp_out_multiplier);
+    Multiplier("logits_scaling", c_.logits_scaling, /*positive=*/true);
     for (double threshold : c_.selection_threshold) CheckRange(where_, "selection_threshold", threshold, NumberRange{});
+  }
+
+  // They are used as 32-bit floats.
+  void Multiplier(const char* name, double value, bool positive = false) const {
+    CheckRange(where_, name, value, positive ? Between(1e-30, 1e30) : Between(-1e30, 1e30));
   }
 
   void TokenId(const char* name, const std::optional<int64_t>& id) const {

@@ -1,5 +1,7 @@
 #include "model/export.h"
 
+#include <deque>
+
 #include "base/error.h"
 #include "base/files.h"
 #include "base/parallel.h"
@@ -49,14 +51,19 @@ Tensor Rounded(const Tensor& values, const std::vector<int64_t>& shape, const Ty
                    "--dtype bf16 or f32 has their range"});
 }
 
-// Each parameter with what the format calls it.
-void ForEachForeign(Model& model, Naming naming, const std::function<void(const ForeignTensor&, Tensor&)>& visit) {
+// Each tensor of the format with its values: a parameter's own, or several together, which `joined` keeps.
+void ForEachForeign(Model& model, Naming naming, std::deque<Tensor>& joined,
+                    const std::function<void(const ForeignTensor&, Tensor&)>& visit) {
   const std::vector<ForeignTensor> names = ForeignTensors(model.config(), naming);
   size_t next = 0;
   model.RequireMasters("exporting a model");
   model.params().ForEach([&](Weight& w) {
-    CHECK(names.at(next).parameter == w.spec.name);
-    visit(names[next++], w.f32);
+    const ForeignTensor& t = names.at(next++);
+    CHECK(t.parameter == w.spec.name);
+    if (t.rows == 0) return visit(t, w.f32);
+    if (t.row_begin == 0) joined.emplace_back(t.shape);
+    std::copy_n(w.F32(), w.f32.size(), joined.back().F32() + t.row_begin * (w.f32.size() / t.rows));
+    if (t.row_begin + t.rows == t.shape[0]) visit(t, joined.back());
   });
 }
 
@@ -80,7 +87,8 @@ void ExportFolder(Model& model, Naming naming, GgmlType type, const std::string&
       naming == Naming::kTaipan ? ToJson(config) : ForeignConfigJson(config, naming, row.torch_name, where);
   std::vector<Tensor> rounded;
   std::vector<SafetensorsItem> items;
-  ForEachForeign(model, naming, [&](const ForeignTensor& t, Tensor& values) {
+  std::deque<Tensor> joined;
+  ForEachForeign(model, naming, joined, [&](const ForeignTensor& t, Tensor& values) {
     const void* data = values.data();
     if (type != GgmlType::kF32) {
       rounded.push_back(Rounded(values, t.shape, row, where, t.name));
@@ -88,7 +96,7 @@ void ExportFolder(Model& model, Naming naming, GgmlType type, const std::string&
     }
     items.push_back({t.name, row.dtype, t.shape, data});
   });
-  if (naming == Naming::kMambaSsm && config.tie_word_embeddings) {  // its state dict names both
+  if (NamesTiedHead(naming) && config.tie_word_embeddings) {
     items.push_back(items.front());
     items.back().name = "lm_head.weight";
   }
@@ -111,7 +119,8 @@ void ExportGguf(Model& model, GgmlType type, const GgufMetadata& tokenizer, cons
   id("tokenizer.ggml.eos_token_id", config.eos_token_id);
 
   std::vector<GgufItem> items;
-  ForEachForeign(model, Naming::kGguf, [&](const ForeignTensor& t, Tensor& values) {
+  std::deque<Tensor> joined;
+  ForEachForeign(model, Naming::kGguf, joined, [&](const ForeignTensor& t, Tensor& values) {
     // Of blocks, only what the two large products of each read is matrices to llama.cpp.
     const bool matrix = t.shape.size() == 2 && t.shape[1] > 1 &&
                         t.parameter.find("mixer.conv1d") == std::string::npos &&

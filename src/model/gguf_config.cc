@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "kernels/rope.h"
+#include "model/hf_fields.h"
 #include "model/rope_scaling.h"
 
 namespace taipan {
@@ -27,28 +28,46 @@ class Reader {
   explicit Reader(const GgufFile& file) : file_(file), arch_(file.GetString("general.architecture")) {}
 
   ModelConfig Read() {
-    if (arch_ != "llama" && arch_ != "mamba2") {
-      throw UserError({file_.path(), "this architecture is not supported", "llama or mamba2", Quoted(arch_), ""});
-    }
+    const Architecture& architecture = Find();
     c_.hidden_size = Size("embedding_length");
     c_.vocab_size = VocabSize();
     // One of the two stored is both.
     c_.tie_word_embeddings = !file_.Has("output.weight") || !file_.Has("token_embd.weight");
-    c_.rms_norm_eps = Decimal(file_.GetFloat(Key("attention.layer_norm_rms_epsilon")));
+    std::string epsilon = Key("attention.layer_norm_rms_epsilon");
+    if (arch_ == "nemotron_h" && !file_.HasKey(epsilon)) epsilon = Key("attention.layer_norm_epsilon");
+    c_.rms_norm_eps = Decimal(file_.GetFloat(epsilon));
     if (file_.HasKey(Key("context_length"))) c_.max_position_embeddings = Size("context_length");
     c_.bos_token_id = TokenId("tokenizer.ggml.bos_token_id");
     c_.eos_token_id = TokenId("tokenizer.ggml.eos_token_id");
-    const int64_t layers = Size("block_count");
-    CheckRange(file_.path(), Key("block_count"), layers, Between(1, kMostLayers));
-    const LayerKind kind = arch_ == "llama" ? LayerKind::kAttention : LayerKind::kMamba2;
-    c_.layer_pattern.assign(static_cast<size_t>(layers), kind);
-    arch_ == "llama" ? ReadLlama() : ReadMamba2();
+    CheckRange(file_.path(), Key("block_count"), Size("block_count"), Between(1, kMostLayers));
+    c_.layer_pattern.assign(static_cast<size_t>(Size("block_count")), architecture.kind);
+    (this->*architecture.read)();
     ValidateModelConfig(c_, file_.path());
-    if (arch_ == "llama") ReadDivisors();
+    if (c_.rope_theta) ReadDivisors();
     return c_;
   }
 
  private:
+  struct Architecture {
+    const char* name;
+    LayerKind kind;  // of every layer, or of those that its reader leaves so
+    void (Reader::*read)();
+  };
+  const Architecture& Find() const {
+    static constexpr Architecture kKnown[] = {{"llama", LayerKind::kAttention, &Reader::ReadLlama},
+                                              {"mamba2", LayerKind::kMamba2, &Reader::ReadMamba2},
+                                              {"granite", LayerKind::kAttention, &Reader::ReadGranite},
+                                              {"granitehybrid", LayerKind::kMamba2Mlp, &Reader::ReadGraniteHybrid},
+                                              {"nemotron_h", LayerKind::kMamba2, &Reader::ReadNemotronH},
+                                              {"falcon-h1", LayerKind::kMamba2Attention, &Reader::ReadFalconH1}};
+    std::string names;
+    for (const Architecture& known : kKnown) {
+      if (arch_ == known.name) return known;
+      names += std::string(names.empty() ? "" : ", ") + known.name;
+    }
+    throw UserError({file_.path(), "this architecture is not supported", names, Quoted(arch_), ""});
+  }
+
   std::string Key(const std::string& name) const { return arch_ + "." + name; }
   static std::string Quoted(const std::string& text) { return DescribeJson(Json(text)); }
 
@@ -77,17 +96,48 @@ class Reader {
     if (wrong) throw UserError({file_.path(), Key(name) + " is not supported", expected, found, ""});
   }
 
+  // A number of each layer; one number stands for all.
+  std::vector<int64_t> OfLayers(const std::string& name) const {
+    const auto value = file_.metadata().find(Key(name));
+    if (value == file_.metadata().end() || !std::holds_alternative<GgufArray>(value->second)) {
+      return std::vector<int64_t>(c_.layer_pattern.size(), file_.GetInt(Key(name)));
+    }
+    const std::vector<int64_t> numbers = file_.GetInts(Key(name));
+    if (numbers.size() == c_.layer_pattern.size()) return numbers;
+    throw UserError({file_.path(), Key(name) + " has another length than block_count",
+                     std::to_string(c_.layer_pattern.size()), std::to_string(numbers.size()), ""});
+  }
+  // The one number of those layers that have it (others say 0); 1 where none has.
+  int64_t OneOfLayers(const std::string& name) const {
+    int64_t one = 0;
+    for (const int64_t number : OfLayers(name)) {
+      if (number == 0 || number == one) continue;
+      Refuse(one != 0, name, std::to_string(one) + " in every layer", std::to_string(number));
+      one = number;
+    }
+    return Checked(name, std::max<int64_t>(one, 1));
+  }
+
   void ReadLlama() {
-    const int64_t experts = file_.GetInt(Key("expert_count"), 0);
-    Refuse(experts != 0, "expert_count", "0", std::to_string(experts));
     c_.intermediate_size = Size("feed_forward_length");
+    ReadAttention();
+    ReadRope();
+  }
+
+  void ReadAttention() {
+    const int64_t experts = file_.GetInt(Key("expert_count"), 0);
+    Refuse(experts != 0, "expert_count", "0: no mixture of experts", std::to_string(experts));
     c_.num_attention_heads = Size("attention.head_count");
-    c_.num_key_value_heads = Size("attention.head_count_kv", c_.num_attention_heads);
+    const bool grouped = file_.HasKey(Key("attention.head_count_kv"));
+    c_.num_key_value_heads = grouped ? OneOfLayers("attention.head_count_kv") : c_.num_attention_heads;
     const int64_t head = Size("attention.key_length", std::max<int64_t>(c_.hidden_size / c_.num_attention_heads, 1));
     const int64_t value = Size("attention.value_length", head), rotary = Size("rope.dimension_count", head);
     Refuse(value != head, "attention.value_length", std::to_string(head), std::to_string(value));
     Refuse(rotary != head, "rope.dimension_count", std::to_string(head), std::to_string(rotary));
     c_.attention_head_dim = head;
+  }
+
+  void ReadRope() {
     c_.rope_theta = Decimal(file_.GetFloat(Key("rope.freq_base"), 10000.0));
     const std::string scaling = file_.GetString(Key("rope.scaling.type"), "none");
     const double factor =
@@ -103,12 +153,71 @@ class Reader {
       throw UserError({file_.path(), Key("ssm.inner_size") + " does not fit the other sizes",
                        fmt::format("a multiple of {} and {}", c_.hidden_size, heads), std::to_string(inner), ""});
     }
-    c_.expand = inner / c_.hidden_size;
-    c_.head_dim = inner / heads;
+    ReadHeads();
+  }
+
+  // SSM heads whose width need not be a multiple of the stream's.
+  void ReadHeads() {
+    const int64_t inner = Size("ssm.inner_size"), heads = Size("ssm.time_step_rank");
+    if (inner % heads != 0) {
+      throw UserError({file_.path(), Key("ssm.inner_size") + " does not fit the other sizes",
+                       fmt::format("a multiple of {}", heads), std::to_string(inner), ""});
+    }
+    SetInner(heads, inner / heads, c_);
     c_.state_size = Size("ssm.state_size");
     c_.n_groups = Size("ssm.group_count");
     c_.conv_kernel = Size("ssm.conv_kernel");
     c_.chunk_size = 256;
+  }
+
+  double Multiplier(const std::string& name) const {
+    const double value = Decimal(file_.GetFloat(Key(name), 0.0));
+    return value == 0 ? 1 : value;  // as llama.cpp takes it
+  }
+
+  void ReadScales() {
+    c_.embedding_multiplier = Multiplier("embedding_scale");
+    c_.logits_scaling = Multiplier("logit_scale");
+    c_.ssm_out_multiplier = c_.attention_out_multiplier = c_.mlp_out_multiplier = Multiplier("residual_scale");
+    const double scores = Decimal(file_.GetFloat(Key("attention.scale"), 0.0));
+    if (scores != 0) c_.attention_multiplier = scores;
+    if (file_.GetBool(Key("rope.scaling.finetuned"), true)) ReadRope();  // how llama.cpp says that there is one
+  }
+
+  void ReadGranite() {
+    c_.intermediate_size = Size("feed_forward_length");
+    ReadAttention();
+    ReadScales();
+  }
+
+  // Layers without key heads are Mamba-2.
+  void ReadGraniteHybrid() {
+    ReadHeads();
+    ReadGranite();
+    const std::vector<int64_t> heads = OfLayers("attention.head_count_kv");
+    for (size_t i = 0; i < heads.size(); ++i) {
+      if (heads[i] != 0) c_.layer_pattern[i] = LayerKind::kAttention;
+    }
+  }
+
+  // Layers with key heads are attention, others with a feed-forward length MLPs, the rest Mamba-2.
+  void ReadNemotronH() {
+    ReadHeads();
+    ReadAttention();
+    const std::vector<int64_t> heads = OfLayers("attention.head_count_kv"), widths = OfLayers("feed_forward_length");
+    c_.intermediate_size = OneOfLayers("feed_forward_length");
+    for (size_t i = 0; i < heads.size(); ++i) {
+      c_.layer_pattern[i] = widths[i] != 0  ? LayerKind::kRelu2Mlp
+                            : heads[i] != 0 ? LayerKind::kAttentionOnly
+                                            : LayerKind::kMamba2;
+    }
+  }
+
+  // Its multipliers are in the weights.
+  void ReadFalconH1() {
+    ReadHeads();
+    ReadLlama();
+    c_.gated_norm = file_.Has("blk.0.ssm_norm.weight") ? GatedNorm::kGateFirst : GatedNorm::kNone;
   }
 
   // llama.cpp keeps what llama3 scaling does, not its parameters.

@@ -1,5 +1,6 @@
 #pragma once
-// config.json as other programs write it: transformers' Mamba-2, Llama, Mistral and Bamba, and the original mamba_ssm.
+// config.json as other programs write it: transformers, whose formats are listed in hf_format.h, and the original
+// mamba_ssm.
 
 #include <string>
 
@@ -11,6 +12,7 @@ namespace taipan {
 struct CheckpointConfig {
   ModelConfig config;
   Naming naming = Naming::kTaipan;  // of the tensors beside it
+  std::string format = {};          // of transformers, for people: "Llama"; else empty
 };
 
 // Of any architecture that runs here, by its model_type. UserErrors name `where`: an unknown architecture (with the

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "layers/attention.h"
+#include "layers/mamba2_attention.h"
 #include "layers/mlp.h"
+#include "layers/relu2_mlp.h"
 #include "layers/selective_attention.h"
 #include "model/config_validate.h"
 
@@ -11,9 +13,14 @@ namespace taipan {
 namespace {
 
 std::unique_ptr<Branch> Mamba2Of(const ModelConfig& c) { return MakeMamba2(Mamba2DimsOf(c)); }
-std::unique_ptr<Branch> MlpOf(const ModelConfig& c) {
-  return MakeSwigluMlp(c.hidden_size, c.intermediate_size, static_cast<float>(c.rms_norm_eps));
+MlpDims MlpDimsOf(const ModelConfig& c) {
+  return {.d_model = c.hidden_size,
+          .ff = c.intermediate_size,
+          .eps = static_cast<float>(c.rms_norm_eps),
+          .gate_multiplier = static_cast<float>(c.mlp_gate_multiplier),
+          .out_multiplier = static_cast<float>(c.mlp_out_multiplier)};
 }
+std::unique_ptr<Branch> MlpOf(const ModelConfig& c) { return MakeSwigluMlp(MlpDimsOf(c)); }
 
 template <class... B>
 Branches ListOf(B... branches) {
@@ -58,6 +65,20 @@ const std::vector<LayerRow>& LayerTable() {
        "mamba2_mlp",
        [](const Config& c, const Rope&) { return ListOf(Mamba2Of(c), MlpOf(c)); },
        {ValidateMamba2, ValidateMlp}},
+      {LayerKind::kAttentionOnly,
+       "attention_only",
+       [](const Config& c, const Rope& rope) { return ListOf(MakeAttention(AttentionDimsOf(c, 0, rope))); },
+       {ValidateAttention}},
+      {LayerKind::kRelu2Mlp,
+       "relu2_mlp",
+       [](const Config& c, const Rope&) { return ListOf(MakeRelu2Mlp(MlpDimsOf(c))); },
+       {ValidateMlp}},
+      {LayerKind::kMamba2Attention,
+       "mamba2_attention",
+       [](const Config& c, const Rope& rope) {
+         return ListOf(MakeMamba2Attention(Mamba2DimsOf(c), AttentionDimsOf(c, 0, rope)), MlpOf(c));
+       },
+       {ValidateMamba2, ValidateAttention, ValidateMlp}},
   };
   return table;
 }
@@ -90,15 +111,21 @@ Mamba2Dims Mamba2DimsOf(const ModelConfig& c) {
   dims.dt_min = static_cast<float>(c.time_step_limit[0]);
   dims.dt_max = static_cast<float>(c.time_step_limit[1]);
   dims.eps = static_cast<float>(c.rms_norm_eps);
+  dims.gated_norm = c.gated_norm;
+  std::transform(c.ssm_multipliers.begin(), c.ssm_multipliers.end(), dims.multipliers.begin(),
+                 [](double m) { return static_cast<float>(m); });
+  dims.out_multiplier = static_cast<float>(c.ssm_out_multiplier);
   return dims;
 }
 
 AttentionDims AttentionDimsOf(const ModelConfig& c, int64_t window, const std::vector<double>& rope) {
   AttentionDims dims;
   dims.d_model = c.hidden_size;
-  dims.shape = {c.num_attention_heads, c.num_key_value_heads, c.attention_head_dim, window};
+  dims.shape = {c.num_attention_heads, c.num_key_value_heads, c.attention_head_dim, window,
+                static_cast<float>(c.attention_multiplier.value_or(0))};
   dims.rope = rope;
   dims.eps = static_cast<float>(c.rms_norm_eps);
+  dims.out_multiplier = static_cast<float>(c.attention_out_multiplier);
   return dims;
 }
 

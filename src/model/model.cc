@@ -8,6 +8,7 @@
 #include "kernels/embedding.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rows.h"
+#include "layers/multiplier.h"
 #include "model/forward_context.h"
 #include "model/init.h"
 
@@ -198,6 +199,7 @@ void Model::Forward(const Batch& batch, const GateOptions& gate, bool keep, Forw
     const OpTimer timer("embedding");
     const LinearWeight table = params_.embedding;
     Embed(table.f32 ? table.f32 : table.bf16, batch.tokens, c.h);
+    Multiply(c.h, static_cast<float>(config_.embedding_multiplier));
   }
   if (after_layer) after_layer(-1, c.h);
   const bool again = keep && c.recompute == Recompute::kBlock;
@@ -235,6 +237,11 @@ void Model::ForwardLayer(size_t index, Keep keep, ForwardContext& context, Arena
   }
 }
 
+void Model::FinalNorm(ConstMatrixView h, MatrixView normed, float* inv_rms) const {
+  RmsNorm(h, params_.norm.F32(), static_cast<float>(config_.rms_norm_eps), normed, inv_rms);
+  Multiply(normed, static_cast<float>(1 / config_.logits_scaling));
+}
+
 void Model::Logits(ForwardContext& context, std::span<const int64_t> rows, MatrixView logits) const {
   ForwardContext::Impl& c = *context.impl_;
   CHECK_EQ(logits.cols, config_.vocab_size);
@@ -243,7 +250,7 @@ void Model::Logits(ForwardContext& context, std::span<const int64_t> rows, Matri
   const int64_t n = static_cast<int64_t>(rows.size());
   const MatrixView h = c.scratch.Matrix(n, c.h.cols), normed = c.scratch.Matrix(n, c.h.cols, dtype_);
   GatherRows(c.h, rows.data(), h);
-  RmsNorm(h, params_.norm.F32(), static_cast<float>(config_.rms_norm_eps), normed, nullptr);
+  FinalNorm(h, normed, nullptr);
   Linear(normed, params_.head(), logits);
 }
 
@@ -255,7 +262,7 @@ double Model::Score(ForwardContext& context, float* logprobs) const {
   const int64_t n = static_cast<int64_t>(labels.rows.size());
   const MatrixView h = c.scratch.Matrix(n, c.h.cols), normed = c.scratch.Matrix(n, c.h.cols, dtype_);
   GatherRows(c.h, labels.rows.data(), h);
-  RmsNorm(h, params_.norm.F32(), static_cast<float>(config_.rms_norm_eps), normed, nullptr);
+  FinalNorm(h, normed, nullptr);
   std::vector<float> values(labels.rows.size());
   const double sum =
       HeadCrossEntropy(normed, params_.head(), labels.targets, labels.weights, 1.0f, nullptr, values.data(), c.scratch);
@@ -270,7 +277,6 @@ double Model::Score(ForwardContext& context, float* logprobs) const {
 double Model::HeadBackward(ForwardContext& context, const StepTotals& totals, ModelParams& grads, MatrixView dh) const {
   ForwardContext::Impl& c = *context.impl_;
   const Arena::Scope scope(c.scratch);
-  const float eps = static_cast<float>(config_.rms_norm_eps);
   const Labels labels = LabelsOf(c.batch, config_.vocab_size);
   const int64_t n = static_cast<int64_t>(labels.rows.size()), d = config_.hidden_size;
   const OpTimer timer("head, loss");
@@ -278,12 +284,13 @@ double Model::HeadBackward(ForwardContext& context, const StepTotals& totals, Mo
   const MatrixView dnormed = c.scratch.Matrix(n, d);
   float* inv_rms = c.scratch.Floats(n);
   GatherRows(c.h, labels.rows.data(), h);
-  RmsNorm(h, params_.norm.F32(), eps, normed, inv_rms);
+  FinalNorm(h, normed, inv_rms);
   const HeadGradient head{dnormed, grads.head().f32.Matrix()};
   const float scale = totals.targets > 0 ? static_cast<float>(1.0 / totals.targets) : 0.0f;
   const double nll =
       HeadCrossEntropy(normed, params_.head(), labels.targets, labels.weights, scale, &head, nullptr, c.scratch);
   const MatrixView drows = c.scratch.Matrix(n, d);
+  Multiply(dnormed, static_cast<float>(1 / config_.logits_scaling));
   RmsNormBackward(h, params_.norm.F32(), inv_rms, dnormed, drows, Accumulate::kWrite, grads.norm.F32());
   ScatterRows(drows, labels.rows.data(), dh);
   return nll;
@@ -340,6 +347,7 @@ double Model::Backward(ForwardContext& context, const StepTotals& totals, const 
     }
   }
   const OpTimer timer("embedding");
+  Multiply(dh, static_cast<float>(config_.embedding_multiplier));
   EmbedBackward(dh, c.batch.tokens, grads.embedding.f32.Matrix());
   return nll;
 }

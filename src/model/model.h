@@ -136,6 +136,7 @@ class Model {
   // Runs one layer on h with the context's segments.
   void ForwardLayer(size_t index, Keep keep, ForwardContext& context, Arena& results, MatrixView h) const;
   void LayerAgain(size_t index, ForwardContext& context) const;
+  void FinalNorm(ConstMatrixView h, MatrixView normed, float* inv_rms) const;  // over logits_scaling
   double HeadBackward(ForwardContext& context, const StepTotals& totals, ModelParams& grads, MatrixView dh) const;
 
   ModelConfig config_;

@@ -37,6 +37,16 @@ constexpr Renaming kBambaInBlock[] = {{"norm.weight", "input_layernorm.weight"},
                                       {"attention.", "self_attn."},
                                       {"mlp_norm.weight", "pre_ff_layernorm.weight"},
                                       {"mlp.", "feed_forward."}};
+constexpr Renaming kGraniteHybridWhole[] = {{"model.embeddings.weight", "model.embed_tokens.weight"}};
+constexpr Renaming kGraniteHybridInBlock[] = {{"norm.weight", "input_layernorm.weight"},
+                                              {"mixer.", "mamba."},
+                                              {"attention.", "self_attn."},
+                                              {"mlp_norm.weight", "post_attention_layernorm.weight"},
+                                              {"mlp.gate_proj.", "shared_mlp.input_linear."},
+                                              {"mlp.up_proj.", "shared_mlp.input_linear."},
+                                              {"mlp.down_proj.", "shared_mlp.output_linear."}};
+constexpr Renaming kNemotronHInBlock[] = {
+    {"attention.", "mixer."}, {"mlp_norm.weight", "norm.weight"}, {"mlp.", "mixer."}};
 constexpr Renaming kGgufWhole[] = {{"model.embeddings.weight", "token_embd.weight"},
                                    {"model.norm.weight", "output_norm.weight"},
                                    {"lm_head.weight", "output.weight"}};
@@ -62,6 +72,8 @@ constexpr NamingRow kNamings[] = {
     {Naming::kMambaSsm, "backbone.layers.", kMambaSsmWhole, {}},
     {Naming::kLlama, "model.layers.", kLlamaWhole, kLlamaInBlock},
     {Naming::kBamba, "model.layers.", kBambaWhole, kBambaInBlock},
+    {Naming::kGraniteHybrid, "model.layers.", kGraniteHybridWhole, kGraniteHybridInBlock},
+    {Naming::kNemotronH, "backbone.layers.", kMamba2Whole, kNemotronHInBlock},
     {Naming::kGguf, "blk.", kGgufWhole, kGgufInBlock},
 };
 
@@ -87,10 +99,23 @@ std::string NameIn(const NamingRow& row, const std::string& ours) {
          Renamed(std::string_view(ours).substr(end), row.in_block);
 }
 
+// Gate and up share a tensor, in this order.
+void SetFusedMlp(ForeignTensor& t) {
+  const bool gate = t.parameter.ends_with("mlp.gate_proj.weight"), up = t.parameter.ends_with("mlp.up_proj.weight");
+  if (!gate && !up) return;
+  t.rows = t.shape[0];
+  t.row_begin = up ? t.rows : 0;
+  t.shape[0] *= 2;
+}
+
 // llama.cpp stores scalars of heads as columns, the gated norm by groups and the convolution without its middle one.
+// Its Falcon-H1 keeps the rows of rotating pairs where they were; Nemotron-H has one name for every norm.
 void SetGgufLayout(const ModelConfig& c, ForeignTensor& t) {
   const auto is = [&](std::string_view end) { return t.parameter.ends_with(end); };
-  if (is("attention.q_proj.weight") || is("attention.k_proj.weight")) {
+  const bool pairs = CountBlocks(c, LayerKind::kMamba2Attention) == 0;
+  if (is("mlp_norm.weight") && CountBlocks(c, LayerKind::kRelu2Mlp) > 0) {
+    t.name.replace(t.name.find("ffn_norm"), 8, "attn_norm");
+  } else if (pairs && (is("attention.q_proj.weight") || is("attention.k_proj.weight"))) {
     t.layout = Layout::kRopePairs;
     t.heads = is("q_proj.weight") ? c.num_attention_heads : c.num_key_value_heads;
   } else if (is("mixer.conv1d.weight")) {
@@ -125,10 +150,13 @@ std::vector<ForeignTensor> ForeignTensors(const ModelConfig& config, Naming nami
   for (const WeightSpec& spec : WeightSpecs(config)) {
     ForeignTensor t{NameIn(row, spec.name), spec.stored_shape(), spec.name};
     if (naming == Naming::kGguf) SetGgufLayout(config, t);
+    if (naming == Naming::kGraniteHybrid) SetFusedMlp(t);
     tensors.push_back(std::move(t));
   }
   return tensors;
 }
+
+bool NamesTiedHead(Naming naming) { return naming == Naming::kMambaSsm || naming == Naming::kNemotronH; }
 
 void ToLayout(const ForeignTensor& t, Tensor& values) {
   if (t.layout == Layout::kRopePairs) SwapRows(values, t.heads, 2, values.shape()[0] / t.heads / 2);

@@ -9,7 +9,7 @@
 
 namespace taipan {
 
-enum class Naming { kTaipan, kMamba2, kMambaSsm, kLlama, kBamba, kGguf };
+enum class Naming { kTaipan, kMamba2, kMambaSsm, kLlama, kBamba, kGraniteHybrid, kNemotronH, kGguf };
 
 enum class Layout {
   kSame,
@@ -23,7 +23,12 @@ struct ForeignTensor {
   std::string parameter;       // our name
   Layout layout = Layout::kSame;
   int64_t heads = 0;  // kRopePairs: in the tensor's rows
+  // The parameter is these rows of the tensor; 0 rows: all of it. Parameters of one tensor follow each other.
+  int64_t row_begin = 0, rows = 0;
 };
+
+// The head stands in such files even where it is the embedding.
+bool NamesTiedHead(Naming naming);
 
 // Every tensor of the model, in the order of WeightSpecs.
 std::vector<ForeignTensor> ForeignTensors(const ModelConfig& config, Naming naming);

@@ -137,8 +137,10 @@ TEST_P(StateTest, MemoryOfWindowsAndMamba2IsBounded) {
   SequenceState state = AfterPrefix();
   Continue(model_, RandomTokens(config_, 600, 5), {600}, state);
   const int64_t first = state.bytes();
-  const bool full = std::any_of(config_.layer_pattern.begin(), config_.layer_pattern.end(),
-                                [](LayerKind kind) { return kind == LayerKind::kAttention; });
+  const bool full = AnyBranch(config_, [](const Branch& branch) {
+    const std::vector<StateSpec> specs = branch.State();
+    return std::any_of(specs.begin(), specs.end(), [](const StateSpec& s) { return s.per_token && s.window == 0; });
+  });
   for (int i = 0; i < 3; ++i) Continue(model_, RandomTokens(config_, 512, 6), {512}, state);
   if (full) {
     EXPECT_GT(state.bytes(), first);

@@ -10,6 +10,7 @@ namespace {
 
 constexpr LayerKind kM = LayerKind::kMamba2, kS = LayerKind::kSelectiveAttention;
 constexpr LayerKind kA = LayerKind::kAttention, kW = LayerKind::kSlidingAttention, kF = LayerKind::kMamba2Mlp;
+constexpr LayerKind kO = LayerKind::kAttentionOnly, kR = LayerKind::kRelu2Mlp, kP = LayerKind::kMamba2Attention;
 
 double InverseSoftplus(double y) { return y + std::log(-std::expm1(-y)); }
 
@@ -37,9 +38,27 @@ double DrawWeight(const WeightSpec& spec, RandomSource& random) {
   return 0;
 }
 
-bool HasKind(const ModelConfig& config, bool mamba2) {
-  return std::any_of(config.layer_pattern.begin(), config.layer_pattern.end(), [&](LayerKind kind) {
-    return (kind == LayerKind::kMamba2 || kind == LayerKind::kMamba2Mlp) == mamba2;
+// What models of other programs have beside their kinds of layers.
+void DrawVariants(RandomSource& random, ModelConfig& config) {
+  if (random.Below(2) != 0) config.ssm_num_heads = config.n_groups * random.Pick({1, 3});
+  config.gated_norm = static_cast<GatedNorm>(random.Below(3));
+  if (random.Below(4) == 0) return;
+  const auto draw = [&] { return 0.5 + random.Uniform(); };
+  config.embedding_multiplier = draw();
+  config.logits_scaling = draw();
+  config.mlp_gate_multiplier = draw();
+  config.ssm_out_multiplier = draw();
+  config.attention_out_multiplier = draw();
+  config.mlp_out_multiplier = draw();
+  if (random.Below(2) != 0) config.attention_multiplier = 0.1 + 0.3 * random.Uniform();
+  if (random.Below(2) == 0) return;
+  for (double& multiplier : config.ssm_multipliers) multiplier = draw();
+}
+
+bool HasState(const ModelConfig& config, bool per_token) {
+  return AnyBranch(config, [&](const Branch& branch) {
+    const std::vector<StateSpec> state = branch.State();
+    return std::any_of(state.begin(), state.end(), [&](const StateSpec& spec) { return spec.per_token == per_token; });
   });
 }
 
@@ -65,11 +84,15 @@ std::vector<NamedPattern> TestPatterns(int64_t random) {
     for (uint64_t layer = 0; layer < layers; ++layer) pattern.layers.push_back(kinds[source.Below(4)]);
     patterns.push_back(pattern);
   }
+  patterns.push_back({"granite_h", {kF, kA, kF}});
+  patterns.push_back({"nemotron_h", {kM, kR, kO, kM}});
+  patterns.push_back({"falcon_h1", {kP, kP}});
+  patterns.push_back({"everything", {kF, kS, kP, kR, kW, kO}});
   return patterns;
 }
 
-bool HasMamba2(const ModelConfig& config) { return HasKind(config, true); }
-bool HasAttention(const ModelConfig& config) { return HasKind(config, false); }
+bool HasMamba2(const ModelConfig& config) { return HasState(config, /*per_token=*/false); }
+bool HasAttention(const ModelConfig& config) { return HasState(config, /*per_token=*/true); }
 
 ModelConfig RandomConfig(const std::vector<LayerKind>& pattern, uint64_t seed) {
   RandomSource random(seed * 7919 + 13);
@@ -99,6 +122,8 @@ ModelConfig RandomConfig(const std::vector<LayerKind>& pattern, uint64_t seed) {
   const uint64_t scaling = random.Below(3);
   if (scaling == 1) config.rope_scaling = RopeScaling{.factor = 3};
   if (scaling == 2) config.rope_scaling = RopeScaling{RopeScaling::Type::kLlama3, 8, 1, 4, 40};
+  const bool foreign = std::any_of(pattern.begin(), pattern.end(), [](LayerKind k) { return k == kF || k > kF; });
+  if (foreign) DrawVariants(random, config);
   if (random.Below(2) != 0) config.refinement = Refinement::kResidual;
   return config;
 }

@@ -22,10 +22,16 @@ double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 double Softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); }
 size_t U(int64_t i) { return static_cast<size_t>(i); }
 
-Row Add(const Row& a, const Row& b) {
+// a + scale * b.
+Row Add(const Row& a, const Row& b, double scale = 1) {
   Row y = a;
-  for (size_t i = 0; i < y.size(); ++i) y[i] += b[i];
+  for (size_t i = 0; i < y.size(); ++i) y[i] += scale * b[i];
   return y;
+}
+
+Row Scaled(Row x, double scale) {
+  for (double& value : x) value *= scale;
+  return x;
 }
 
 }  // namespace
@@ -45,7 +51,7 @@ ReferenceState ReferenceModel::NewState() const {
   ReferenceState state;
   for (LayerKind kind : config_.layer_pattern) {
     ReferenceLayerState layer;
-    if (kind == LayerKind::kMamba2 || kind == LayerKind::kMamba2Mlp) {
+    if (kind == LayerKind::kMamba2 || kind == LayerKind::kMamba2Mlp || kind == LayerKind::kMamba2Attention) {
       layer.ssm.assign(U(config_.d_inner() * config_.state_size), 0.0);
       const int64_t channels = config_.d_inner() + 2 * config_.n_groups * config_.state_size;
       layer.conv.assign(U(config_.conv_kernel - 1), Row(U(channels), 0.0));
@@ -68,11 +74,38 @@ Row ReferenceModel::Norm(const Row& x, const Row& weight) const {
   return y;
 }
 
-Row ReferenceModel::Mamba2(int64_t layer, const Row& h, ReferenceLayerState& state) const {
+// in_proj(u), each part times its multiplier.
+Row ReferenceModel::Projected(int64_t layer, const Row& u) const {
+  Row zxbcdt = Times(W(layer, "mixer.in_proj.weight"), u);
+  const int64_t inner = config_.d_inner(), state = config_.n_groups * config_.state_size;
+  const int64_t widths[] = {inner, inner, state, state, config_.ssm_heads()};
+  size_t at = 0;
+  for (size_t part = 0; part < 5; ++part) {
+    for (int64_t i = 0; i < widths[part]; ++i) zxbcdt[at++] *= config_.ssm_multipliers[part];
+  }
+  return zxbcdt;
+}
+
+// v [inner] in groups, times the weight.
+Row ReferenceModel::GroupNorm(const Row& v, const Row& gain) const {
+  const size_t width = v.size() / U(config_.n_groups);
+  Row normed;
+  for (size_t begin = 0; begin < v.size(); begin += width) {
+    const auto at = [&](const Row& r) {
+      return Row(r.begin() + static_cast<int64_t>(begin), r.begin() + static_cast<int64_t>(begin + width));
+    };
+    const Row part = Norm(at(v), at(gain));
+    normed.insert(normed.end(), part.begin(), part.end());
+  }
+  return normed;
+}
+
+// What Mamba-2 adds to the stream.
+Row ReferenceModel::Mamba2(int64_t layer, const Row& u, ReferenceLayerState& state) const {
   const size_t inner = U(config_.d_inner()), n = U(config_.state_size), groups = U(config_.n_groups);
   const size_t heads = U(config_.ssm_heads()), p = U(config_.head_dim), taps = U(config_.conv_kernel);
   const size_t channels = inner + 2 * groups * n;
-  const Row zxbcdt = Times(W(layer, "mixer.in_proj.weight"), Norm(h, W(layer, "norm.weight")));
+  const Row zxbcdt = Projected(layer, u);
   state.conv.emplace_back(zxbcdt.begin() + static_cast<int64_t>(inner),
                           zxbcdt.begin() + static_cast<int64_t>(inner + channels));
   const Row &conv = W(layer, "mixer.conv1d.weight"), &conv_bias = W(layer, "mixer.conv1d.bias");
@@ -99,20 +132,18 @@ Row ReferenceModel::Mamba2(int64_t layer, const Row& h, ReferenceLayerState& sta
         s = decay * s + dt * x * b[j];
         y += s * c[j];
       }
-      v[head * p + i] = y * Silu(zxbcdt[head * p + i]);
+      v[head * p + i] = y;
     }
   }
-  const Row& gain = W(layer, "mixer.norm.weight");
-  const size_t width = inner / groups;
-  Row normed;
-  for (size_t g = 0; g < groups; ++g) {
-    const auto at = [&](const Row& r) {
-      return Row(r.begin() + static_cast<int64_t>(g * width), r.begin() + static_cast<int64_t>((g + 1) * width));
-    };
-    const Row part = Norm(at(v), at(gain));
-    normed.insert(normed.end(), part.begin(), part.end());
-  }
-  return Add(h, Times(W(layer, "mixer.out_proj.weight"), normed));
+  const auto gate = [&](Row r) {
+    for (size_t i = 0; i < inner; ++i) r[i] *= Silu(zxbcdt[i]);
+    return r;
+  };
+  const auto norm = [&](const Row& r) { return GroupNorm(r, W(layer, "mixer.norm.weight")); };
+  const Row gated = config_.gated_norm == GatedNorm::kNone        ? gate(v)
+                    : config_.gated_norm == GatedNorm::kNormFirst ? gate(norm(v))
+                                                                  : norm(gate(v));
+  return Scaled(Times(W(layer, "mixer.out_proj.weight"), gated), config_.ssm_out_multiplier);
 }
 
 double ReferenceModel::Stretched(double frequency) const {
@@ -153,6 +184,7 @@ Row ReferenceModel::Attend(int64_t layer, const Row& u, int64_t window, int64_t 
   state.values.push_back(Times(W(layer, "attention.v_proj.weight"), u));
   const size_t dim = U(config_.attention_head_dim), heads = U(config_.num_attention_heads);
   const size_t share = heads / U(config_.num_key_value_heads);
+  const double scale = config_.attention_multiplier.value_or(1 / std::sqrt(static_cast<double>(dim)));
   const size_t end = state.keys.size(), begin = window > 0 && end > U(window) ? end - U(window) : 0;
   Row out(heads * dim, 0.0);
   for (size_t head = 0; head < heads; ++head) {
@@ -161,7 +193,7 @@ Row ReferenceModel::Attend(int64_t layer, const Row& u, int64_t window, int64_t 
     for (size_t t = begin; t < end; ++t) {
       double dot = 0;
       for (size_t i = 0; i < dim; ++i) dot += q[head * dim + i] * state.keys[t][at + i];
-      score.push_back(dot / std::sqrt(static_cast<double>(dim)));
+      score.push_back(dot * scale);
     }
     const double largest = *std::max_element(score.begin(), score.end());
     double sum = 0;
@@ -170,15 +202,45 @@ Row ReferenceModel::Attend(int64_t layer, const Row& u, int64_t window, int64_t 
       for (size_t i = 0; i < dim; ++i) out[head * dim + i] += score[t - begin] / sum * state.values[t][at + i];
     }
   }
-  return Times(W(layer, "attention.o_proj.weight"), out);
+  return Scaled(Times(W(layer, "attention.o_proj.weight"), out), config_.attention_out_multiplier);
 }
 
 Row ReferenceModel::Mlp(int64_t layer, const Row& h) const {
   const Row n = Norm(h, W(layer, "mlp_norm.weight"));
-  Row gate = Times(W(layer, "mlp.gate_proj.weight"), n);
+  Row gate = Scaled(Times(W(layer, "mlp.gate_proj.weight"), n), config_.mlp_gate_multiplier);
   const Row up = Times(W(layer, "mlp.up_proj.weight"), n);
   for (size_t i = 0; i < gate.size(); ++i) gate[i] = Silu(gate[i]) * up[i];
-  return Add(h, Times(W(layer, "mlp.down_proj.weight"), gate));
+  return Add(h, Times(W(layer, "mlp.down_proj.weight"), gate), config_.mlp_out_multiplier);
+}
+
+Row ReferenceModel::Relu2Mlp(int64_t layer, const Row& h) const {
+  Row up = Times(W(layer, "mlp.up_proj.weight"), Norm(h, W(layer, "mlp_norm.weight")));
+  for (double& value : up) value = value > 0 ? value * value : 0;
+  return Add(h, Times(W(layer, "mlp.down_proj.weight"), up), config_.mlp_out_multiplier);
+}
+
+// A layer of any kind but the selective one.
+Row ReferenceModel::Plain(int64_t layer, const Row& h, int64_t position, ReferenceLayerState& state) const {
+  const auto u = [&] { return Norm(h, W(layer, "norm.weight")); };
+  switch (config_.layer_pattern[U(layer)]) {
+    case LayerKind::kMamba2:
+      return Add(h, Mamba2(layer, u(), state));
+    case LayerKind::kMamba2Mlp:
+      return Mlp(layer, Add(h, Mamba2(layer, u(), state)));
+    case LayerKind::kAttention:
+      return Mlp(layer, Add(h, Attend(layer, u(), 0, position, state)));
+    case LayerKind::kSlidingAttention:
+      return Mlp(layer, Add(h, Attend(layer, u(), config_.sliding_window, position, state)));
+    case LayerKind::kAttentionOnly:
+      return Add(h, Attend(layer, u(), 0, position, state));
+    case LayerKind::kRelu2Mlp:
+      return Relu2Mlp(layer, h);
+    case LayerKind::kMamba2Attention:
+      return Mlp(layer, Add(Add(h, Mamba2(layer, u(), state)), Attend(layer, u(), 0, position, state)));
+    case LayerKind::kSelectiveAttention:
+      break;
+  }
+  return {};
 }
 
 Row ReferenceModel::Selective(int64_t layer, const Row& h, const Token& token, ReferenceLayerState& state,
@@ -221,23 +283,18 @@ ReferenceOutput ReferenceModel::Run(const std::vector<int32_t>& tokens, Referenc
   for (size_t t = 0; t < tokens.size(); ++t, ++state.position) {
     const int64_t d = config_.hidden_size;
     Row h(embedding.begin() + tokens[t] * d, embedding.begin() + (tokens[t] + 1) * d);
+    h = Scaled(h, config_.embedding_multiplier);
     Token token{static_cast<int64_t>(t), state.position, 0, &options};
     for (int64_t layer = 0; layer < config_.num_layers(); ++layer) {
-      const LayerKind kind = config_.layer_pattern[U(layer)];
       ReferenceLayerState& own = state.layers[U(layer)];
-      if (kind == LayerKind::kMamba2 || kind == LayerKind::kMamba2Mlp) {
-        h = Mamba2(layer, h, own);
-        if (kind == LayerKind::kMamba2Mlp) h = Mlp(layer, h);
-      } else if (kind == LayerKind::kSelectiveAttention) {
+      if (config_.layer_pattern[U(layer)] == LayerKind::kSelectiveAttention) {
         h = Selective(layer, h, token, own, output.gates[U(token.sal)]);
         ++token.sal;
       } else {
-        const int64_t window = kind == LayerKind::kSlidingAttention ? config_.sliding_window : 0;
-        const Row u = Norm(h, W(layer, "norm.weight"));
-        h = Mlp(layer, Add(h, Attend(layer, u, window, state.position, own)));
+        h = Plain(layer, h, state.position, own);
       }
     }
-    output.logits.push_back(Times(head, Norm(h, weights_.at("model.norm.weight"))));
+    output.logits.push_back(Scaled(Times(head, Norm(h, weights_.at("model.norm.weight"))), 1 / config_.logits_scaling));
   }
   return output;
 }

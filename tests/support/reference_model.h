@@ -52,9 +52,13 @@ class ReferenceModel {
   struct Token;
   const Row& W(int64_t layer, const char* name) const;
   Row Norm(const Row& x, const Row& weight) const;
-  Row Mamba2(int64_t layer, const Row& h, ReferenceLayerState& state) const;
+  Row Projected(int64_t layer, const Row& u) const;
+  Row GroupNorm(const Row& v, const Row& gain) const;
+  Row Mamba2(int64_t layer, const Row& u, ReferenceLayerState& state) const;
   Row Attend(int64_t layer, const Row& u, int64_t window, int64_t position, ReferenceLayerState& state) const;
   Row Mlp(int64_t layer, const Row& h) const;
+  Row Relu2Mlp(int64_t layer, const Row& h) const;
+  Row Plain(int64_t layer, const Row& h, int64_t position, ReferenceLayerState& state) const;
   Row Selective(int64_t layer, const Row& h, const Token& token, ReferenceLayerState& state, ReferenceGate& gate) const;
   double Stretched(double frequency) const;  // by rope_scaling
   void Rope(Row& x, int64_t position) const;

@@ -48,6 +48,34 @@ TINY = {
         vocab_size=97, hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2, attn_layer_indices=[1], mamba_n_heads=6, mamba_d_head=16, mamba_d_state=16,
         mamba_n_groups=2, mamba_chunk_size=32, initializer_range=0.3),
+    "granite": transformers.GraniteConfig(
+        vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, embedding_multiplier=3.0, residual_multiplier=0.6, attention_multiplier=0.2,
+        logits_scaling=1.5, initializer_range=0.3, tie_word_embeddings=True),
+    "granite-hybrid": transformers.GraniteMoeHybridConfig(
+        vocab_size=97, hidden_size=32, num_hidden_layers=3, layer_types=["mamba", "attention", "mamba"],
+        num_attention_heads=4, num_key_value_heads=2, shared_intermediate_size=48, num_local_experts=0,
+        num_experts_per_tok=0, mamba_n_heads=8, mamba_n_groups=2, mamba_d_state=16, mamba_chunk_size=32,
+        embedding_multiplier=3.0, residual_multiplier=0.6, attention_multiplier=0.2, logits_scaling=1.5,
+        initializer_range=0.3),
+    "granite-nope": transformers.GraniteMoeHybridConfig(
+        vocab_size=97, hidden_size=32, num_hidden_layers=2, layer_types=["attention", "attention"],
+        num_attention_heads=4, num_key_value_heads=2, shared_intermediate_size=48, num_local_experts=0,
+        num_experts_per_tok=0, mamba_n_heads=8, attention_multiplier=0.2, initializer_range=0.3),
+    "nemotron-h": transformers.NemotronHConfig(
+        vocab_size=97, hidden_size=32, layers_block_type=["mamba", "mlp", "attention", "mamba"], intermediate_size=48,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, mamba_num_heads=6, mamba_head_dim=8, n_groups=2,
+        ssm_state_size=16, chunk_size=32, initializer_range=0.3),
+    "falcon-h1": transformers.FalconH1Config(
+        vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, mamba_d_ssm=48, mamba_n_heads=6, mamba_n_groups=2, mamba_d_state=16, mamba_chunk_size=32,
+        embedding_multiplier=2.5, lm_head_multiplier=0.45, key_multiplier=0.6, attention_in_multiplier=1.3,
+        attention_out_multiplier=0.8, ssm_in_multiplier=0.9, ssm_out_multiplier=0.55,
+        ssm_multipliers=[0.35, 1.6, 0.7, 1.3, 0.8], mlp_multipliers=[0.7, 1.4], initializer_range=0.3),
+    "falcon-h1-norm": transformers.FalconH1Config(
+        vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=1, mamba_d_ssm=64, mamba_n_heads=8, mamba_n_groups=2, mamba_d_state=16, mamba_chunk_size=32,
+        mamba_rms_norm=True, mamba_norm_before_gate=False, tie_word_embeddings=True, initializer_range=0.3),
 }
 
 
