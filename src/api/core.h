@@ -11,7 +11,7 @@
 #include "model/model_files.h"
 #include "text/tokenizer.h"
 #include "train/batch_source.h"
-#include "train/optimizer.h"
+#include "train/step.h"
 
 namespace taipan::core {
 using Model = ::taipan::Model;

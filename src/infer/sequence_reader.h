@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "infer/selection.h"
 #include "model/model.h"
+#include "model/selection.h"
 
 namespace taipan {
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "model/config.h"
+#include "model/presets.h"
 
 namespace taipan {
 namespace {
@@ -36,7 +37,7 @@ int64_t MeasuredBytes(const ModelConfig& c, const TrainingShape& shape) {
   gate.forced_share = 1;
   model.Forward(batch, gate, true, context);
   BudgetSums sums;
-  const StepTotals totals = TotalsOf(batch);
+  const StepTotals totals = TotalsOf({&batch, 1});
   AddBudgetSums(context, shape.rows, sums);
   model.Backward(context, totals, sums, {}, gradients);
   return context.peak_bytes();

@@ -9,8 +9,8 @@
 
 #include "train/batch_source.h"
 #include "train/metrics.h"
-#include "train/optimizer.h"
 #include "train/settings.h"
+#include "train/step.h"
 #include "train/validation.h"
 
 namespace taipan {
@@ -27,9 +27,7 @@ class Trainer {
   // settings: what they leave open comes from the model's config. The source gives settings.batch_size rows a step.
   Trainer(Model model, const TrainSettings& settings, std::shared_ptr<const BatchSource> source);
 
-  // One update of the weights: forward and backward of every micro-batch with the divisors of the whole step, clipping,
-  // AdamW. A loss or gradient norm that is not finite is a UserError naming the step and the first tensor at fault; the
-  // weights are then as before the step.
+  // The next update of the weights (step.h).
   StepMetrics Step();
 
   // Scores at most `max_tokens` tokens from the start of the data, without noise, and selected shares with noise. The
@@ -55,18 +53,13 @@ class Trainer {
  private:
   void FillBatches();
   GateOptions TrainingGate(int64_t step) const;
-  [[noreturn]] void ReportNonFinite(const StepMetrics& m);
 
   Model model_;
   TrainSettings settings_;
   std::shared_ptr<const BatchSource> source_;
-  ModelParams gradients_;
-  Optimizer optimizer_;
-  ForwardContext context_;
+  TrainingStep training_;
   std::vector<Batch> batches_;  // the micro-batches of a step
-  StepTotals totals_;
   std::optional<double> forced_share_;
-  bool gradients_are_zero_ = true;
   int64_t step_ = 0, tokens_ = 0;
   double seconds_ = 0;
 };

@@ -69,7 +69,7 @@ Result Train(Model& model, const Batch& batch, DType dtype, Recompute recompute 
   model.SetDType(dtype);
   ForwardContext context;
   context.SetRecompute(recompute);
-  const StepTotals totals = TotalsOf(batch);
+  const StepTotals totals = TotalsOf({&batch, 1});
   model.Forward(batch, Drawn(), /*keep=*/true, context);
   Result result{LogitsOf(model, context, batch.size()), {}};
   BudgetSums sums;

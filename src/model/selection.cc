@@ -1,4 +1,4 @@
-#include "infer/selection.h"
+#include "model/selection.h"
 
 namespace taipan {
 
