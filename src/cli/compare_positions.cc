@@ -8,9 +8,9 @@
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/files.h"
-#include "base/plot.h"
 #include "cli/output.h"
 #include "cli/token_lines.h"
+#include "plot/plot.h"
 
 namespace taipan {
 namespace {

@@ -12,6 +12,7 @@
 #include "model/checkpoint.h"
 #include "model/export.h"
 #include "model/model_files.h"
+#include "model/parameters.h"
 #include "text/gguf_vocabulary_files.h"
 #include "text/tokenizer_config.h"
 

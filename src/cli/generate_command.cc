@@ -27,7 +27,8 @@ namespace taipan {
 namespace {
 
 struct GenerateFlags {
-  std::string model, tokenizer, dtype = "auto", prompt, prompt_file, system;
+  std::string model, tokenizer, prompt, prompt_file, system;
+  ComputeType dtype = ComputeType::kAuto;
   std::vector<std::string> stop;
   int64_t max_tokens = 256;
   SamplingOptions sampling;

@@ -7,7 +7,11 @@
 #include "cli/new_folder.h"
 #include "cli/output.h"
 #include "model/checkpoint.h"
+#include "model/config_validate.h"
+#include "model/hf_config.h"
 #include "model/model_files.h"
+#include "model/parameters.h"
+#include "model/presets.h"
 #include "text/tokenizer.h"
 
 namespace taipan {

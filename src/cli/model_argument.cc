@@ -7,7 +7,9 @@
 #include "base/files.h"
 #include "cli/output.h"
 #include "model/default_dtype.h"
+#include "model/hf_config.h"
 #include "model/model_files.h"
+#include "model/presets.h"
 
 namespace taipan {
 
@@ -63,21 +65,13 @@ Model LoadModelDirectory(const std::string& directory) {
   return LoadModel(ModelPathWithNote(directory), GivenLoadOptions());
 }
 
-CLI::Option* AddDTypeFlag(CLI::App& command, std::string& dtype) {
-  return command
-      .add_option(
-          "--dtype", dtype,
-          "Of activations and matrix products; sums and states are f32. auto: bf16 where the CPU has AVX512-BF16 "
-          "or AMX and the weights are stored in 16 bits or fewer, else f32")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
-      ->capture_default_str();
-}
+std::string ComputesIn(const Model& model) { return NameIn(ComputeTypeOf(model.dtype())); }
 
-std::string ComputesIn(const Model& model) { return model.dtype() == DType::kBF16 ? "bf16" : "f32"; }
-
-void UseDType(Model& model, const std::string& path, const std::string& asked) {
-  DType dtype = asked == "bf16" ? DType::kBF16 : DType::kF32;
-  if (asked == "auto") {
+void UseDType(Model& model, const std::string& path, ComputeType asked) {
+  DType dtype = DType::kF32;
+  if (asked != ComputeType::kAuto) {
+    dtype = DTypeOf(asked);
+  } else {
     dtype = DefaultInferenceDType(model.config(), *OpenTensors(ModelPathOf(path)));
     if (dtype == DType::kBF16) {
       Note("computes in bf16, for which this CPU has instructions (--dtype f32 is slower and rounds less)");

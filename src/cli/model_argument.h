@@ -8,6 +8,7 @@
 
 #include "infer/model_text.h"
 #include "model/checkpoint.h"
+#include "model/default_dtype.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 
@@ -32,11 +33,9 @@ NamedConfig ResolveConfig(const std::string& model);
 // The model that a path leads to. UserError with a hint where it leads to none.
 Model LoadModelDirectory(const std::string& directory);
 
-// --dtype of commands that run a model: "auto", "f32" or "bf16".
-CLI::Option* AddDTypeFlag(CLI::App& command, std::string& dtype);
 // Computes in `asked` from now on; auto: as the model's files at `path` and the CPU suggest (default_dtype.h), with a
 // line on stderr where that is bf16.
-void UseDType(Model& model, const std::string& path, const std::string& asked);
+void UseDType(Model& model, const std::string& path, ComputeType asked);
 std::string ComputesIn(const Model& model);  // "f32", "bf16"
 
 // Its tokenizer and what goes with it, or those of `tokenizer` (--tokenizer, "" where not given). UserError where it

@@ -88,7 +88,7 @@ void RunScore(ScoreFlags flags) {
   Model model = LoadModelDirectory(flags.model);
   // Numbers that others compare digit by digit stay exact.
   const bool exact = !flags.pairs.empty() || !flags.tokens.empty() || !flags.logits.empty();
-  UseDType(model, flags.model, flags.dtype == "auto" && exact ? "f32" : flags.dtype);
+  UseDType(model, flags.model, flags.dtype == ComputeType::kAuto && exact ? ComputeType::kF32 : flags.dtype);
   if (!flags.text.empty()) {
     ScoreText(model, flags);
   } else if (!flags.pairs.empty()) {

@@ -153,10 +153,11 @@ double TokensPerSecondAtRoof(const ModelConfig& config, const TrainSettings& s) 
                       .context = s.context,
                       .sequences = s.batch_size,
                       .selected_share = config.expected_share(),
-                      .element_bytes = s.dtype == "bf16" ? 2 : 4};
+                      .element_bytes = SizeOf(DTypeOf(s.dtype))};
   const double flops = TotalFlops(CostByOperation(config, work));
   if (flops * static_cast<double>(s.steps) < kLong) return 0;
-  const ModelRoof roof = RoofOf(config, work, s.context * s.micro_batch_size.value(), s.dtype, /*refresh=*/false);
+  const ModelRoof roof =
+      RoofOf(config, work, s.context * s.micro_batch_size.value(), NameIn(s.dtype), /*refresh=*/false);
   return roof.gflops.median * 1e9 * static_cast<double>(TokensOf(work)) / flops;
 }
 
@@ -178,7 +179,7 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("train", "Train a model on text or tokens into a run folder");
   auto args = std::make_shared<TrainArguments>();
   TrainSettings defaults;
-  defaults.dtype = "auto";
+  defaults.dtype = ComputeType::kAuto;
   VisitFields(defaults, [&](const FieldInfo& info, FieldPointer field) {
     std::visit(FlagAdder{*command, info, args}, field);
   });

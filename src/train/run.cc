@@ -9,7 +9,10 @@
 #include "base/logging.h"
 #include "base/signals.h"
 #include "base/temporary.h"
+#include "model/config_validate.h"
+#include "model/hf_config.h"
 #include "model/model_files.h"
+#include "model/parameters.h"
 #include "train/checkpoints.h"
 #include "train/curve.h"
 #include "train/fit.h"
@@ -114,8 +117,7 @@ Run::Run(const RunRequest& request, const RunHooks& hooks)
   const ModelConfig config = ChooseConfig();
   CheckFits(config, settings_, AvailableMemoryBytes());
 
-  const WindowOrder order = settings_.order == "sequential" ? WindowOrder::kSequential : WindowOrder::kShuffled;
-  const WindowLoader loader(*data_.train, settings_.context, settings_.batch_size, order,
+  const WindowLoader loader(*data_.train, settings_.context, settings_.batch_size, settings_.order,
                             static_cast<uint64_t>(settings_.seed));
   bytes_per_token_ = BytesPerToken(*data_.train, data_.text.tokenizer.get());
   trainer_ = std::make_unique<Trainer>(choice_.newest ? Model(config) : FirstModel(config), settings_,
@@ -293,7 +295,7 @@ RunEnd Run::Go() {
       return RunEnd::kAlreadyFinished;
     }
     LogInfo("trains {} parameters in {} on {} (tokenizer {}){}", CountParameters(trainer_->model().config()),
-            settings_.dtype, data_.train->Describe(), data_.text.source,
+            NameIn(settings_.dtype), data_.train->Describe(), data_.text.source,
             data_.valid ? ", validates on " + data_.valid->Describe() : std::string());
     if (!data_.valid) LogInfo("no validation data, the loss is that of training (--valid-data, or --valid-split 0.05)");
     const RunEnd end = Loop();
@@ -434,7 +436,7 @@ TrainSettings RequestedSettings(const std::string& run_file, const Json& given, 
     return settings;
   };
   TrainSettings defaults;
-  defaults.dtype = "auto";  // a command's default; the library computes in f32 unless told otherwise
+  defaults.dtype = ComputeType::kAuto;  // a command's default; the library computes in f32 unless told otherwise
   const TrainSettings asked = read_over(defaults);
   const std::string saved_file = asked.out + "/run.json";
   if (!resume || asked.out.empty() || !PathExists(saved_file)) return asked;

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "model/hf_config.h"
 
 namespace taipan {
 namespace {

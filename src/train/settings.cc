@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "model/config_validate.h"
 #include "model/default_dtype.h"
 
 namespace taipan {
@@ -52,18 +53,18 @@ void VisitShape(TrainSettings& s, const FieldVisitor& visit) {
          .help = "stop and save after this many seconds, 0: none; shapes no schedule",
          .range = AtLeast(0)},
         &s.time_limit);
-  visit({.name = "order", .help = "of the windows over the data", .choices = {"sequential", "shuffled"}}, &s.order);
+  VisitEnum(visit, {.name = "order", .help = "of the windows over the data"}, &s.order);
   visit({.name = "seed", .help = "of weights, order and noise", .range = AtLeast(0)}, &s.seed);
-  visit(
+  VisitEnum(
+      visit,
       {.name = "dtype",
        .help = "of activations and matrix products; master weights, sums, states and the optimizer are f32. auto: bf16 "
-               "where the CPU has AVX512-BF16 or AMX, else f32; losses differ by 0.25 % after 1,000 steps",
-       .choices = {"auto", "f32", "bf16"}},
+               "where the CPU has AVX512-BF16 or AMX, else f32; losses differ by 0.25 % after 1,000 steps"},
       &s.dtype);
-  visit({.name = "recompute",
-         .help = "what backward computes again to save memory: nothing, Mamba-2 mixers, or whole blocks",
-         .choices = {"none", "mixer", "block"}},
-        &s.recompute);
+  VisitEnum(visit,
+            {.name = "recompute",
+             .help = "what backward computes again to save memory: nothing, Mamba-2 mixers, or whole blocks"},
+            &s.recompute);
 }
 
 void VisitOptimizer(TrainSettings& s, const FieldVisitor& visit) {
@@ -112,8 +113,7 @@ void VisitGate(TrainSettings& s, const FieldVisitor& visit) {
          .help = "tau of the surrogate (default: the config's, 1)",
          .range = Between(1e-6, 1e6)},
         &s.gumbel_temperature);
-  visit({.name = "gumbel_noise", .help = "noise on the gates while training", .choices = {"on", "off"}},
-        &s.gumbel_noise);
+  VisitEnum(visit, {.name = "gumbel_noise", .help = "noise on the gates while training"}, &s.gumbel_noise);
   visit({.name = "straight_through",
          .help = "tokens that carry the gradient of selection (default: the config's)",
          .choices = {"", "selected", "all"}},
@@ -213,8 +213,8 @@ BudgetRamp ParseRamp(const std::string& text) {
 }
 
 TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool new_weights) {
-  if (s.dtype == "auto") s.dtype = FastDType(config) == DType::kBF16 ? "bf16" : "f32";
-  if (s.dtype == "bf16") CheckAllowsBF16(config);
+  if (s.dtype == ComputeType::kAuto) s.dtype = ComputeTypeOf(FastDType(config));
+  if (s.dtype == ComputeType::kBF16) CheckAllowsBF16(config);
   if (s.valid_split > 0 && !s.valid_data.empty()) {
     throw UserError({"--valid-split", "not together with --valid-data", "one of them", "both", ""});
   }

@@ -7,9 +7,14 @@
 #include <vector>
 
 #include "base/fields.h"
-#include "model/config.h"
+#include "data/windows.h"
+#include "model/default_dtype.h"
+#include "model/model.h"
 
 namespace taipan {
+
+enum class Switch { kOn, kOff };
+inline std::vector<std::string> NamesOf(Switch) { return {"on", "off"}; }
 
 // Values without a number are filled in by ResolveSettings.
 struct TrainSettings {
@@ -24,9 +29,9 @@ struct TrainSettings {
   int64_t batch_size = 8;                   // sequences a step
   std::optional<int64_t> micro_batch_size;  // sequences a forward; default: the batch
   int64_t steps = 1000;
-  double time_limit = 0;           // seconds, 0: none
-  std::string order = "shuffled";  // of windows
-  int64_t seed = 0;                // of weights, order and noise
+  double time_limit = 0;  // seconds, 0: none
+  WindowOrder order = WindowOrder::kShuffled;
+  int64_t seed = 0;  // of weights, order and noise
 
   // Peak for models of 1M to 30M parameters and batches of a few thousand tokens; the paper's 5e-4 is for 190M and up
   // at half a million tokens a step.
@@ -44,16 +49,16 @@ struct TrainSettings {
   double gate_bias = 3;                            // s_1 - s_0 of new weights
   std::optional<double> initializer_range;         // standard deviation of new weights; default: the config's
   std::optional<double> gumbel_temperature;        // default: the config's
-  std::string gumbel_noise = "on";                 // on | off
-  std::string straight_through;                    // selected | all; default: the config's
+  Switch gumbel_noise = Switch::kOn;
+  std::string straight_through;  // selected | all; default: the config's
 
-  std::optional<int64_t> valid_every;  // steps, 0: only at the end; default: 1/20 of the steps
-  int64_t valid_tokens = 65536;        // of a periodic validation; 16 times as many at the end
-  int64_t sample_every = 0;            // steps, 0: never
-  int64_t save_every = 500;            // steps, 0: only at the end
-  int64_t keep = 2;                    // checkpoints
-  std::string dtype = "f32";           // of activations and products, "auto": by the CPU; master weights are always f32
-  std::string recompute = "none";      // none | mixer | block
+  std::optional<int64_t> valid_every;     // steps, 0: only at the end; default: 1/20 of the steps
+  int64_t valid_tokens = 65536;           // of a periodic validation; 16 times as many at the end
+  int64_t sample_every = 0;               // steps, 0: never
+  int64_t save_every = 500;               // steps, 0: only at the end
+  int64_t keep = 2;                       // checkpoints
+  ComputeType dtype = ComputeType::kF32;  // of activations and products, kAuto: by the CPU; masters are always f32
+  Recompute recompute = Recompute::kNone;
 
   bool operator==(const TrainSettings&) const = default;
 };
