@@ -3,7 +3,10 @@
 #include "api/core.h"
 #include "base/files.h"
 #include "base/parallel.h"
+#include "model/hf_config.h"
 #include "model/model_path.h"
+#include "model/parameters.h"
+#include "model/presets.h"
 #include "text/tokenizer_config.h"
 
 namespace taipan {

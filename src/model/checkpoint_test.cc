@@ -12,8 +12,10 @@
 #include "formats/safetensors.h"
 #include "model/export.h"
 #include "model/gguf_config.h"
+#include "model/hf_config.h"
 #include "model/hf_config_test_text.h"
 #include "model/model_files.h"
+#include "model/rope_scaling.h"
 
 namespace taipan {
 namespace {

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "kernels/rope.h"
+#include "model/config_validate.h"
 #include "model/hf_fields.h"
 #include "model/rope_scaling.h"
 

@@ -9,6 +9,7 @@
 #include "model/checkpoint.h"
 #include "model/export.h"
 #include "model/gguf_config.h"
+#include "model/hf_config.h"
 #include "model/hf_config_test_text.h"
 
 namespace taipan {

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "model/config_validate.h"
 #include "model/hf_format.h"
 
 namespace taipan {

@@ -9,6 +9,7 @@
 #include "kernels/rms_norm.h"
 #include "kernels/rows.h"
 #include "layers/multiplier.h"
+#include "model/config_validate.h"
 #include "model/forward_context.h"
 #include "model/init.h"
 

@@ -63,6 +63,7 @@ enum class Recompute {
   kMixer,  // of Mamba-2 blocks: convolution, SSD, gated norm
   kBlock,  // everything within a block; the residual stream at its entry stays
 };
+inline std::vector<std::string> NamesOf(Recompute) { return {"none", "mixer", "block"}; }
 
 // The last forward: its batch, its hidden rows and, where kept, the activations for its backward. Reused from step to
 // step.

@@ -2,10 +2,13 @@
 // attention, mamba2 and transformer the depth that comes nearest to taipan's parameters at the same width. Where depth
 // alone misses 3 %, mamba2's state or the transformer's SwiGLU width makes up the rest.
 
+#include "model/presets.h"
+
 #include <algorithm>
 
 #include "base/error.h"
-#include "model/config.h"
+#include "model/config_validate.h"
+#include "model/parameters.h"
 
 namespace taipan {
 namespace {

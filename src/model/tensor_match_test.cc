@@ -10,6 +10,7 @@
 #include "model/checkpoint.h"
 #include "model/config_test_text.h"
 #include "model/export.h"
+#include "model/hf_config.h"
 #include "model/hf_config_test_text.h"
 #include "model/model_files.h"
 
