@@ -1,7 +1,6 @@
 #include "train/run.h"
 
-#include <chrono>
-
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/files.h"
@@ -26,8 +25,6 @@ namespace taipan {
 namespace {
 
 bool Interrupted() { return StopSignal() != 0; }
-
-double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // What a run needs beside its trainer.
 struct RunData {
@@ -139,9 +136,8 @@ bool Run::OwesValidation() const {
 void Run::ReadFolder() {
   const FolderContent content = LookAtFolder(folder_);
   if (content == FolderContent::kOther || (content == FolderContent::kRun && !request_.resume)) {
-    throw UserError(
-        {folder_, request_.resume ? "nothing to resume, the folder has no run.json" : "the folder already holds a run",
-         "a new folder", "", request_.resume ? "" : "--resume continues it"});
+    if (request_.resume) throw UserError({folder_, "nothing to resume, the folder has no run.json", "a new folder"});
+    throw UserError({folder_, "the folder already holds a run", "a new folder", "", "--resume continues it"});
   }
   continues_ = content == FolderContent::kRun;
   if (!continues_) return;
@@ -343,7 +339,7 @@ RunEnd Run::Loop() {
 }
 
 RunEnd Run::LoopSteps(RunProgress& progress) {
-  const double begin = Now();
+  const double begin = NowSeconds();
   if (owes_validation_) {
     Validate(AtEnd() ? 16 * settings_.valid_tokens : settings_.valid_tokens, progress);
     if (AtEnd() || Interrupted()) {
@@ -355,7 +351,7 @@ RunEnd Run::LoopSteps(RunProgress& progress) {
     const StepMetrics m = trainer_->Step();
     Report(m);
     progress.Show(m);
-    const bool timed_out = settings_.time_limit > 0 && Now() - begin >= settings_.time_limit;
+    const bool timed_out = settings_.time_limit > 0 && NowSeconds() - begin >= settings_.time_limit;
     const bool last = AtEnd() || timed_out;
     if (data_.valid && (last || Due(settings_.valid_every.value()))) {
       Validate(last ? 16 * settings_.valid_tokens : settings_.valid_tokens, progress);

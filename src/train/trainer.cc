@@ -1,8 +1,8 @@
 #include "train/trainer.h"
 
-#include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "base/clock.h"
 #include "base/files.h"
 #include "base/op_timer.h"
 #include "model/model_files.h"
@@ -10,8 +10,6 @@
 
 namespace taipan {
 namespace {
-
-double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // What trainer.json holds beside the schedule, which follows from the step.
 struct TrainerState {
@@ -64,7 +62,7 @@ GateOptions Trainer::TrainingGate(int64_t step) const {
 }
 
 StepMetrics Trainer::Step() {
-  const double begin = Now();
+  const double begin = NowSeconds();
   StepMetrics m;
   m.step = step_ + 1;
   m.lr = LearningRate(settings_, m.step);
@@ -92,7 +90,7 @@ StepMetrics Trainer::Step() {
 
   ++step_;
   tokens_ += r.tokens;
-  const double elapsed = Now() - begin;
+  const double elapsed = NowSeconds() - begin;
   seconds_ += elapsed;
   m.tokens = tokens_;
   m.seconds = seconds_;
