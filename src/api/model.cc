@@ -35,9 +35,12 @@ Model::Impl::Impl(core::Model m, const std::string& path) : model(std::move(m)) 
 }
 
 const Tokenizer& Model::Impl::RequireTokenizer() const {
-  if (!tokenizer_problem.empty()) throw UserError({"", tokenizer_problem, "", "", "work with token ids"});
+  if (!tokenizer_problem.empty()) throw UserError({.problem = tokenizer_problem, .hint = "work with token ids"});
   if (!text.tokenizer)
-    throw UserError({"model", "it has no tokenizer", "a tokenizer file in its folder", "", "work with token ids"});
+    throw UserError({.where = "model",
+                     .problem = "it has no tokenizer",
+                     .expected = "a tokenizer file in its folder",
+                     .hint = "work with token ids"});
   return *text.tokenizer;
 }
 
@@ -106,7 +109,7 @@ Tokens Model::Generate(const Tokens& prompt, const GenerateOptions& options, con
 
 void SetThreadCount(int threads) {
   if (threads < 1 || threads > 4096)
-    throw UserError({"SetThreadCount", "impossible number of threads", "1 to 4096", std::to_string(threads), ""});
+    throw UserError({"SetThreadCount", "impossible number of threads", "1 to 4096", std::to_string(threads)});
   SetNumThreads(threads);
 }
 

@@ -35,13 +35,12 @@ struct Trainer::Impl {
 };
 
 void Trainer::Impl::FillBatch(const std::vector<Tokens>& rows) {
-  if (rows.empty()) throw UserError({"rows", "nothing to train on", "at least one row", "none", ""});
+  if (rows.empty()) throw UserError({"rows", "nothing to train on", "at least one row", "none"});
   ClearBatch(batch);
   for (size_t row = 0; row < rows.size(); ++row) {
     const std::string where = fmt::format("row {}", row);
     const int64_t n = static_cast<int64_t>(rows[row].size()) - 1;
-    if (n < 1)
-      throw UserError({where, "too short to predict a token", "two tokens or more", fmt::format("{}", n + 1), ""});
+    if (n < 1) throw UserError({where, "too short to predict a token", "two tokens or more", fmt::format("{}", n + 1)});
     CheckTokenIds(rows[row], model->model.config().vocab_size, where);
     AppendWindow(batch, rows[row].data(), n, static_cast<int64_t>(row));
   }

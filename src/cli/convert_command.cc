@@ -68,7 +68,9 @@ size_t WriteTokenizer(const std::string& in, const std::string& folder) {
 }
 
 void ConvertToGguf(const ConvertOptions& o, GgmlType type) {
-  if (PathExists(o.out)) throw UserError({o.out, "exists already", "a new file", "", "nothing was written"});
+  if (PathExists(o.out))
+    throw UserError(
+        {.where = o.out, .problem = "exists already", .expected = "a new file", .hint = "nothing was written"});
   CheckCanWrite(o.out);
   Model model = LoadModel(o.in, GivenLoadOptions());
   const GgufMetadata tokenizer = TokenizerMetadata(o.in, model.config());
@@ -98,7 +100,7 @@ void RunConvert(ConvertOptions o) {
   if (o.to.empty()) o.to = gguf ? "gguf" : "taipan";
   if ((o.to == "gguf") != gguf) {
     throw UserError({"--to", "does not fit the name of OUT", gguf ? "gguf" : "a file that ends in .gguf",
-                     fmt::format("{} and {}", o.to, o.out), ""});
+                     fmt::format("{} and {}", o.to, o.out)});
   }
   o.in = ModelPathWithNote(o.in);
   const GgmlType type = ParseExportType(o.dtype);

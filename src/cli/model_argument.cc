@@ -83,7 +83,7 @@ void UseDType(Model& model, const std::string& path, ComputeType asked) {
 ModelText RequireText(const std::string& model, const ModelConfig& config, const std::string& tokenizer) {
   ModelText text = LoadModelText(model, config, tokenizer);
   if (text.tokenizer == nullptr && !tokenizer.empty()) {
-    throw UserError({tokenizer, "no tokenizer", "a tokenizer among the files", "none", ""});
+    throw UserError({tokenizer, "no tokenizer", "a tokenizer among the files", "none"});
   }
   if (text.tokenizer == nullptr) {
     throw UserError({model, "the model has no tokenizer", "a tokenizer among its files", "none",
@@ -95,7 +95,7 @@ ModelText RequireText(const std::string& model, const ModelConfig& config, const
 
 std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& path) {
   std::unique_ptr<Tokenizer> tokenizer = LoadAnyTokenizer(path);
-  if (tokenizer == nullptr) throw UserError({path, "no tokenizer", "a tokenizer among the files", "none", ""});
+  if (tokenizer == nullptr) throw UserError({path, "no tokenizer", "a tokenizer among the files", "none"});
   return tokenizer;
 }
 

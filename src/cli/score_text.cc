@@ -120,7 +120,7 @@ void ScoreText(const Model& model, const ScoreFlags& flags) {
     NoteDoubledBos(*tokenizer, tokens);
     if (added > 0) Note(fmt::format("the tokenizer adds {} special tokens to the text, as its files say", added));
   }
-  if (size.bytes == 0) throw UserError({InputName(flags.text), "nothing to score", "some text", "an empty file", ""});
+  if (size.bytes == 0) throw UserError({InputName(flags.text), "nothing to score", "some text", "an empty file"});
   const auto all = static_cast<int64_t>(tokens.size());
   NoteLongContext(model.config(), flags.context > 0 ? std::min(flags.context, all) : all, "a stretch has");
   LogitsFile logits(flags.logits, model.config().vocab_size);

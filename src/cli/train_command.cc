@@ -136,8 +136,10 @@ RunRequest RequestOf(const TrainArguments& args) {
     request.load = GivenLoadOptions();
     request.preset = named.source.starts_with("preset ");
     if (IsGgufPath(named.directory)) {
-      throw UserError({s.model, "training does not start from a GGUF file", "a folder", "",
-                       "taipan convert " + s.model + " FOLDER writes one"});
+      throw UserError({.where = s.model,
+                       .problem = "training does not start from a GGUF file",
+                       .expected = "a folder",
+                       .hint = "taipan convert " + s.model + " FOLDER writes one"});
     }
   } catch (const UserError&) {
     // A run needs the model that it began with no more, once it has checkpoints.

@@ -42,13 +42,13 @@ void CheckTokenIds(std::span<const int32_t> tokens, int64_t vocab, const std::st
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || tokens[i] >= vocab) {
       throw UserError({where, "token id outside the model's vocabulary", fmt::format("0 to {}", vocab - 1),
-                       fmt::format("{} (at index {})", tokens[i], i), ""});
+                       fmt::format("{} (at index {})", tokens[i], i)});
     }
   }
 }
 
 ScoreResult ScoreTokens(const Model& model, std::span<const int32_t> tokens, const ScoreOptions& options) {
-  if (tokens.empty()) throw UserError({"tokens", "the sequence is empty", "at least one token", "none", ""});
+  if (tokens.empty()) throw UserError({"tokens", "the sequence is empty", "at least one token", "none"});
   CheckTokenIds(tokens, model.config().vocab_size, "tokens");
   CHECK_GE(options.from, 1);
   const auto start = std::chrono::steady_clock::now();

@@ -52,7 +52,7 @@ void ReadCache(const SafetensorsFile& file, size_t layer, int64_t position, cons
   const Tensor v = ReadKept(file, LayerName(layer, "v"), shape);
   if (k.dtype() != v.dtype()) {
     throw UserError({file.path(), fmt::format("keys and values of layer {} have different types", layer),
-                     NameOf(k.dtype()), NameOf(v.dtype()), ""});
+                     NameOf(k.dtype()), NameOf(v.dtype())});
   }
   kv.RestartAt(position - count);
   if (count > 0) kv.Append(k.Matrix(), v.Matrix());
@@ -71,11 +71,11 @@ int64_t ReadPosition(const SafetensorsFile& file) {
   const Tensor position = file.Read("position");
   if (position.dtype() != DType::kI64 || position.size() != 1) {
     throw UserError({file.path(), "tensor position is not one 64-bit integer", "I64 [1]",
-                     fmt::format("{} {}", NameOf(position.dtype()), ShapeString(position.shape())), ""});
+                     fmt::format("{} {}", NameOf(position.dtype()), ShapeString(position.shape()))});
   }
   int64_t value = 0;
   std::memcpy(&value, position.data(), sizeof value);
-  if (value < 0) throw UserError({file.path(), "position is negative", "0 or more", fmt::format("{}", value), ""});
+  if (value < 0) throw UserError({file.path(), "position is negative", "0 or more", fmt::format("{}", value)});
   return value;
 }
 
@@ -84,7 +84,7 @@ void CheckBelongs(const SafetensorsFile& file, const Model& model) {
   const auto format = metadata.find("format");
   if (format == metadata.end() || format->second != kFormat) {
     throw UserError({file.path(), "not a saved sequence state", fmt::format("metadata format {}", kFormat),
-                     format == metadata.end() ? "no format" : format->second, ""});
+                     format == metadata.end() ? "no format" : format->second});
   }
   const auto found = metadata.find("fingerprint");
   const std::string expected = ModelFingerprint(model);

@@ -164,7 +164,7 @@ std::array<double, 5> SsmMultipliers(const std::vector<double>& values, const st
   std::array<double, 5> five;
   if (values.size() != five.size()) {
     throw UserError({where, "ssm_multipliers has the wrong length", "5 numbers, of z, x, B, C and dt",
-                     std::to_string(values.size()), ""});
+                     std::to_string(values.size())});
   }
   std::copy(values.begin(), values.end(), five.begin());
   return five;
@@ -176,7 +176,7 @@ ModelConfig ReadTaipanConfig(const Json& json, const std::string& where) {
   const int64_t layers = file.config.num_layers();
   if (file.num_hidden_layers.value_or(layers) != layers) {
     throw UserError({where, "num_hidden_layers disagrees with layer_pattern", std::to_string(layers),
-                     std::to_string(*file.num_hidden_layers), ""});
+                     std::to_string(*file.num_hidden_layers)});
   }
   file.config.rope_scaling = ParseRopeScaling(file.rope_scaling, where);
   if (!file.ssm_multipliers.empty()) {

@@ -47,8 +47,9 @@ Tensor Rounded(const Tensor& values, const std::vector<int64_t>& shape, const Ty
                const std::string& name) {
   Tensor out(shape, row.dtype);
   if (Quantize(row.type, values.F32(), values.size(), out.data())) return out;
-  throw UserError({where, fmt::format("tensor \"{}\" has values beyond {}", name, row.name), "", "",
-                   "--dtype bf16 or f32 has their range"});
+  throw UserError({.where = where,
+                   .problem = fmt::format("tensor \"{}\" has values beyond {}", name, row.name),
+                   .hint = "--dtype bf16 or f32 has their range"});
 }
 
 // Each tensor of the format with its values: a parameter's own, or several together, which `joined` keeps.
@@ -73,7 +74,7 @@ GgmlType ParseExportType(const std::string& name) {
   for (const TypeRow& row : kTypes) {
     if (name == row.name) return row.type;
   }
-  throw UserError({"--dtype", "unknown type", "f32, f16, bf16 or q8_0", name, ""});
+  throw UserError({"--dtype", "unknown type", "f32, f16, bf16 or q8_0", name});
 }
 
 void ExportFolder(Model& model, Naming naming, GgmlType type, const std::string& folder, const std::string& where) {

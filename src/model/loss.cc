@@ -12,7 +12,7 @@ Labels LabelsOf(const Batch& batch, int64_t vocab_size) {
     if (batch.targets[i] < 0) continue;
     if (batch.targets[i] >= vocab_size) {
       throw UserError({fmt::format("target {}", i), "id out of range", fmt::format("-1 to {}", vocab_size - 1),
-                       fmt::format("{}", batch.targets[i]), ""});
+                       fmt::format("{}", batch.targets[i])});
     }
     l.rows.push_back(static_cast<int64_t>(i));
     l.targets.push_back(batch.targets[i]);

@@ -20,7 +20,7 @@ void CheckBatch(const Batch& batch, const ModelConfig& config) {
   for (size_t i = 0; i < batch.tokens.size(); ++i) {
     if (batch.tokens[i] < 0 || batch.tokens[i] >= config.vocab_size) {
       throw UserError({fmt::format("token {}", i), "id out of range", fmt::format("0 to {}", config.vocab_size - 1),
-                       fmt::format("{}", batch.tokens[i]), ""});
+                       fmt::format("{}", batch.tokens[i])});
     }
   }
   if (!batch.targets.empty()) CHECK_EQ(batch.targets.size(), batch.tokens.size());

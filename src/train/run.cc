@@ -39,7 +39,7 @@ RunData OpenData(const TrainSettings& settings, const std::string& model_directo
   data.text = ChooseTokenizer(settings, model_directory);
   if (follow && data.text.tokenizer) vocab_size = data.text.tokenizer->vocab_size();
   CheckVocabulary(data.text, vocab_size, settings.model);
-  if (settings.data.empty()) throw UserError({"--data", "no data to train on", "at least one path", "none", ""});
+  if (settings.data.empty()) throw UserError({"--data", "no data to train on", "at least one path", "none"});
   const Tokenizer* tokenizer = data.text.tokenizer.get();
   data.train = std::make_unique<Corpus>(settings.data, tokenizer, vocab_size);
   data.stamps = data.train->stamps();
@@ -137,7 +137,10 @@ void Run::ReadFolder() {
   const FolderContent content = LookAtFolder(folder_);
   if (content == FolderContent::kOther || (content == FolderContent::kRun && !request_.resume)) {
     if (request_.resume) throw UserError({folder_, "nothing to resume, the folder has no run.json", "a new folder"});
-    throw UserError({folder_, "the folder already holds a run", "a new folder", "", "--resume continues it"});
+    throw UserError({.where = folder_,
+                     .problem = "the folder already holds a run",
+                     .expected = "a new folder",
+                     .hint = "--resume continues it"});
   }
   continues_ = content == FolderContent::kRun;
   if (!continues_) return;
@@ -171,7 +174,7 @@ std::string Run::SavedConfig() const {
 ModelConfig Run::ChooseConfig() {
   const std::string saved_config = choice_.newest ? SavedConfig() : "";
   if (!request_.config && saved_config.empty()) {
-    throw UserError({"--model", "no model to train", "a preset, a model directory or a config file", "", ""});
+    throw UserError({"--model", "no model to train", "a preset, a model directory or a config file"});
   }
   ModelConfig config = request_.config ? *request_.config : LoadModelConfig(saved_config);
   TrainSettings asked = continues_ ? InheritSettings(request_.settings, saved_) : request_.settings;

@@ -207,7 +207,7 @@ BudgetRamp ParseRamp(const std::string& text) {
     good = second.ec == std::errc() && second.ptr == end && ramp.begin >= 0 && ramp.end >= ramp.begin;
   }
   if (!good) {
-    throw UserError({"--budget-ramp", "not a pair of steps", "A:B with 0 <= A <= B", "\"" + text + "\"", ""});
+    throw UserError({"--budget-ramp", "not a pair of steps", "A:B with 0 <= A <= B", "\"" + text + "\""});
   }
   return ramp;
 }
@@ -216,21 +216,21 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
   if (s.dtype == ComputeType::kAuto) s.dtype = ComputeTypeOf(FastDType(config));
   if (s.dtype == ComputeType::kBF16) CheckAllowsBF16(config);
   if (s.valid_split > 0 && !s.valid_data.empty()) {
-    throw UserError({"--valid-split", "not together with --valid-data", "one of them", "both", ""});
+    throw UserError({"--valid-split", "not together with --valid-data", "one of them", "both"});
   }
   if (!s.micro_batch_size) s.micro_batch_size = s.batch_size;
   if (*s.micro_batch_size > s.batch_size) {
     throw UserError({"--micro-batch-size", "larger than the batch", fmt::format("at most {}", s.batch_size),
-                     std::to_string(*s.micro_batch_size), ""});
+                     std::to_string(*s.micro_batch_size)});
   }
   if (static_cast<double>(s.batch_size) * static_cast<double>(s.context) > kMostTokens) {
     throw UserError({"--batch-size", "times --context is more tokens a step than any machine holds",
-                     fmt::format("at most {:.0f}", kMostTokens), fmt::format("{} * {}", s.batch_size, s.context), ""});
+                     fmt::format("at most {:.0f}", kMostTokens), fmt::format("{} * {}", s.batch_size, s.context)});
   }
   if (!s.min_learning_rate) s.min_learning_rate = s.learning_rate / 50;
   if (*s.min_learning_rate > s.learning_rate) {
     throw UserError({"--min-learning-rate", "larger than the peak", fmt::format("at most {}", s.learning_rate),
-                     fmt::format("{}", *s.min_learning_rate), ""});
+                     fmt::format("{}", *s.min_learning_rate)});
   }
   if (!s.warmup_steps) s.warmup_steps = std::min<int64_t>(2000, s.steps / 20);
   if (!s.budget) s.budget = config.attention_budget;
