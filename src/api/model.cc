@@ -19,7 +19,7 @@ constexpr double kOpenGate = 3;  // s_1 - s_0 of new weights: where training sta
 }  // namespace
 
 // A tokenizer that cannot be read does not keep anybody from working with token ids.
-Model::Impl::Impl(core::Model m, const std::string& path) : model(std::move(m)) {
+Model::Impl::Impl(LanguageModel m, const std::string& path) : model(std::move(m)) {
   if (path.empty()) {
     if (model.config().vocab_size != 256) return;
     text.tokenizer = LoadTokenizer("byte");
@@ -62,7 +62,7 @@ Model Model::FromConfig(const std::string& file, uint64_t seed) {
 }
 
 std::shared_ptr<Model::Impl> Model::Impl::New(const ModelConfig& config, uint64_t seed) {
-  auto impl = std::make_shared<Impl>(core::Model(config), "");
+  auto impl = std::make_shared<Impl>(LanguageModel(config), "");
   impl->model.Initialise(seed, kOpenGate);
   return impl;
 }

@@ -75,7 +75,7 @@ class Reader {
     model_.Logits(context_, rows_, logits_.Matrix());
   }
 
-  const Model& model_;
+  const LanguageModel& model_;
   const GateOptions gate_;
   SelectionCounts counts_;
   ForwardContext context_;

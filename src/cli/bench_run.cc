@@ -48,7 +48,7 @@ BenchModel LoadBenchModel(const BenchOptions& o) {
     share.reset();
   }
   if (!named.directory.empty()) return {LoadModel(named.directory, GivenLoadOptions()), named.source, share};
-  BenchModel bench{Model(named.config), named.source, share};
+  BenchModel bench{LanguageModel(named.config), named.source, share};
   bench.model.Initialise(kSeed, kGateBias);
   if (named.config.num_sals() > 0 && !share) bench.forced_share = named.config.attention_budget;
   return bench;

@@ -30,7 +30,7 @@ struct BenchOptions {
 void AddBenchFlags(CLI::App& command, BenchOptions& o);
 
 struct BenchModel {
-  Model model;
+  LanguageModel model;
   std::string name;
   std::optional<double> forced_share;  // none: the gates decide
 };

@@ -49,7 +49,7 @@ void RunTrain(const TrainBenchOptions& o) {
   const ModelConfig config = bench.model.config();
   CheckFits(config, ResolveSettings(SettingsOf(o), config, /*new_weights=*/false), AvailableMemoryBytes());
   const auto source = std::make_shared<RandomRows>(o.batch_size, o.context, config.vocab_size);
-  Trainer trainer(std::move(bench.model), SettingsOf(o), source);
+  ModelTrainer trainer(std::move(bench.model), SettingsOf(o), source);
   if (bench.forced_share) trainer.SetForcedShare(*bench.forced_share);
   const int64_t micro = trainer.settings().micro_batch_size.value();
   BenchReport report;

@@ -72,7 +72,7 @@ void ConvertToGguf(const ConvertOptions& o, GgmlType type) {
     throw UserError(
         {.where = o.out, .problem = "exists already", .expected = "a new file", .hint = "nothing was written"});
   CheckCanWrite(o.out);
-  Model model = LoadModel(o.in, GivenLoadOptions());
+  LanguageModel model = LoadModel(o.in, GivenLoadOptions());
   const GgufMetadata tokenizer = TokenizerMetadata(o.in, model.config());
   ExportGguf(model, type, tokenizer, o.out, o.in);
   Note(fmt::format("wrote {}: {} parameters, {}{}", o.out, FormatExact(CountParameters(model.config())), o.dtype,
@@ -87,7 +87,7 @@ void ConvertToFolder(const ConvertOptions& o, GgmlType type) {
                                               : TransformersNaming(config, o.in);
   if (naming != Naming::kTaipan) ForeignConfigJson(config, naming, "", o.in);  // refuses before the weights are read
   const TemporaryFolder folder(target);
-  Model model = LoadModel(o.in, GivenLoadOptions());
+  LanguageModel model = LoadModel(o.in, GivenLoadOptions());
   ExportFolder(model, naming, type, folder.path(), o.in);
   const size_t files = WriteTokenizer(o.in, folder.path());
   ReplaceDirectory(folder.path(), target);

@@ -204,7 +204,7 @@ void Report(const GenerationStats& stats, const GenerateFlags& flags, const std:
 
 void RunGenerate(const GenerateFlags& flags) {
   if (!flags.prompt_file.empty() && flags.prompt_file != "-") CheckCanRead(flags.prompt_file);
-  Model model = LoadModelDirectory(flags.model);
+  LanguageModel model = LoadModelDirectory(flags.model);
   ModelText text = RequireText(flags.model, model.config(), flags.tokenizer);
   UseDType(model, flags.model, flags.dtype);
   Generator generator(model);

@@ -43,7 +43,7 @@ void RunInit(const InitOptions& o) {
     Note("without effect: --gate-bias: the model has no selective attention layers");
   }
   const TemporaryFolder folder(target);
-  Model model(config);
+  LanguageModel model(config);
   model.Initialise(o.seed, o.gate_bias);
   SaveModel(model, folder.path());
   const bool bytes = config.vocab_size == 256;

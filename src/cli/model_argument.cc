@@ -55,7 +55,7 @@ NamedConfig ResolveConfig(const std::string& model) {
        nearest.empty() ? "`taipan presets` lists the presets" : "did you mean the preset " + nearest + "?"});
 }
 
-Model LoadModelDirectory(const std::string& directory) {
+LanguageModel LoadModelDirectory(const std::string& directory) {
   const auto is_it = [&](const Preset& preset) { return preset.name == directory; };
   if (!PathExists(directory) && std::any_of(Presets().begin(), Presets().end(), is_it)) {
     throw UserError({directory, "a preset has no weights",
@@ -65,9 +65,9 @@ Model LoadModelDirectory(const std::string& directory) {
   return LoadModel(ModelPathWithNote(directory), GivenLoadOptions());
 }
 
-std::string ComputesIn(const Model& model) { return NameIn(ComputeTypeOf(model.dtype())); }
+std::string ComputesIn(const LanguageModel& model) { return NameIn(ComputeTypeOf(model.dtype())); }
 
-void UseDType(Model& model, const std::string& path, ComputeType asked) {
+void UseDType(LanguageModel& model, const std::string& path, ComputeType asked) {
   DType dtype = DType::kF32;
   if (asked != ComputeType::kAuto) {
     dtype = DTypeOf(asked);

@@ -31,12 +31,12 @@ struct NamedConfig {
 NamedConfig ResolveConfig(const std::string& model);
 
 // The model that a path leads to. UserError with a hint where it leads to none.
-Model LoadModelDirectory(const std::string& directory);
+LanguageModel LoadModelDirectory(const std::string& directory);
 
 // Computes in `asked` from now on; auto: as the model's files at `path` and the CPU suggest (default_dtype.h), with a
 // line on stderr where that is bf16.
-void UseDType(Model& model, const std::string& path, ComputeType asked);
-std::string ComputesIn(const Model& model);  // "f32", "bf16"
+void UseDType(LanguageModel& model, const std::string& path, ComputeType asked);
+std::string ComputesIn(const LanguageModel& model);  // "f32", "bf16"
 
 // Its tokenizer and what goes with it, or those of `tokenizer` (--tokenizer, "" where not given). UserError where it
 // has none or one that does not fit the vocabulary.

@@ -24,8 +24,8 @@ struct ScoreFlags {
   bool json = false;
 };
 
-void ScoreText(const Model& model, const ScoreFlags& flags);
-void ScorePairs(const Model& model, const ScoreFlags& flags);
+void ScoreText(const LanguageModel& model, const ScoreFlags& flags);
+void ScorePairs(const LanguageModel& model, const ScoreFlags& flags);
 
 OrderedJson NullUnlessFinite(double value);
 

@@ -106,7 +106,7 @@ std::vector<Continuation> EncodePairs(const Tokenizer& tokenizer, const std::vec
 
 }  // namespace
 
-void ScorePairs(const Model& model, const ScoreFlags& flags) {
+void ScorePairs(const LanguageModel& model, const ScoreFlags& flags) {
   const auto tokenizer = RequireText(flags.model, model.config(), flags.tokenizer).tokenizer;
   const std::vector<Pair> pairs = ParsePairs(ReadInput(flags.pairs), InputName(flags.pairs));
   const std::vector<Continuation> questions = EncodePairs(*tokenizer, pairs, flags);

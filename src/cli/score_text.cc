@@ -80,8 +80,8 @@ void PrintTextScore(const ScoreResult& result, const TextSize& size, const Score
   Print(text);
 }
 
-ScoreResult Score(const Model& model, std::span<const int32_t> tokens, const ScoreFlags& flags, LogitsFile& logits,
-                  PositionLoss& by_position) {
+ScoreResult Score(const LanguageModel& model, std::span<const int32_t> tokens, const ScoreFlags& flags,
+                  LogitsFile& logits, PositionLoss& by_position) {
   CountProgress progress("scoring:", static_cast<int64_t>(tokens.size()));
   const auto on_progress = [&](int64_t done) { progress.Update(done); };
   ScoreResult result;
@@ -108,7 +108,7 @@ ScoreResult Score(const Model& model, std::span<const int32_t> tokens, const Sco
 
 OrderedJson NullUnlessFinite(double value) { return std::isfinite(value) ? OrderedJson(value) : OrderedJson(nullptr); }
 
-void ScoreText(const Model& model, const ScoreFlags& flags) {
+void ScoreText(const LanguageModel& model, const ScoreFlags& flags) {
   const auto tokenizer = RequireText(flags.model, model.config(), flags.tokenizer).tokenizer;
   std::vector<int32_t> tokens;
   TextSize size;

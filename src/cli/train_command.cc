@@ -77,7 +77,7 @@ struct FlagAdder {
 };
 
 // Writes a short continuation of the prompt to stderr.
-void ShowSample(const Model& model, const Tokenizer* tokenizer, int64_t step, const TrainArguments& args,
+void ShowSample(const LanguageModel& model, const Tokenizer* tokenizer, int64_t step, const TrainArguments& args,
                 uint64_t seed) {
   if (!tokenizer) return;  // nothing to read
   const std::vector<int32_t> prompt = tokenizer->Encode(args.sample_prompt);
@@ -168,7 +168,7 @@ void RunTrain(const TrainArguments& args, int& exit_code) {
   NoteDefaults(args, request);
   const uint64_t seed = static_cast<uint64_t>(request.settings.seed);
   RunHooks hooks;
-  hooks.sample = [&](const Model& model, const Tokenizer* tokenizer, int64_t step) {
+  hooks.sample = [&](const LanguageModel& model, const Tokenizer* tokenizer, int64_t step) {
     ShowSample(model, tokenizer, step, args, seed);
   };
   hooks.roof = TokensPerSecondAtRoof;

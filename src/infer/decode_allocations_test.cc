@@ -65,20 +65,20 @@ namespace {
 
 constexpr int64_t kPage = 128;  // tokens of a page of keys and values
 
-Model PatternModel(const std::string& pattern, DType dtype) {
+LanguageModel PatternModel(const std::string& pattern, DType dtype) {
   ModelConfig config = TinyConfig(LayerKind::kAttention);
   config.vocab_size = 1100;  // several tiles of the head
   config.hidden_size = 64;
   config.rope_theta = 10000.0;
   config.layer_pattern = MakePattern(pattern, pattern == "transformer" ? 0 : 2, pattern == "mamba2" ? 0 : 2);
-  Model model(config);
+  LanguageModel model(config);
   model.Initialise(1, /*gate_bias=*/0.0);
   model.SetDType(dtype);
   return model;
 }
 
 // Allocations of each of `tokens` steps, sampling included: entry i is of the step that read token i.
-std::vector<int64_t> AllocationsOfSteps(const Model& model, int64_t prompt, int64_t tokens) {
+std::vector<int64_t> AllocationsOfSteps(const LanguageModel& model, int64_t prompt, int64_t tokens) {
   Generator generator(model);
   generator.Read(RandomTokens(prompt));
   std::vector<int64_t> counts;
@@ -113,7 +113,7 @@ TEST_F(DecodeAllocations, TheCounterCounts) {
 TEST_F(DecodeAllocations, NoneFromTheSecondTokenOn) {
   for (const char* pattern : {"taipan", "mamba2", "transformer", "jamba", "samba"}) {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
-      const Model model = PatternModel(pattern, dtype);
+      const LanguageModel model = PatternModel(pattern, dtype);
       const std::vector<int64_t> counts = AllocationsOfSteps(model, 5, 40);
       for (size_t i = 1; i < counts.size(); ++i) ASSERT_EQ(counts[i], 0) << pattern << " token " << i;
     }

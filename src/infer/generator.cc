@@ -26,7 +26,7 @@ const char* NameOf(StopReason reason) {
   return "";
 }
 
-Generator::Generator(const Model& model, int64_t piece)
+Generator::Generator(const LanguageModel& model, int64_t piece)
     : reader_(model, piece), state_(model.NewState()), logits_({1, model.config().vocab_size}) {}
 
 void Generator::Read(std::span<const int32_t> tokens, const std::function<void(int64_t)>& progress) {

@@ -59,7 +59,7 @@ void ReadCache(const SafetensorsFile& file, size_t layer, int64_t position, cons
 }
 
 // What the branches of each layer declare: f(layer, spec).
-void ForEachState(const Model& model, const std::function<void(size_t, const StateSpec&)>& f) {
+void ForEachState(const LanguageModel& model, const std::function<void(size_t, const StateSpec&)>& f) {
   for (size_t i = 0; i < model.layers().size(); ++i) {
     for (const auto& branch : model.layers()[i].branches) {
       for (const StateSpec& spec : branch->State()) f(i, spec);
@@ -79,7 +79,7 @@ int64_t ReadPosition(const SafetensorsFile& file) {
   return value;
 }
 
-void CheckBelongs(const SafetensorsFile& file, const Model& model) {
+void CheckBelongs(const SafetensorsFile& file, const LanguageModel& model) {
   const auto& metadata = file.metadata();
   const auto format = metadata.find("format");
   if (format == metadata.end() || format->second != kFormat) {
@@ -96,7 +96,7 @@ void CheckBelongs(const SafetensorsFile& file, const Model& model) {
 
 }  // namespace
 
-std::string ModelFingerprint(const Model& model) {
+std::string ModelFingerprint(const LanguageModel& model) {
   uint64_t hash = 0xcbf29ce484222325ull;
   const std::string config = ToJson(model.config());
   Hash(config.data(), static_cast<int64_t>(config.size()), hash);
@@ -112,7 +112,7 @@ std::string ModelFingerprint(const Model& model) {
   return fmt::format("{:016x}", hash);
 }
 
-void SaveSequenceState(const Model& model, const SequenceState& state, const std::string& path,
+void SaveSequenceState(const LanguageModel& model, const SequenceState& state, const std::string& path,
                        std::span<const float> logits) {
   CHECK_EQ(state.layers.size(), model.layers().size());
   std::vector<SafetensorsItem> items = {{"position", DType::kI64, {1}, &state.position}};
@@ -135,7 +135,7 @@ void SaveSequenceState(const Model& model, const SequenceState& state, const std
   WriteSafetensors(path, items, {{"format", kFormat}, {"fingerprint", ModelFingerprint(model)}});
 }
 
-LoadedState LoadSequenceState(const Model& model, const std::string& path) {
+LoadedState LoadSequenceState(const LanguageModel& model, const std::string& path) {
   const SafetensorsFile file(path);
   CheckBelongs(file, model);
   LoadedState loaded;

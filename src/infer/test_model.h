@@ -34,8 +34,8 @@ inline std::vector<LayerKind> AllKinds() {
 
 // A gate bias of 0 selects about half of the tokens. Larger embeddings than the usual initialisation's make the tokens
 // matter to each other, so that a lost state shows.
-inline Model TinyModel(LayerKind kind, uint64_t seed = 1) {
-  Model model(TinyConfig(kind));
+inline LanguageModel TinyModel(LayerKind kind, uint64_t seed = 1) {
+  LanguageModel model(TinyConfig(kind));
   model.Initialise(seed, /*gate_bias=*/0.0);
   model.params().ForEach([](Weight& weight) {
     if (weight.spec.init != Init::kNormal && weight.spec.init != Init::kNormalResidual) return;

@@ -53,7 +53,7 @@ Tensor Rounded(const Tensor& values, const std::vector<int64_t>& shape, const Ty
 }
 
 // Each tensor of the format with its values: a parameter's own, or several together, which `joined` keeps.
-void ForEachForeign(Model& model, Naming naming, std::deque<Tensor>& joined,
+void ForEachForeign(LanguageModel& model, Naming naming, std::deque<Tensor>& joined,
                     const std::function<void(const ForeignTensor&, Tensor&)>& visit) {
   const std::vector<ForeignTensor> names = ForeignTensors(model.config(), naming);
   size_t next = 0;
@@ -77,7 +77,8 @@ GgmlType ParseExportType(const std::string& name) {
   throw UserError({"--dtype", "unknown type", "f32, f16, bf16 or q8_0", name});
 }
 
-void ExportFolder(Model& model, Naming naming, GgmlType type, const std::string& folder, const std::string& where) {
+void ExportFolder(LanguageModel& model, Naming naming, GgmlType type, const std::string& folder,
+                  const std::string& where) {
   const TypeRow& row = RowOf(type);
   if (type == GgmlType::kQ8_0) {
     throw UserError(
@@ -105,7 +106,7 @@ void ExportFolder(Model& model, Naming naming, GgmlType type, const std::string&
   WriteFileAtomically(folder + "/config.json", json);
 }
 
-void ExportGguf(Model& model, GgmlType type, const GgufMetadata& tokenizer, const std::string& path,
+void ExportGguf(LanguageModel& model, GgmlType type, const GgufMetadata& tokenizer, const std::string& path,
                 const std::string& where) {
   const ModelConfig& config = model.config();
   GgufMetadata metadata = ModelMetadata(config, where);

@@ -18,7 +18,7 @@ namespace {
 // The header of a small model's file with zero weights.
 std::string FileOf(const char* text) {
   const TestFolder folder;
-  Model model(ParseModelConfig(text, "a"));
+  LanguageModel model(ParseModelConfig(text, "a"));
   model.Initialise(1, 0);
   ExportGguf(model, GgmlType::kF16, {}, folder / "x.gguf", "a");
   return ReadFile(folder / "x.gguf");

@@ -79,7 +79,7 @@ int64_t ForwardContext::peak_bytes() const {
   return impl_->results.peak_bytes() + impl_->scratch.peak_bytes() + impl_->again.peak_bytes();
 }
 
-Model::Model(ModelConfig config) : config_(std::move(config)) {
+LanguageModel::LanguageModel(ModelConfig config) : config_(std::move(config)) {
   ValidateModelConfig(config_, "model config");
   layers_ = MakeLayers(config_);
   int64_t sals = 0;
@@ -90,13 +90,13 @@ Model::Model(ModelConfig config) : config_(std::move(config)) {
   params_ = DeclareParams(config_, layers_);
 }
 
-ModelParams Model::NewGradients() const {
+ModelParams LanguageModel::NewGradients() const {
   ModelParams gradients = DeclareParams(config_, layers_);
   gradients.BindZeros();
   return gradients;
 }
 
-void Model::Initialise(uint64_t seed, double gate_bias) {
+void LanguageModel::Initialise(uint64_t seed, double gate_bias) {
   int branches = 0;
   for (const Layer& layer : layers_) branches += static_cast<int>(layer.branches.size());
   uint32_t index = 0;
@@ -106,7 +106,7 @@ void Model::Initialise(uint64_t seed, double gate_bias) {
   });
 }
 
-void Model::SetDType(DType dtype) {
+void LanguageModel::SetDType(DType dtype) {
   CHECK(dtype == DType::kF32 || dtype == DType::kBF16);
   if (dtype == DType::kBF16) CheckAllowsBF16(config_);
   dtype_ = dtype;
@@ -118,7 +118,7 @@ void Model::SetDType(DType dtype) {
   RefreshCopies();
 }
 
-void Model::RefreshCopies() {
+void LanguageModel::RefreshCopies() {
   if (dtype_ == DType::kF32) return;
   params_.ForEach([&](Weight& w) {
     const bool product = w.spec.role == Role::kLinear && (&w != &params_.embedding || params_.tied());
@@ -128,7 +128,7 @@ void Model::RefreshCopies() {
   });
 }
 
-void Model::RequireMasters(const char* what) const {
+void LanguageModel::RequireMasters(const char* what) const {
   const_cast<ModelParams&>(params_).ForEach([&](Weight& w) {
     if (!w.f32.empty()) return;
     throw UserError({w.spec.name, fmt::format("{} needs the weights in f32", what), "f32",
@@ -136,7 +136,7 @@ void Model::RequireMasters(const char* what) const {
   });
 }
 
-SequenceState Model::NewState() const {
+SequenceState LanguageModel::NewState() const {
   SequenceState state;
   for (const Layer& layer : layers_) {
     LayerState& of_layer = state.layers.emplace_back();
@@ -147,8 +147,8 @@ SequenceState Model::NewState() const {
   return state;
 }
 
-void Model::Forward(const Batch& batch, const GateOptions& gate, bool keep, ForwardContext& context,
-                    const std::function<void(int64_t, ConstMatrixView)>& after_layer) const {
+void LanguageModel::Forward(const Batch& batch, const GateOptions& gate, bool keep, ForwardContext& context,
+                            const std::function<void(int64_t, ConstMatrixView)>& after_layer) const {
   CheckBatch(batch, config_);
   ForwardContext::Impl& c = *context.impl_;
   c.batch = batch;
@@ -190,7 +190,7 @@ void Model::Forward(const Batch& batch, const GateOptions& gate, bool keep, Forw
   }
 }
 
-void Model::ForwardLayer(size_t index, Keep keep, ForwardContext& context, Arena& results, MatrixView h) const {
+void LanguageModel::ForwardLayer(size_t index, Keep keep, ForwardContext& context, Arena& results, MatrixView h) const {
   ForwardContext::Impl& c = *context.impl_;
   const Branches& branches = layers_[index].branches;
   auto& saved = c.saved[index];
@@ -208,12 +208,12 @@ void Model::ForwardLayer(size_t index, Keep keep, ForwardContext& context, Arena
   }
 }
 
-void Model::FinalNorm(ConstMatrixView h, MatrixView normed, float* inv_rms) const {
+void LanguageModel::FinalNorm(ConstMatrixView h, MatrixView normed, float* inv_rms) const {
   RmsNorm(h, params_.norm.F32(), static_cast<float>(config_.rms_norm_eps), normed, inv_rms);
   Multiply(normed, static_cast<float>(1 / config_.logits_scaling));
 }
 
-void Model::Logits(ForwardContext& context, std::span<const int64_t> rows, MatrixView logits) const {
+void LanguageModel::Logits(ForwardContext& context, std::span<const int64_t> rows, MatrixView logits) const {
   ForwardContext::Impl& c = *context.impl_;
   CHECK_EQ(logits.cols, config_.vocab_size);
   const Arena::Scope scope(c.scratch);
@@ -225,7 +225,7 @@ void Model::Logits(ForwardContext& context, std::span<const int64_t> rows, Matri
   Linear(normed, params_.head(), logits);
 }
 
-double Model::Score(ForwardContext& context, float* logprobs) const {
+double LanguageModel::Score(ForwardContext& context, float* logprobs) const {
   ForwardContext::Impl& c = *context.impl_;
   const Arena::Scope scope(c.scratch);
   const Labels labels = LabelsOf(c.batch, config_.vocab_size);
@@ -245,7 +245,8 @@ double Model::Score(ForwardContext& context, float* logprobs) const {
 }
 
 // dh [T, d] <- gradient of the mean cross entropy at the last layer's output; returns the weighted sum of -log p.
-double Model::HeadBackward(ForwardContext& context, const StepTotals& totals, ModelParams& grads, MatrixView dh) const {
+double LanguageModel::HeadBackward(ForwardContext& context, const StepTotals& totals, ModelParams& grads,
+                                   MatrixView dh) const {
   ForwardContext::Impl& c = *context.impl_;
   const Arena::Scope scope(c.scratch);
   const Labels labels = LabelsOf(c.batch, config_.vocab_size);
@@ -268,7 +269,7 @@ double Model::HeadBackward(ForwardContext& context, const StepTotals& totals, Mo
 }
 
 // Runs layer i again from the stream at its entry, kept for backward this time.
-void Model::LayerAgain(size_t i, ForwardContext& context) const {
+void LanguageModel::LayerAgain(size_t i, ForwardContext& context) const {
   ForwardContext::Impl& c = *context.impl_;
   c.again.Reset();
   SetLayerSegments(c.batch, c.positions, i, c.segments);
@@ -280,10 +281,10 @@ void Model::LayerAgain(size_t i, ForwardContext& context) const {
   c.reporting = true;
 }
 
-double Model::Backward(ForwardContext& context, const StepTotals& totals, const BudgetSums& sums,
-                       const LossOptions& loss, ModelParams& grads,
-                       std::span<const SequenceStateGradient* const> dstate_out,
-                       std::span<SequenceStateGradient* const> dstate_in) const {
+double LanguageModel::Backward(ForwardContext& context, const StepTotals& totals, const BudgetSums& sums,
+                               const LossOptions& loss, ModelParams& grads,
+                               std::span<const SequenceStateGradient* const> dstate_out,
+                               std::span<SequenceStateGradient* const> dstate_in) const {
   ForwardContext::Impl& c = *context.impl_;
   CHECK(c.kept);
   const Arena::Scope scope(c.scratch);

@@ -79,14 +79,14 @@ class ForwardContext {
   int64_t peak_bytes() const;
 
  private:
-  friend class Model;
+  friend class LanguageModel;
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 
-class Model {
+class LanguageModel {
  public:
-  explicit Model(ModelConfig config);  // declares the weights; none is bound
+  explicit LanguageModel(ModelConfig config);  // declares the weights; none is bound
 
   const ModelConfig& config() const { return config_; }
   ModelParams& params() { return params_; }

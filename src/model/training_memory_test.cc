@@ -20,7 +20,7 @@ ModelConfig Config(const std::string& name) {
 
 // One forward and backward of random tokens, every token selected where there are gates.
 int64_t MeasuredBytes(const ModelConfig& c, const TrainingShape& shape) {
-  Model model(c);
+  LanguageModel model(c);
   model.Initialise(1, 3);
   model.SetDType(shape.dtype);
   ModelParams gradients = model.NewGradients();

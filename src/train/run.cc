@@ -62,7 +62,7 @@ class Run {
   ModelConfig ChooseConfig();
   void CheckContinues(const ModelConfig& config) const;
   std::string SavedConfig() const;
-  Model FirstModel(const ModelConfig& config) const;
+  LanguageModel FirstModel(const ModelConfig& config) const;
   void OpenFolder();
   void BeginFolder();
   void ContinueFolder();
@@ -94,7 +94,7 @@ class Run {
   TrainSettings saved_;      // of the run that is continued
   TrainSettings settings_;   // resolved
   RunData data_;
-  std::unique_ptr<Trainer> trainer_;
+  std::unique_ptr<ModelTrainer> trainer_;
   int64_t saved_step_ = 0;  // of the newest checkpoint
   MetricsHistory history_;
   std::unique_ptr<MetricsWriter> metrics_;
@@ -117,8 +117,8 @@ Run::Run(const RunRequest& request, const RunHooks& hooks)
   const WindowLoader loader(*data_.train, settings_.context, settings_.batch_size, settings_.order,
                             static_cast<uint64_t>(settings_.seed));
   bytes_per_token_ = BytesPerToken(*data_.train, data_.text.tokenizer.get());
-  trainer_ = std::make_unique<Trainer>(choice_.newest ? Model(config) : FirstModel(config), settings_,
-                                       std::make_shared<CorpusSource>(loader));
+  trainer_ = std::make_unique<ModelTrainer>(choice_.newest ? LanguageModel(config) : FirstModel(config), settings_,
+                                            std::make_shared<CorpusSource>(loader));
   if (choice_.newest) trainer_->Load(choice_.newest->path);
   saved_step_ = trainer_->step();
   CheckSteps(settings_, saved_step_);
@@ -207,8 +207,8 @@ void Run::CheckContinues(const ModelConfig& config) const {
 }
 
 // The weights of step 0.
-Model Run::FirstModel(const ModelConfig& config) const {
-  Model model(config);
+LanguageModel Run::FirstModel(const ModelConfig& config) const {
+  LanguageModel model(config);
   if (request_.weights_directory.empty()) {
     model.Initialise(static_cast<uint64_t>(settings_.seed), settings_.gate_bias);
   } else {

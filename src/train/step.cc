@@ -24,9 +24,9 @@ namespace {
 
 }  // namespace
 
-TrainingStep::TrainingStep(Model& model) : gradients_(model.NewGradients()), optimizer_(model.params()) {}
+TrainingStep::TrainingStep(LanguageModel& model) : gradients_(model.NewGradients()), optimizer_(model.params()) {}
 
-StepResult TrainingStep::Run(Model& model, std::span<const Batch> batches, const StepOptions& options) {
+StepResult TrainingStep::Run(LanguageModel& model, std::span<const Batch> batches, const StepOptions& options) {
   const StepResult r = Gradients(model, batches, options);
   if (!std::isfinite(r.loss) || !std::isfinite(r.grad_norm)) {
     ReportNonFinite(r, options, model.params(), gradients_);
@@ -41,7 +41,8 @@ StepResult TrainingStep::Run(Model& model, std::span<const Batch> batches, const
   return r;
 }
 
-StepResult TrainingStep::Gradients(const Model& model, std::span<const Batch> batches, const StepOptions& options) {
+StepResult TrainingStep::Gradients(const LanguageModel& model, std::span<const Batch> batches,
+                                   const StepOptions& options) {
   const StepTotals totals = TotalsOf(batches);
   CHECK_GT(totals.targets, 0);
   if (!gradients_are_zero_) gradients_.Zero();

@@ -29,17 +29,17 @@ struct StepResult {
 
 class TrainingStep {
  public:
-  explicit TrainingStep(Model& model);  // takes the memory of gradients and moments
+  explicit TrainingStep(LanguageModel& model);  // takes the memory of gradients and moments
 
   // The micro-batches of one step; a row of the step lies in one of them. A loss or gradient norm that is not finite is
   // a UserError naming the step and the first tensor at fault; the weights are then as before the step.
-  StepResult Run(Model& model, std::span<const Batch> batches, const StepOptions& options);
+  StepResult Run(LanguageModel& model, std::span<const Batch> batches, const StepOptions& options);
 
   Optimizer& optimizer() { return optimizer_; }
   ForwardContext& context() { return context_; }
 
  private:
-  StepResult Gradients(const Model& model, std::span<const Batch> batches, const StepOptions& options);
+  StepResult Gradients(const LanguageModel& model, std::span<const Batch> batches, const StepOptions& options);
 
   ModelParams gradients_;
   Optimizer optimizer_;

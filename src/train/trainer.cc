@@ -28,7 +28,8 @@ void VisitFields(TrainerState& s, const FieldVisitor& visit) {
 
 }  // namespace
 
-Trainer::Trainer(Model model, const TrainSettings& settings, std::shared_ptr<const BatchSource> source)
+ModelTrainer::ModelTrainer(LanguageModel model, const TrainSettings& settings,
+                           std::shared_ptr<const BatchSource> source)
     : model_(std::move(model)),
       settings_(ResolveSettings(settings, model_.config(), /*new_weights=*/false)),
       source_(std::move(source)),
@@ -38,7 +39,7 @@ Trainer::Trainer(Model model, const TrainSettings& settings, std::shared_ptr<con
   training_.context().SetRecompute(settings_.recompute);
 }
 
-void Trainer::FillBatches() {
+void ModelTrainer::FillBatches() {
   const int64_t rows = settings_.batch_size, micro = settings_.micro_batch_size.value();
   batches_.resize(static_cast<size_t>((rows + micro - 1) / micro));
   for (size_t i = 0; i < batches_.size(); ++i) {
@@ -47,7 +48,7 @@ void Trainer::FillBatches() {
   }
 }
 
-GateOptions Trainer::TrainingGate(int64_t step) const {
+GateOptions ModelTrainer::TrainingGate(int64_t step) const {
   GateOptions gate;
   gate.noise = settings_.gumbel_noise == Switch::kOn ? GateNoise::kCounter : GateNoise::kNone;
   if (forced_share_) {
@@ -61,7 +62,7 @@ GateOptions Trainer::TrainingGate(int64_t step) const {
   return gate;
 }
 
-StepMetrics Trainer::Step() {
+StepMetrics ModelTrainer::Step() {
   const double begin = NowSeconds();
   StepMetrics m;
   m.step = step_ + 1;
@@ -98,8 +99,8 @@ StepMetrics Trainer::Step() {
   return m;
 }
 
-std::optional<ValidMetrics> Trainer::Validate(const Corpus& corpus, const Tokenizer* tokenizer, int64_t max_tokens,
-                                              std::function<bool()> stop) {
+std::optional<ValidMetrics> ModelTrainer::Validate(const Corpus& corpus, const Tokenizer* tokenizer, int64_t max_tokens,
+                                                   std::function<bool()> stop) {
   ValidationOptions options;
   options.context = settings_.context;
   options.rows = settings_.micro_batch_size.value();
@@ -111,7 +112,7 @@ std::optional<ValidMetrics> Trainer::Validate(const Corpus& corpus, const Tokeni
   return taipan::Validate(model_, corpus, tokenizer, options, training_.context());
 }
 
-void Trainer::Save(const std::string& directory, const TrainingEnd& end) {
+void ModelTrainer::Save(const std::string& directory, const TrainingEnd& end) {
   const std::string bad = FirstNonFinite(model_.params());
   if (!bad.empty()) {
     throw UserError({fmt::format("step {}", step_), "training diverged: the update left weights that are not finite",
@@ -123,11 +124,11 @@ void Trainer::Save(const std::string& directory, const TrainingEnd& end) {
   WriteFileAtomically(directory + "/trainer.json", StateText(end));
 }
 
-std::string Trainer::StateText(const TrainingEnd& end) const {
+std::string ModelTrainer::StateText(const TrainingEnd& end) const {
   return WriteFields(TrainerState{step_, tokens_, seconds_, end});
 }
 
-void Trainer::Load(const std::string& directory) {
+void ModelTrainer::Load(const std::string& directory) {
   const std::string path = directory + "/trainer.json";
   TrainerState state;
   ReadFields(ParseJson(ReadFile(path), path), path, state);

@@ -22,10 +22,10 @@ struct TrainingEnd {
   std::string error = {};         // of a run that failed
 };
 
-class Trainer {
+class ModelTrainer {
  public:
   // settings: what they leave open comes from the model's config. The source gives settings.batch_size rows a step.
-  Trainer(Model model, const TrainSettings& settings, std::shared_ptr<const BatchSource> source);
+  ModelTrainer(LanguageModel model, const TrainSettings& settings, std::shared_ptr<const BatchSource> source);
 
   // The next update of the weights (step.h).
   StepMetrics Step();
@@ -47,14 +47,14 @@ class Trainer {
   int64_t step() const { return step_; }  // updates done
   double seconds() const { return seconds_; }
   const TrainSettings& settings() const { return settings_; }
-  Model& model() { return model_; }
-  const Model& model() const { return model_; }
+  LanguageModel& model() { return model_; }
+  const LanguageModel& model() const { return model_; }
 
  private:
   void FillBatches();
   GateOptions TrainingGate(int64_t step) const;
 
-  Model model_;
+  LanguageModel model_;
   TrainSettings settings_;
   std::shared_ptr<const BatchSource> source_;
   TrainingStep training_;

@@ -54,7 +54,7 @@ TEST(Trainer, NoiseIsNewAtEveryStepAndForEverySeed) {
   settings.learning_rate = settings.weight_decay = 0;
   const auto losses = [&](const TrainSettings& s) {
     const WindowLoader loader(corpus, s.context, s.batch_size, WindowOrder::kSequential, 0);
-    Trainer trainer(TestModel(), s, std::make_shared<CorpusSource>(loader));
+    ModelTrainer trainer(TestModel(), s, std::make_shared<CorpusSource>(loader));
     std::set<double> different;
     for (int i = 0; i < 10; ++i) different.insert(trainer.Step().ce);
     return different;
@@ -195,9 +195,9 @@ TEST(Trainer, TakesAnySourceOfRows) {
   TrainSettings settings = TestSettings();
   settings.batch_size = 3;
   settings.budget_ramp = "0:0";
-  Trainer whole(TestModel(), settings, std::make_shared<OddSource>());
+  ModelTrainer whole(TestModel(), settings, std::make_shared<OddSource>());
   settings.micro_batch_size = 1;
-  Trainer parts(TestModel(), settings, std::make_shared<OddSource>());
+  ModelTrainer parts(TestModel(), settings, std::make_shared<OddSource>());
   const StepMetrics a = whole.Step(), b = parts.Step();
   EXPECT_EQ(a.tokens, 8 + 13 + 18 + 3 * 4);
   EXPECT_NEAR(a.ce, std::log(97.0), 0.2);

@@ -40,7 +40,7 @@ double TextBytes(const Corpus& corpus, const Tokenizer* tokenizer, int64_t count
 
 }  // namespace
 
-std::optional<ValidMetrics> Validate(const Model& model, const Corpus& corpus, const Tokenizer* tokenizer,
+std::optional<ValidMetrics> Validate(const LanguageModel& model, const Corpus& corpus, const Tokenizer* tokenizer,
                                      const ValidationOptions& options, ForwardContext& context) {
   CHECK_GE(corpus.size(), 2);
   const int64_t targets = std::min(corpus.size() - 1, options.max_tokens);

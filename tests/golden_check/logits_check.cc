@@ -21,7 +21,7 @@ using test::Trace;
 struct LogitsSet {
   std::string folder;
   nlohmann::json info;
-  Model model;
+  LanguageModel model;
   test::Sequences sequences;
   Bounds bounds;
   std::vector<int64_t> sal_layers;

@@ -16,7 +16,7 @@ namespace {
 using test::Trace;
 
 struct StatesSet {
-  Model model;
+  LanguageModel model;
   std::vector<int32_t> tokens;
   SafetensorsFile file;
   std::vector<float> logits;  // [n, V] of the whole sequence

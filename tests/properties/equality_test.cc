@@ -44,7 +44,7 @@ class Equality : public testing::TestWithParam<Case> {
   }
 
   ModelConfig config_;
-  Model model_;
+  LanguageModel model_;
   Sequences sequences_;
   GateOptions gate_;
   Tolerances tolerance_;
