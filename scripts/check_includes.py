@@ -9,7 +9,7 @@ import sys
 
 LEVELS = {
     "base": 0,
-    "tensor": 1,
+    "tensor": 1, "plot": 1,
     "kernels": 2, "formats": 2, "text": 2, "dist": 2,
     "layers": 3,
     "model": 4, "data": 4,

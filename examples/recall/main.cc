@@ -50,7 +50,7 @@ struct Result {
   double accuracy = 0, share = 0, query_share = 0, alpha = 0, loss = 0;
 };
 
-Result Evaluate(const Model& model, const Options& o) {
+Result Evaluate(const LanguageModel& model, const Options& o) {
   RecallTask fresh = o.task;
   fresh.seed += 1;  // other sequences than any step's
   const RecallSource source(fresh, 64);
@@ -90,9 +90,9 @@ void Run(Options o) {
   o.train.context = o.task.length;
   ModelConfig config = ConfigOf(o);
   o.train = ResolveSettings(o.train, config, true);
-  Model model(ApplySettings(config, o.train));
+  LanguageModel model(ApplySettings(config, o.train));
   model.Initialise(static_cast<uint64_t>(o.train.seed), o.train.gate_bias);
-  Trainer trainer(std::move(model), o.train, std::make_shared<RecallSource>(o.task, o.train.batch_size));
+  ModelTrainer trainer(std::move(model), o.train, std::make_shared<RecallSource>(o.task, o.train.batch_size));
   std::printf("step\tloss\taccuracy\tshare\tquery_share\talpha\tnoisy_share\tlambda\tseconds\n");
   while (trainer.step() < o.train.steps) {
     const StepMetrics m = trainer.Step();

@@ -1,6 +1,5 @@
 #pragma once
-// The library's own Model beside the public one of the same name: inside this folder it is core::Model. Include this
-// header instead of taipan/taipan.h, before any other header of the library would be read with both in sight.
+// What the public classes are made of.
 
 #include "base/memory.h"
 #include "infer/generator.h"
@@ -9,26 +8,21 @@
 #include "infer/state_io.h"
 #include "model/model.h"
 #include "model/model_files.h"
+#include "taipan/taipan.h"
 #include "text/tokenizer.h"
 #include "train/batch_source.h"
-#include "train/optimizer.h"
-
-namespace taipan::core {
-using Model = ::taipan::Model;
-}
-
-#include "taipan/taipan.h"
+#include "train/step.h"
 
 namespace taipan {
 inline namespace v1 {
 
 struct Model::Impl {
-  core::Model model;
+  LanguageModel model;
   ModelText text;                                               // no tokenizer: none, or none that can be read
   std::vector<std::pair<std::string, std::string>> text_files;  // name and content, for Save
   std::string tokenizer_problem;                                // why there is none
 
-  Impl(core::Model m, const std::string& path);  // "": fresh weights
+  Impl(LanguageModel m, const std::string& path);  // "": fresh weights
   static std::shared_ptr<Impl> New(const ModelConfig& config, uint64_t seed);
   const Tokenizer& RequireTokenizer() const;
 };

@@ -3,7 +3,10 @@
 #include "api/core.h"
 #include "base/files.h"
 #include "base/parallel.h"
+#include "model/hf_config.h"
 #include "model/model_path.h"
+#include "model/parameters.h"
+#include "model/presets.h"
 #include "text/tokenizer_config.h"
 
 namespace taipan {
@@ -16,7 +19,7 @@ constexpr double kOpenGate = 3;  // s_1 - s_0 of new weights: where training sta
 }  // namespace
 
 // A tokenizer that cannot be read does not keep anybody from working with token ids.
-Model::Impl::Impl(core::Model m, const std::string& path) : model(std::move(m)) {
+Model::Impl::Impl(LanguageModel m, const std::string& path) : model(std::move(m)) {
   if (path.empty()) {
     if (model.config().vocab_size != 256) return;
     text.tokenizer = LoadTokenizer("byte");
@@ -32,9 +35,12 @@ Model::Impl::Impl(core::Model m, const std::string& path) : model(std::move(m)) 
 }
 
 const Tokenizer& Model::Impl::RequireTokenizer() const {
-  if (!tokenizer_problem.empty()) throw UserError({"", tokenizer_problem, "", "", "work with token ids"});
+  if (!tokenizer_problem.empty()) throw UserError({.problem = tokenizer_problem, .hint = "work with token ids"});
   if (!text.tokenizer)
-    throw UserError({"model", "it has no tokenizer", "a tokenizer file in its folder", "", "work with token ids"});
+    throw UserError({.where = "model",
+                     .problem = "it has no tokenizer",
+                     .expected = "a tokenizer file in its folder",
+                     .hint = "work with token ids"});
   return *text.tokenizer;
 }
 
@@ -56,7 +62,7 @@ Model Model::FromConfig(const std::string& file, uint64_t seed) {
 }
 
 std::shared_ptr<Model::Impl> Model::Impl::New(const ModelConfig& config, uint64_t seed) {
-  auto impl = std::make_shared<Impl>(core::Model(config), "");
+  auto impl = std::make_shared<Impl>(LanguageModel(config), "");
   impl->model.Initialise(seed, kOpenGate);
   return impl;
 }
@@ -103,7 +109,7 @@ Tokens Model::Generate(const Tokens& prompt, const GenerateOptions& options, con
 
 void SetThreadCount(int threads) {
   if (threads < 1 || threads > 4096)
-    throw UserError({"SetThreadCount", "impossible number of threads", "1 to 4096", std::to_string(threads), ""});
+    throw UserError({"SetThreadCount", "impossible number of threads", "1 to 4096", std::to_string(threads)});
   SetNumThreads(threads);
 }
 

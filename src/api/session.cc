@@ -29,7 +29,7 @@ Session::~Session() = default;
 
 const std::vector<float>& Session::Append(const Tokens& tokens) {
   return *Guarded([&] {
-    if (tokens.empty()) throw UserError({"tokens", "nothing to read", "at least one token", "none", ""});
+    if (tokens.empty()) throw UserError({"tokens", "nothing to read", "at least one token", "none"});
     CheckTokenIds(tokens, impl_->model->model.config().vocab_size, "tokens");
     impl_->generator.Read(tokens);
     impl_->KeepLogits();
@@ -45,7 +45,7 @@ Tokens Session::Generate(const GenerateOptions& o, const TokenCallback& on_token
     options.stop_tokens = impl_->model->text.stop_tokens;
     if (o.stop_token) options.stop_tokens = {*o.stop_token};
     for (const std::string& text : o.stop_texts) {
-      if (text.empty()) throw UserError({"stop_texts", "a text is empty", "some text", "", ""});
+      if (text.empty()) throw UserError({"stop_texts", "a text is empty", "some text"});
     }
     std::optional<DecodeStream> text;
     if (!o.stop_texts.empty()) text.emplace(impl_->model->RequireTokenizer());
@@ -73,7 +73,7 @@ Session Session::Load(const Model& model, const std::string& file) {
     Session session(model);
     LoadedState loaded = LoadSequenceState(model.impl_->model, file);
     if (loaded.logits.empty() && loaded.state.position > 0) {
-      throw UserError({file, "the state lacks the logits after its last token", "tensor logits", "none", ""});
+      throw UserError({file, "the state lacks the logits after its last token", "tensor logits", "none"});
     }
     session.impl_->logits = loaded.logits;
     if (!loaded.logits.empty()) session.impl_->generator.Continue(std::move(loaded.state), loaded.logits);

@@ -1,6 +1,5 @@
-#include <cmath>
-
 #include "api/core.h"
+#include "model/selection.h"
 
 namespace taipan {
 inline namespace v1 {
@@ -26,71 +25,45 @@ void CheckOptions(const TrainOptions& o) {
 
 struct Trainer::Impl {
   std::shared_ptr<Model::Impl> model;
-  ModelParams gradients;
-  Optimizer optimizer;
-  ForwardContext context;
+  TrainingStep training;
   Batch batch;
   int64_t step = 0;
 
-  explicit Impl(std::shared_ptr<Model::Impl> m)
-      : model(std::move(m)), gradients(model->model.NewGradients()), optimizer(model->model.params()) {}
+  explicit Impl(std::shared_ptr<Model::Impl> m) : model(std::move(m)), training(model->model) {}
 
   void FillBatch(const std::vector<Tokens>& rows);
-  TrainResult Gradients(const TrainOptions& options);
-  void Update(const TrainOptions& options, double gradient_norm);
+  StepOptions OptionsOf(const TrainOptions& options) const;  // of the next step
 };
 
 void Trainer::Impl::FillBatch(const std::vector<Tokens>& rows) {
-  if (rows.empty()) throw UserError({"rows", "nothing to train on", "at least one row", "none", ""});
+  if (rows.empty()) throw UserError({"rows", "nothing to train on", "at least one row", "none"});
   ClearBatch(batch);
   for (size_t row = 0; row < rows.size(); ++row) {
     const std::string where = fmt::format("row {}", row);
     const int64_t n = static_cast<int64_t>(rows[row].size()) - 1;
-    if (n < 1)
-      throw UserError({where, "too short to predict a token", "two tokens or more", fmt::format("{}", n + 1), ""});
+    if (n < 1) throw UserError({where, "too short to predict a token", "two tokens or more", fmt::format("{}", n + 1)});
     CheckTokenIds(rows[row], model->model.config().vocab_size, where);
     AppendWindow(batch, rows[row].data(), n, static_cast<int64_t>(row));
   }
 }
 
-// Loss and gradients of the batch at the current weights.
-TrainResult Trainer::Impl::Gradients(const TrainOptions& options) {
+StepOptions Trainer::Impl::OptionsOf(const TrainOptions& options) const {
   const ModelConfig& config = model->model.config();
-  GateOptions gate;
-  gate.noise = options.gumbel_noise ? GateNoise::kCounter : GateNoise::kNone;
-  gate.seed = options.seed;
-  gate.step = static_cast<uint32_t>(step + 1);
-  gate.tau = static_cast<float>(config.gumbel_temperature);
-  gate.attend_all = config.straight_through_all;
-  const LossOptions loss{.budget = config.attention_budget, .budget_weight = options.budget_loss_weight};
-  const StepTotals totals = TotalsOf(batch);
-  gradients.Zero();
-  model->model.Forward(batch, gate, /*keep=*/true, context);
-  BudgetSums sums;
-  AddBudgetSums(context, static_cast<int64_t>(totals.row_lengths.size()), sums);
-  TrainResult result;
-  result.step = step + 1;
-  result.cross_entropy = model->model.Backward(context, totals, sums, loss, gradients) / totals.targets;
-  result.budget_loss = sums.m.empty() ? 0 : BudgetLoss(sums, totals, loss.budget);
-  result.loss = result.cross_entropy + loss.budget_weight * result.budget_loss;
-  result.gradient_norm = GradientNorm(gradients);
-  SelectionCounts selection;
-  selection.Add(context, batch.size());
-  result.selected_share = selection.Shares();
-  return result;
-}
-
-void Trainer::Impl::Update(const TrainOptions& options, double gradient_norm) {
-  AdamWSettings adamw{.lr = options.learning_rate,
-                      .beta1 = options.beta1,
-                      .beta2 = options.beta2,
-                      .eps = options.eps,
-                      .weight_decay = options.weight_decay,
-                      .step = ++step};
-  if (options.clip_norm > 0 && gradient_norm > options.clip_norm) {
-    adamw.gradient_scale = static_cast<float>(options.clip_norm / gradient_norm);
-  }
-  optimizer.Step(model->model.params(), gradients, adamw);
+  StepOptions o;
+  o.gate = TrainingGate(config);
+  o.gate.noise = options.gumbel_noise ? GateNoise::kCounter : GateNoise::kNone;
+  o.gate.seed = options.seed;
+  o.gate.step = static_cast<uint32_t>(step + 1);
+  o.loss = {.budget = config.attention_budget, .budget_weight = options.budget_loss_weight};
+  o.adamw = {.lr = options.learning_rate,
+             .beta1 = options.beta1,
+             .beta2 = options.beta2,
+             .eps = options.eps,
+             .weight_decay = options.weight_decay,
+             .step = step + 1};
+  o.clip_norm = options.clip_norm;
+  o.hint = "the weights are as before the step";
+  return o;
 }
 
 Trainer::Trainer(const Model& model) : impl_(Guarded([&] { return std::make_unique<Impl>(model.impl_); })) {}
@@ -101,16 +74,13 @@ TrainResult Trainer::Step(const std::vector<Tokens>& rows, const TrainOptions& o
   return Guarded([&] {
     CheckOptions(options);
     impl_->FillBatch(rows);
-    TrainResult result = impl_->Gradients(options);
-    if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm)) {
-      const std::string tensor = FirstNonFinite(impl_->gradients);
-      throw UserError({fmt::format("step {}", result.step), "training diverged; the weights are as before the step",
-                       "a finite loss and gradient norm",
-                       fmt::format("{} and {}, first in the gradient of {}", result.loss, result.gradient_norm, tensor),
-                       ""});
-    }
-    impl_->Update(options, result.gradient_norm);
-    return result;
+    const StepResult r = impl_->training.Run(impl_->model->model, {&impl_->batch, 1}, impl_->OptionsOf(options));
+    return TrainResult{.step = ++impl_->step,
+                       .loss = r.loss,
+                       .cross_entropy = r.ce,
+                       .budget_loss = r.budget_loss,
+                       .gradient_norm = r.grad_norm,
+                       .selected_share = r.selected_share};
   });
 }
 

@@ -15,18 +15,18 @@ class InternalError : public std::logic_error {
   using std::logic_error::logic_error;
 };
 
+// What is empty is left out of the line. Where something in between is missing, the rest is named:
+// UserError({.where = path, .problem = "no such file", .hint = "..."}).
 struct Complaint {
-  std::string where;     // file, flag or request field
-  std::string problem;   // what is wrong, in words
-  std::string expected;  // empty: left out
-  std::string found;     // empty: left out
-  std::string hint;      // empty: left out
+  std::string where = {};    // file, flag or request field
+  std::string problem = {};  // what is wrong, in words
+  std::string expected = {}, found = {}, hint = {};
 };
 
 class UserError : public std::runtime_error {
  public:
   explicit UserError(const Complaint& c);
-  UserError(const std::string& where, const std::string& problem) : UserError(Complaint{where, problem, "", "", ""}) {}
+  UserError(const std::string& where, const std::string& problem) : UserError(Complaint{where, problem}) {}
 };
 
 // The candidate nearest to `word` by edit distance, or "" where none is close: for "did you mean".

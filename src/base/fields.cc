@@ -116,7 +116,7 @@ class Reader {
   }
 
   [[noreturn]] void WrongType(const char* expected, const Json& value) const {
-    throw UserError({where_, info_.name + " has the wrong type", expected, DescribeJson(value), ""});
+    throw UserError({where_, info_.name + " has the wrong type", expected, DescribeJson(value)});
   }
 
   const std::string& where_;
@@ -154,29 +154,31 @@ struct Writer {
 
 void CheckRange(const std::string& where, const std::string& name, double value, const NumberRange& range) {
   if (InRange(value, range)) return;
-  throw UserError({where, name + " is out of range", RangeText(range), ShortestDouble(value), ""});
+  throw UserError({where, name + " is out of range", RangeText(range), ShortestDouble(value)});
 }
 
 void CheckRange(const std::string& where, const std::string& name, int64_t value, const NumberRange& range) {
   if (InRange(static_cast<double>(value), range)) return;
-  throw UserError({where, name + " is out of range", RangeText(range), std::to_string(value), ""});
+  throw UserError({where, name + " is out of range", RangeText(range), std::to_string(value)});
 }
 
 namespace internal {
 
 void CheckKeys(const Json& object, const std::string& where, const std::vector<FieldInfo>& fields) {
-  if (!object.is_object()) throw UserError({where, "wrong JSON", "an object", DescribeJson(object), ""});
+  if (!object.is_object()) throw UserError({where, "wrong JSON", "an object", DescribeJson(object)});
   std::vector<std::string> names;
   for (const FieldInfo& field : fields) names.push_back(field.name);
   for (const auto& [key, value] : object.items()) {
     if (std::find(names.begin(), names.end(), key) != names.end()) continue;
     const std::string near = key.size() <= kMaxGuessedKey ? NearestName(key, names) : "";
     const std::string quoted = DescribeJson(key).substr(std::string("the string ").size());
-    throw UserError({where, "unknown key " + quoted, "", "", near.empty() ? "" : "did you mean \"" + near + "\"?"});
+    throw UserError({.where = where,
+                     .problem = "unknown key " + quoted,
+                     .hint = near.empty() ? "" : "did you mean \"" + near + "\"?"});
   }
   for (const FieldInfo& field : fields) {
     if (field.required && !object.contains(field.name)) {
-      throw UserError({where, "key \"" + field.name + "\" is missing", "", "", field.help});
+      throw UserError({.where = where, .problem = "key \"" + field.name + "\" is missing", .hint = field.help});
     }
   }
 }

@@ -2,16 +2,16 @@
 // Structs as JSON objects. A struct names its fields once, in a function VisitFields; reading, writing and listing them
 // are visitors of that function:
 //
-//   struct Options { int64_t steps = 100; std::string order = "shuffled"; };
+//   struct Options { int64_t steps = 100; Order order = Order::kShuffled; };
 //   void VisitFields(Options& o, const FieldVisitor& visit) {
 //     visit({.name = "steps", .help = "optimizer steps", .range = AtLeast(1)}, &o.steps);
-//     visit({.name = "order", .help = "of windows", .choices = {"sequential", "shuffled"}}, &o.order);
+//     VisitEnum(visit, {.name = "order", .help = "of windows"}, &o.order);
 //   }
 //   Options o;                                               // the defaults
 //   ReadFields(ParseJson(ReadFile(path), path), path, o);
 //   std::string text = WriteFields(o);
 //
-// An enum is visited as a string with choices: copied into a local string before the visit and back after it.
+// An enum is visited with VisitEnum, as a string whose choices are the names of its values.
 
 #include <array>
 #include <cstdint>
@@ -23,6 +23,8 @@
 #include <string_view>
 #include <variant>
 #include <vector>
+
+#include "base/error.h"
 
 namespace taipan {
 
@@ -70,6 +72,31 @@ std::string ShortestDouble(double value);
 // UserError naming `where` and `name` unless the finite value lies in the range.
 void CheckRange(const std::string& where, const std::string& name, double value, const NumberRange& range);
 void CheckRange(const std::string& where, const std::string& name, int64_t value, const NumberRange& range);
+
+// The name of an enum's value, from the function that lists them in the order of the values:
+//   enum class Order { kSequential, kShuffled };
+//   inline std::vector<std::string> NamesOf(Order) { return {"sequential", "shuffled"}; }
+template <class Enum>
+std::string NameIn(Enum value) {
+  return NamesOf(value).at(static_cast<size_t>(value));
+}
+template <class Enum>
+Enum EnumNamed(const std::string& name) {
+  const std::vector<std::string> names = NamesOf(Enum{});
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (names[i] == name) return static_cast<Enum>(i);
+  }
+  CheckFailed(__FILE__, __LINE__, "no value of this name: " + name);
+}
+// A visitor that takes no other name has checked against `choices`.
+template <class Enum>
+void VisitEnum(const FieldVisitor& visit, FieldInfo info, Enum* value) {
+  const std::vector<std::string> names = NamesOf(*value);
+  info.choices = names;
+  std::string name = NameIn(*value);
+  visit(info, &name);
+  *value = EnumNamed<Enum>(name);
+}
 
 namespace internal {
 // Object, no unknown key, no required key missing.

@@ -133,6 +133,26 @@ TEST(Fields, ListsItsFields) {
   EXPECT_EQ(fields[9].name, "ignored");
 }
 
+enum class Order { kSequential, kShuffled };
+std::vector<std::string> NamesOf(Order) { return {"sequential", "shuffled"}; }
+struct WithOrder {
+  Order order = Order::kShuffled;
+};
+void VisitFields(WithOrder& o, const FieldVisitor& visit) { VisitEnum(visit, {.name = "order"}, &o.order); }
+
+TEST(Fields, AnEnumIsReadAndWrittenByTheNamesOfItsValues) {
+  WithOrder o;
+  EXPECT_EQ(ListFields(o)[0].choices, (std::vector<std::string>{"sequential", "shuffled"}));
+  EXPECT_EQ(WriteFields(o), "{\n \"order\": \"shuffled\"\n}\n");
+  ReadFields(ParseJson(R"({})", "f"), "f", o);
+  EXPECT_EQ(o.order, Order::kShuffled);
+  ReadFields(ParseJson(R"({"order": "sequential"})", "f"), "f", o);
+  EXPECT_EQ(o.order, Order::kSequential);
+  EXPECT_EQ(NameIn(o.order), "sequential");
+  EXPECT_THROW(ReadFields(ParseJson(R"({"order": "random"})", "f"), "f", o), UserError);
+  EXPECT_EQ(o.order, Order::kSequential);
+}
+
 TEST(Fields, RefusesKeysThatAreUnknownOrMissing) {
   EXPECT_EQ(ErrorOf(R"({"step": 1})"), "run.json: unknown key \"step\" (did you mean \"steps\"?)");
   EXPECT_EQ(ErrorOfField("learning_rate", "1"),

@@ -19,7 +19,7 @@ void CheckCanMakeFolder(const std::string& path) {
   while (!nearest.empty() && !PathExists(nearest)) nearest = nearest.parent_path();
   if (nearest.empty()) nearest = ".";
   if (!IsDirectory(nearest)) {
-    throw UserError({path, "cannot create the folder", "a folder", nearest.string() + ", which is a file", ""});
+    throw UserError({path, "cannot create the folder", "a folder", nearest.string() + ", which is a file"});
   }
   if (::access(nearest.c_str(), W_OK | X_OK) != 0) {
     throw UserError(path, fmt::format("cannot create the folder: {}", std::strerror(errno)));
@@ -28,7 +28,7 @@ void CheckCanMakeFolder(const std::string& path) {
 
 void CheckCanRead(const std::string& path) {
   // Not opened: the writer at the other end of a pipe would be cut off when this one is closed.
-  if (IsDirectory(path)) throw UserError({path, "wrong kind of path", "a file", "a folder", ""});
+  if (IsDirectory(path)) throw UserError({path, "wrong kind of path", "a file", "a folder"});
   if (::access(path.c_str(), R_OK) != 0) throw UserError(path, fmt::format("cannot open: {}", std::strerror(errno)));
 }
 

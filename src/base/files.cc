@@ -28,7 +28,7 @@ namespace {
   std::string hint;
   if (error == EFBIG) hint = "the file-size limit of this process or file system is reached";
   if (error == ENOMEM) hint = MemoryLimits();
-  throw UserError({path, fmt::format("cannot {}: {}", doing, std::strerror(error)), "", "", hint});
+  throw UserError({.where = path, .problem = fmt::format("cannot {}: {}", doing, std::strerror(error)), .hint = hint});
 }
 
 // Closes a descriptor at the end of the scope.
@@ -52,7 +52,7 @@ struct stat OpenForReading(const std::string& path, Descriptor& file) {
   if (file.fd < 0) Fail(path, "open", errno);
   struct stat info;
   if (::fstat(file.fd, &info) != 0) Fail(path, "read", errno);
-  if (S_ISDIR(info.st_mode)) throw UserError({path, "wrong kind of path", "a file", "a folder", ""});
+  if (S_ISDIR(info.st_mode)) throw UserError({path, "wrong kind of path", "a file", "a folder"});
   return info;
 }
 
@@ -77,9 +77,9 @@ void SyncDirectory(const std::string& path) {
 std::string ResolveTarget(const std::string& path) {
   struct stat info;
   if (::stat(path.c_str(), &info) != 0) return path;
-  if (S_ISDIR(info.st_mode)) throw UserError({path, "cannot write", "a file", "a folder of this name", ""});
+  if (S_ISDIR(info.st_mode)) throw UserError({path, "cannot write", "a file", "a folder of this name"});
   // Renaming over a device or a pipe would replace it by a plain file.
-  if (!S_ISREG(info.st_mode)) throw UserError({path, "cannot write", "a regular file", "a device or pipe", ""});
+  if (!S_ISREG(info.st_mode)) throw UserError({path, "cannot write", "a regular file", "a device or pipe"});
   char resolved[PATH_MAX];
   return ::realpath(path.c_str(), resolved) != nullptr ? std::string(resolved) : path;
 }
@@ -106,7 +106,7 @@ std::string ReadFile(const std::string& path) {
 MappedFile::MappedFile(const std::string& path) : path_(path) {
   Descriptor file;
   const struct stat info = OpenForReading(path, file);
-  if (!S_ISREG(info.st_mode)) throw UserError({path, "cannot map", "a regular file", "a device or pipe", ""});
+  if (!S_ISREG(info.st_mode)) throw UserError({path, "cannot map", "a regular file", "a device or pipe"});
   size_ = info.st_size;
   changed_ = {info.st_mtim.tv_sec, info.st_mtim.tv_nsec};
   if (size_ > 0) {
@@ -130,7 +130,7 @@ void MappedFile::CheckUnchanged() const {
   if (::fstat(fd_, &info) != 0) Fail(path_, "read", errno);
   if (info.st_size == size_ && changed_ == std::array<int64_t, 2>{info.st_mtim.tv_sec, info.st_mtim.tv_nsec}) return;
   throw UserError({path_, "the file changed while it was read", fmt::format("{} bytes as they were", size_),
-                   fmt::format("{} bytes, written since", info.st_size), ""});
+                   fmt::format("{} bytes, written since", info.st_size)});
 }
 
 AtomicFile::AtomicFile(const std::string& path)
@@ -200,7 +200,7 @@ void MakeDirectories(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(WithoutTrailingSlash(path), error);
   if (error) Fail(path, "create the folder", error.value());
-  if (!IsDirectory(path)) throw UserError({path, "cannot create the folder", "a folder", "a file of this name", ""});
+  if (!IsDirectory(path)) throw UserError({path, "cannot create the folder", "a folder", "a file of this name"});
 }
 
 bool PathExists(const std::string& path) {
@@ -252,7 +252,7 @@ void ReplaceByThirdName(const std::string& from, const std::string& to) {
 
 void ReplaceDirectory(const std::string& from_path, const std::string& to_path) {
   const std::string from = WithoutTrailingSlash(from_path), to = WithoutTrailingSlash(to_path);
-  if (!IsDirectory(from)) throw UserError({from, "cannot move into place", "a folder", "none", ""});
+  if (!IsDirectory(from)) throw UserError({from, "cannot move into place", "a folder", "none"});
   SyncDirectory(from);
   auto lock = LockTemporaries();
   if (!PathExists(to)) {
@@ -260,7 +260,7 @@ void ReplaceDirectory(const std::string& from_path, const std::string& to_path) 
     SyncDirectory(ParentOf(to));
     return;
   }
-  if (!IsDirectory(to)) throw UserError({to, "cannot replace", "a folder", "a file of this name", ""});
+  if (!IsDirectory(to)) throw UserError({to, "cannot replace", "a folder", "a file of this name"});
   // One step that leaves a complete folder under `to` at every instant.
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
     lock.unlock();

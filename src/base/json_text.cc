@@ -84,8 +84,7 @@ Json ParseJson(std::string_view text, const std::string& where) {
     if (event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start) {
       open.emplace_back();
       if (open.size() > kMaxDepth) {
-        throw UserError(
-            {where, "JSON is nested too deeply at " + here(), fmt::format("at most {} levels", kMaxDepth), "", ""});
+        throw UserError({where, "JSON is nested too deeply at " + here(), fmt::format("at most {} levels", kMaxDepth)});
       }
     } else if (event == Json::parse_event_t::object_end || event == Json::parse_event_t::array_end) {
       open.pop_back();

@@ -1,15 +1,12 @@
 #include "base/op_timer.h"
 
-#include <chrono>
-
+#include "base/clock.h"
 #include "base/error.h"
 
 namespace taipan {
 namespace {
 
 thread_local OpRecorder* current = nullptr;
-
-double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 }  // namespace
 
@@ -32,12 +29,12 @@ OpTimer::OpTimer(const char* op) : recorder_(current), op_(op) {
   if (recorder_ == nullptr) return;
   outer_ = recorder_->innermost_;
   recorder_->innermost_ = this;
-  begin_ = Now();
+  begin_ = NowSeconds();
 }
 
 OpTimer::~OpTimer() {
   if (recorder_ == nullptr) return;
-  const double seconds = Now() - begin_;
+  const double seconds = NowSeconds() - begin_;
   recorder_->innermost_ = outer_;
   if (outer_ != nullptr) outer_->inside_ += seconds;
   OpTime& t = recorder_->Find(op_);

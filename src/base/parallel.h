@@ -45,12 +45,16 @@ class OneThread {
   int before_;
 };
 
-// f(begin, end) over [0, n) in ranges of `grain` (the last shorter).
+// f(begin, end, thread) or f(begin, end) over [0, n) in ranges of `grain` (the last shorter).
 template <class F>
 void ParallelForRanges(int64_t n, int64_t grain, F&& f) {
-  ParallelFor((n + grain - 1) / grain, [&](int64_t task) {
-    const int64_t begin = task * grain;
-    f(begin, begin + grain < n ? begin + grain : n);
+  ParallelFor((n + grain - 1) / grain, [&](int64_t task, int thread) {
+    const int64_t begin = task * grain, end = begin + grain < n ? begin + grain : n;
+    if constexpr (std::is_invocable_v<F&, int64_t, int64_t, int>) {
+      f(begin, end, thread);
+    } else {
+      f(begin, end);
+    }
   });
 }
 

@@ -75,7 +75,7 @@ class Reader {
     model_.Logits(context_, rows_, logits_.Matrix());
   }
 
-  const Model& model_;
+  const LanguageModel& model_;
   const GateOptions gate_;
   SelectionCounts counts_;
   ForwardContext context_;
@@ -86,7 +86,7 @@ class Reader {
 
 void RunPrefill(const PrefillOptions& o) {
   BenchModel bench = LoadBenchModel(o);
-  bench.model.SetDType(DTypeNamed(o.dtype));
+  bench.model.SetDType(DTypeOf(o.dtype));
   const ModelConfig& config = bench.model.config();
   const int64_t piece = std::min(o.piece > 0 ? o.piece : PieceLength(config), o.prompt);
   const std::vector<int32_t> tokens = RandomTokens(o.prompt, config.vocab_size);
@@ -108,13 +108,13 @@ void RunPrefill(const PrefillOptions& o) {
                  .context = o.prompt,
                  .forwards = (o.prompt + piece - 1) / piece,
                  .selected_share = MeanShare(bench, report.selected_share),
-                 .element_bytes = SizeOf(DTypeNamed(o.dtype))};
+                 .element_bytes = SizeOf(DTypeOf(o.dtype))};
   PrintReport(o, config, report);
 }
 
 void RunDecode(const DecodeOptions& o) {
   BenchModel bench = LoadBenchModel(o);
-  bench.model.SetDType(DTypeNamed(o.dtype));
+  bench.model.SetDType(DTypeOf(o.dtype));
   const ModelConfig& config = bench.model.config();
   Reader reader(bench);
   // The context, or one start token, is read once; every run continues from copies of that state.
@@ -146,7 +146,7 @@ void RunDecode(const DecodeOptions& o) {
                  .sequences = o.batch_size,
                  .forwards = o.tokens,
                  .selected_share = MeanShare(bench, report.selected_share),
-                 .element_bytes = SizeOf(DTypeNamed(o.dtype))};
+                 .element_bytes = SizeOf(DTypeOf(o.dtype))};
   PrintReport(o, config, report);
 }
 

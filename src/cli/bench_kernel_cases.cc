@@ -16,6 +16,7 @@
 #include "kernels/ssd.h"
 #include "kernels/swiglu.h"
 #include "model/layer_table.h"
+#include "model/parameters.h"
 
 namespace taipan {
 namespace {
@@ -189,6 +190,7 @@ class Cases {
   void AddGatedNorm() {
     struct Data {
       Tensor y, z, w, out, inv_rms, dz, dw;
+      Arena scratch = {};
     };
     const int64_t inner = c_.d_inner(), groups = c_.n_groups;
     const float eps = static_cast<float>(c_.rms_norm_eps);
@@ -199,13 +201,14 @@ class Cases {
     };
     Add("gated norm", 0, 3 * rows_ * e_ * Real(inner), [=] {
       return [=, d = data()] {
-        GatedRmsNorm(d->y.Matrix(), d->z.Matrix(), d->w.F32(), eps, groups, d->out.Matrix(), d->inv_rms.F32());
+        GatedRmsNorm(d->y.Matrix(), d->z.Matrix(), d->w.F32(), eps, groups, d->out.Matrix(), d->inv_rms.F32(),
+                     d->scratch);
       };
     });
     Add("gated norm backward", 0, 5 * rows_ * e_ * Real(inner), [=, this] {
       auto d = data();
       auto dy = std::make_shared<Tensor>(std::vector<int64_t>{t_, inner}, dtype_);
-      GatedRmsNorm(d->y.Matrix(), d->z.Matrix(), d->w.F32(), eps, groups, dy->Matrix(), d->inv_rms.F32());
+      GatedRmsNorm(d->y.Matrix(), d->z.Matrix(), d->w.F32(), eps, groups, dy->Matrix(), d->inv_rms.F32(), d->scratch);
       return [=] {
         GatedRmsNormBackward(d->y.Matrix(), d->z.Matrix(), d->w.F32(), d->inv_rms.F32(), groups, d->out.Matrix(),
                              dy->Matrix(), d->dz.Matrix(), d->dw.F32());

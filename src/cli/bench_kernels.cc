@@ -4,19 +4,20 @@
 #include "base/file_checks.h"
 #include "base/files.h"
 #include "base/parallel.h"
-#include "base/plot.h"
 #include "cli/bench_kernel_cases.h"
 #include "cli/bench_roof.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/model_argument.h"
 #include "kernels/isa.h"
+#include "plot/plot.h"
 
 namespace taipan {
 namespace {
 
 struct KernelOptions {
-  std::string model, dtype = "f32", only, svg;
+  std::string model, only, svg;
+  ComputeType dtype = ComputeType::kF32;
   int64_t tokens = 4096, runs = 5;
   bool json = false;
 };
@@ -47,8 +48,9 @@ KernelRate Measure(const KernelCase& kernel, const KernelOptions& o) {
 }
 
 OrderedJson ToJson(const std::vector<KernelRate>& rates, const KernelOptions& o, const std::string& model) {
-  OrderedJson json = {{"bench", "kernels"},      {"model", model},        {"tokens", o.tokens}, {"dtype", o.dtype},
-                      {"threads", NumThreads()}, {"cpu", CpuModelName()}, {"isa", ActiveIsa()}, {"runs", o.runs}};
+  OrderedJson json = {{"bench", "kernels"},       {"model", model},          {"tokens", o.tokens},
+                      {"dtype", NameIn(o.dtype)}, {"threads", NumThreads()}, {"cpu", CpuModelName()},
+                      {"isa", ActiveIsa()},       {"runs", o.runs}};
   json["kernels"] = OrderedJson::array();
   for (const KernelRate& r : rates) {
     OrderedJson line = {{"op", r.op}};
@@ -72,7 +74,7 @@ void PrintTable(const std::vector<KernelRate>& rates, const KernelOptions& o, co
                     fmt::format("{:.1f}", r.gbytes)});
   }
   Print(fmt::format("{}\nkernels of {}, {} tokens, {}, {} threads, {} runs each\n\n", MachineSummary(), model, o.tokens,
-                    o.dtype, NumThreads(), o.runs));
+                    NameIn(o.dtype), NumThreads(), o.runs));
   Print(FormatTable({{"operation", true}, {"ms"}, {"min"}, {"max"}, {"GFLOP/s"}, {"GB/s"}}, rows));
 }
 
@@ -80,14 +82,14 @@ void RunKernels(const KernelOptions& o) {
   if (!o.svg.empty()) CheckCanWrite(o.svg);
   const NamedConfig named = ResolveConfig(o.model);
   std::vector<KernelRate> rates;
-  ForEachKernelCase(named.config, o.tokens, DTypeNamed(o.dtype), [&](const KernelCase& kernel) {
+  ForEachKernelCase(named.config, o.tokens, DTypeOf(o.dtype), [&](const KernelCase& kernel) {
     if (kernel.op.find(o.only) != std::string::npos) rates.push_back(Measure(kernel, o));
   });
   if (rates.empty()) throw UserError("--only", "no operation of this model has \"" + o.only + "\" in its name");
   if (!o.svg.empty()) {
     std::vector<PlotBar> bars;
     for (const KernelRate& r : rates) bars.push_back({Label(r), r.seconds.median * 1e3});
-    const std::string title = fmt::format("Kernels of {}, {} tokens, {}", named.source, o.tokens, o.dtype);
+    const std::string title = fmt::format("Kernels of {}, {} tokens, {}", named.source, o.tokens, NameIn(o.dtype));
     WriteFileAtomically(o.svg, SvgBars(bars, {.title = title, .x_label = "ms a call"}));
   }
   if (o.json) {
@@ -108,9 +110,7 @@ void AddBenchKernels(CLI::App& bench) {
   command->add_option("--tokens", o->tokens, "Rows: tokens of one sequence")
       ->check(WholeNumber(1, 1 << 20))
       ->capture_default_str();
-  command->add_option("--dtype", o->dtype, "Number format of activations and of the weights in products")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
+  AddBenchDTypeFlag(*command, o->dtype);
   command->add_option("--only", o->only, "Operations with this text in their name (default: all)")->type_name("TEXT");
   command->add_option("--runs", o->runs, "Repetitions, 0.05 s each")
       ->check(WholeNumber(1, 1000))

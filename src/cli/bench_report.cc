@@ -7,9 +7,9 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/parallel.h"
-#include "base/plot.h"
 #include "cli/bench_run.h"
 #include "kernels/isa.h"
+#include "plot/plot.h"
 
 namespace taipan {
 namespace {
@@ -64,7 +64,7 @@ Summary Summarise(const BenchOptions& o, const ModelConfig& config, const BenchR
   Workload shapes = report.work;
   if (!report.forced) shapes.selected_share = config.expected_share();  // gates vary: one roof for all their runs
   const int64_t rows = std::max<int64_t>(1, TokensOf(shapes) / shapes.forwards);
-  s.roof = RoofOf(config, shapes, rows, o.dtype, o.refresh);
+  s.roof = RoofOf(config, shapes, rows, NameIn(o.dtype), o.refresh);
   for (const OpCost& cost : s.floor) s.floor_seconds += FloorSeconds(cost, *s.roof);
   // Decoding is bound by memory: its roof are the bytes that every token needs.
   const double rate = s.tokens_per_second.median / tokens * 1e-9;  // runs a nanosecond
@@ -109,7 +109,7 @@ OrderedJson RoofJson(const ModelRoof& roof, Phase phase) {
 OrderedJson ReportJson(const BenchOptions& o, const BenchReport& report, const Summary& s) {
   OrderedJson json = {{"bench", report.command}, {"model", report.model}};
   json.update(report.shape);
-  json["dtype"] = o.dtype;
+  json["dtype"] = NameIn(o.dtype);
   json["threads"] = NumThreads();
   json["cpu"] = CpuModelName();
   json["isa"] = ActiveIsa();
@@ -145,7 +145,7 @@ void PrintTable(const BenchOptions& o, const BenchReport& report, const Summary&
   add("all", s.run_seconds, TotalFlops(s.floor), TotalBytes(s.floor), nullptr);
   if (s.roof) rows.back().back() = fmt::format("{:.2f}", s.floor_seconds * 1e3);
   Print(fmt::format("{}\n{} {}, {}, {}, {} threads\n\n", MachineSummary(), report.command, report.model,
-                    report.shape_text, o.dtype, NumThreads()));
+                    report.shape_text, NameIn(o.dtype), NumThreads()));
   Print(FormatTable({{"operation", true}, {"ms"}, {"%"}, {"GFLOP/s"}, {"GB/s"}, {"floor ms"}}, rows));
   const Spread& t = s.tokens_per_second;
   std::string line = fmt::format("\n{:.1f} tokens/s ({:.1f} to {:.1f} in {} runs)", t.median, t.min, t.max,
@@ -171,7 +171,7 @@ void WriteChart(const BenchOptions& o, const BenchReport& report, const Summary&
         {op.op, op.seconds * 1e3, cost && s.roof ? std::optional(FloorSeconds(*cost, *s.roof) * 1e3) : std::nullopt});
   }
   const std::string title = fmt::format("{} {}, {}, {}: {:.0f} tokens/s", report.command, report.model,
-                                        report.shape_text, o.dtype, s.tokens_per_second.median);
+                                        report.shape_text, NameIn(o.dtype), s.tokens_per_second.median);
   WriteFileAtomically(o.svg, SvgBars(bars, {.title = title, .x_label = "ms a run; the mark is the floor"}));
 }
 

@@ -138,7 +138,7 @@ bool Complete(const OrderedJson& report) {
 
 void RunRoof(const RoofOptions& o) {
   if (o.dtype == "int8" && !HasInt8Products()) {
-    throw UserError({"--dtype", "this CPU has no instructions for products of bytes", "f32 or bf16", o.dtype, ""});
+    throw UserError({"--dtype", "this CPU has no instructions for products of bytes", "f32 or bf16", o.dtype});
   }
   std::string key = MachineKey(o.dtype) + fmt::format(" | bench roof, rows {}, {} runs", o.rows, o.runs);
   for (const MatrixProduct& p : Products(o)) key += fmt::format(", {} {} x {} x {:.3g}", p.name, p.n, p.k, p.weight());

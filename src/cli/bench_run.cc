@@ -8,8 +8,8 @@
 #include "base/rng.h"
 #include "cli/flags.h"
 #include "cli/model_argument.h"
-#include "infer/selection.h"
 #include "model/model_files.h"
+#include "model/selection.h"
 
 namespace taipan {
 namespace {
@@ -23,9 +23,7 @@ void AddBenchFlags(CLI::App& command, BenchOptions& o) {
   command.add_option("-m,--model", o.model, "A preset or a config file (random weights), or a model directory")
       ->required()
       ->type_name("PRESET|FILE|DIR");
-  command.add_option("--dtype", o.dtype, "Number format of activations and of the weights in products")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
+  AddBenchDTypeFlag(command, o.dtype);
   command
       .add_option("--selected-share", o.selected_share,
                   "Share of tokens that every selective attention layer attends, 0 to 1 (default: the config's budget "
@@ -50,7 +48,7 @@ BenchModel LoadBenchModel(const BenchOptions& o) {
     share.reset();
   }
   if (!named.directory.empty()) return {LoadModel(named.directory, GivenLoadOptions()), named.source, share};
-  BenchModel bench{Model(named.config), named.source, share};
+  BenchModel bench{LanguageModel(named.config), named.source, share};
   bench.model.Initialise(kSeed, kGateBias);
   if (named.config.num_sals() > 0 && !share) bench.forced_share = named.config.attention_budget;
   return bench;

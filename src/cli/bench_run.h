@@ -10,6 +10,7 @@
 #include "base/op_timer.h"
 #include "cli/bench_model_roof.h"
 #include "cli/bench_stats.h"
+#include "model/default_dtype.h"
 #include "model/flops.h"
 #include "model/model.h"
 
@@ -20,7 +21,8 @@ class App;
 namespace taipan {
 
 struct BenchOptions {
-  std::string model, dtype = "f32", svg;
+  std::string model, svg;
+  ComputeType dtype = ComputeType::kF32;
   std::optional<double> selected_share;
   int64_t runs = 5, warmup = 2;
   bool json = false, refresh = false, no_roof = false;
@@ -28,7 +30,7 @@ struct BenchOptions {
 void AddBenchFlags(CLI::App& command, BenchOptions& o);
 
 struct BenchModel {
-  Model model;
+  LanguageModel model;
   std::string name;
   std::optional<double> forced_share;  // none: the gates decide
 };

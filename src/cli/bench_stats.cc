@@ -1,7 +1,6 @@
 #include "cli/bench_stats.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/error.h"
 
@@ -17,10 +16,6 @@ Spread SpreadOf(std::vector<double> values) {
 
 OrderedJson ToJson(const Spread& spread) {
   return {{"median", spread.median}, {"min", spread.min}, {"max", spread.max}};
-}
-
-double NowSeconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace taipan

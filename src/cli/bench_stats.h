@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "cli/output.h"
 
 namespace taipan {
@@ -17,8 +18,6 @@ OrderedJson ToJson(const Spread& spread);     // {"median","min","max"}
 // How often f must be repeated so that a run takes about `seconds`: f is called at least once to find out.
 template <class F>
 int64_t Repetitions(double seconds, F&& f);
-
-double NowSeconds();  // a steady clock
 
 template <class F>
 int64_t Repetitions(double seconds, F&& f) {

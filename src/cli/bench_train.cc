@@ -12,7 +12,7 @@ namespace {
 struct TrainBenchOptions : BenchOptions {
   int64_t context = 1024, batch_size = 1;
   std::optional<int64_t> micro_batch_size;
-  std::string recompute = "none";
+  Recompute recompute = Recompute::kNone;
 };
 
 // The same random rows every step: filling them costs a copy.
@@ -49,17 +49,19 @@ void RunTrain(const TrainBenchOptions& o) {
   const ModelConfig config = bench.model.config();
   CheckFits(config, ResolveSettings(SettingsOf(o), config, /*new_weights=*/false), AvailableMemoryBytes());
   const auto source = std::make_shared<RandomRows>(o.batch_size, o.context, config.vocab_size);
-  Trainer trainer(std::move(bench.model), SettingsOf(o), source);
+  ModelTrainer trainer(std::move(bench.model), SettingsOf(o), source);
   if (bench.forced_share) trainer.SetForcedShare(*bench.forced_share);
   const int64_t micro = trainer.settings().micro_batch_size.value();
   BenchReport report;
   report.command = "train";
   report.model = bench.name;
-  report.shape = {
-      {"context", o.context}, {"batch_size", o.batch_size}, {"micro_batch_size", micro}, {"recompute", o.recompute}};
+  report.shape = {{"context", o.context},
+                  {"batch_size", o.batch_size},
+                  {"micro_batch_size", micro},
+                  {"recompute", NameIn(o.recompute)}};
   report.shape_text = fmt::format("context {}, batch {}{}{}", o.context, o.batch_size,
                                   micro < o.batch_size ? fmt::format(" in {}s", micro) : "",
-                                  o.recompute == "none" ? "" : ", recompute " + o.recompute);
+                                  o.recompute == Recompute::kNone ? "" : ", recompute " + NameIn(o.recompute));
   report.forced = bench.forced_share.has_value();
   report.measured = MeasureRuns(
       o, [] {}, [&] { report.selected_share = trainer.Step().selected_share; });
@@ -68,7 +70,7 @@ void RunTrain(const TrainBenchOptions& o) {
                  .sequences = o.batch_size,
                  .forwards = (o.batch_size + micro - 1) / micro,
                  .selected_share = MeanShare(bench, report.selected_share),
-                 .element_bytes = SizeOf(DTypeNamed(o.dtype))};
+                 .element_bytes = SizeOf(DTypeOf(o.dtype))};
   PrintReport(o, config, report);
 }
 
@@ -82,9 +84,7 @@ void AddBenchTrain(CLI::App& bench) {
   command->add_option("--context", o->context, "Tokens a sequence")->check(count)->capture_default_str();
   command->add_option("--batch-size", o->batch_size, "Sequences a step")->check(count)->capture_default_str();
   command->add_option("--micro-batch-size", o->micro_batch_size, "Sequences a forward (default: all)")->check(count);
-  command->add_option("--recompute", o->recompute, "What backward computes again instead of keeping it")
-      ->check(CLI::IsMember({"none", "mixer", "block"}))
-      ->capture_default_str();
+  AddEnumFlag(*command, "--recompute", o->recompute, "What backward computes again instead of keeping it");
   command->callback([o] { RunTrain(*o); });
 }
 

@@ -13,7 +13,8 @@ namespace taipan {
 namespace {
 
 struct CalibrateFlags {
-  std::string model, text, tokenizer, dtype = "auto";
+  std::string model, text, tokenizer;
+  ComputeType dtype = ComputeType::kAuto;
   double budget = 0;  // 0: the config's
   bool json = false;
 };
@@ -21,10 +22,10 @@ struct CalibrateFlags {
 void RunCalibrate(const CalibrateFlags& flags) {
   const std::string folder = ModelPathWithNote(flags.model);
   const std::string config_path = folder + "/config.json";
-  Model model = LoadModelDirectory(folder);
+  LanguageModel model = LoadModelDirectory(folder);
   if (IsGgufPath(folder) || model.config().num_sals() == 0) {
     throw UserError(
-        {flags.model, "has no selective attention layers to calibrate", "a folder of a taipan model", "", ""});
+        {flags.model, "has no selective attention layers to calibrate", "a folder of a taipan model", ""});
   }
   UseDType(model, folder, flags.dtype);
   const auto tokenizer = RequireText(folder, model.config(), flags.tokenizer).tokenizer;

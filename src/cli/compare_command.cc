@@ -10,11 +10,12 @@
 
 #include "base/file_checks.h"
 #include "base/files.h"
-#include "base/plot.h"
 #include "cli/commands.h"
 #include "cli/compare_positions.h"
 #include "cli/flags.h"
 #include "cli/output.h"
+#include "model/parameters.h"
+#include "plot/plot.h"
 #include "train/curve.h"
 #include "train/run_summary.h"
 
@@ -54,7 +55,7 @@ OrderedJson RunJson(const RunSummary& run, const std::string& path) {
                       {"model", run.settings.model},
                       {"parameters", run.config ? OrderedJson(CountParameters(*run.config)) : OrderedJson()},
                       {"layers", LayersText(run)},
-                      {"dtype", run.settings.dtype},
+                      {"dtype", NameIn(run.settings.dtype)},
                       {"context", run.settings.context},
                       {"batch_size", run.settings.batch_size},
                       {"steps", begun ? run.steps.back().step : 0},
@@ -91,7 +92,7 @@ std::vector<std::string> ColumnOf(const RunSummary& run) {
       run.settings.model,
       run.config ? FormatExact(CountParameters(*run.config)) : "-",
       LayersText(run),
-      run.settings.dtype,
+      NameIn(run.settings.dtype),
       fmt::format("{} x {}", run.settings.batch_size, run.settings.context),
       run.finished() ? FormatExact(step) : fmt::format("{} of {}", FormatExact(step), FormatExact(run.settings.steps)),
       begun ? FormatExact(run.steps.back().tokens) : "-",

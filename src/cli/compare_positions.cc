@@ -8,9 +8,9 @@
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/files.h"
-#include "base/plot.h"
 #include "cli/output.h"
 #include "cli/token_lines.h"
+#include "plot/plot.h"
 
 namespace taipan {
 namespace {
@@ -40,7 +40,7 @@ Result ReadResult(const std::string& path) {
     const Json json = ParseJson(line, where);
     if (!json.is_object() || !json.contains("by_position")) return;
     const Json& list = json.at("by_position");
-    if (!list.is_array()) throw UserError({where, "by_position", "a list", DescribeJson(list), ""});
+    if (!list.is_array()) throw UserError({where, "by_position", "a list", DescribeJson(list)});
     for (const Json& entry : list) ReadFields(entry, where + ": by_position", result.buckets.emplace_back());
     result.windows = json.contains("context") ? fmt::format("windows of {}, {} apart", json.at("context").dump(),
                                                             json.value("stride", Json()).dump())
@@ -48,8 +48,7 @@ Result ReadResult(const std::string& path) {
     result.bytes = json.contains("bytes") ? json.at("bytes").dump() : "?";
   });
   if (!result.buckets.empty()) return result;
-  throw UserError(
-      {path, "no losses by position", "what `taipan score --by-position --json` printed", "none in it", ""});
+  throw UserError({path, "no losses by position", "what `taipan score --by-position --json` printed", "none in it"});
 }
 
 void NoteDifferences(const std::vector<Result>& results) {

@@ -12,6 +12,7 @@
 #include "model/checkpoint.h"
 #include "model/export.h"
 #include "model/model_files.h"
+#include "model/parameters.h"
 #include "text/gguf_vocabulary_files.h"
 #include "text/tokenizer_config.h"
 
@@ -67,9 +68,11 @@ size_t WriteTokenizer(const std::string& in, const std::string& folder) {
 }
 
 void ConvertToGguf(const ConvertOptions& o, GgmlType type) {
-  if (PathExists(o.out)) throw UserError({o.out, "exists already", "a new file", "", "nothing was written"});
+  if (PathExists(o.out))
+    throw UserError(
+        {.where = o.out, .problem = "exists already", .expected = "a new file", .hint = "nothing was written"});
   CheckCanWrite(o.out);
-  Model model = LoadModel(o.in, GivenLoadOptions());
+  LanguageModel model = LoadModel(o.in, GivenLoadOptions());
   const GgufMetadata tokenizer = TokenizerMetadata(o.in, model.config());
   ExportGguf(model, type, tokenizer, o.out, o.in);
   Note(fmt::format("wrote {}: {} parameters, {}{}", o.out, FormatExact(CountParameters(model.config())), o.dtype,
@@ -84,7 +87,7 @@ void ConvertToFolder(const ConvertOptions& o, GgmlType type) {
                                               : TransformersNaming(config, o.in);
   if (naming != Naming::kTaipan) ForeignConfigJson(config, naming, "", o.in);  // refuses before the weights are read
   const TemporaryFolder folder(target);
-  Model model = LoadModel(o.in, GivenLoadOptions());
+  LanguageModel model = LoadModel(o.in, GivenLoadOptions());
   ExportFolder(model, naming, type, folder.path(), o.in);
   const size_t files = WriteTokenizer(o.in, folder.path());
   ReplaceDirectory(folder.path(), target);
@@ -97,7 +100,7 @@ void RunConvert(ConvertOptions o) {
   if (o.to.empty()) o.to = gguf ? "gguf" : "taipan";
   if ((o.to == "gguf") != gguf) {
     throw UserError({"--to", "does not fit the name of OUT", gguf ? "gguf" : "a file that ends in .gguf",
-                     fmt::format("{} and {}", o.to, o.out), ""});
+                     fmt::format("{} and {}", o.to, o.out)});
   }
   o.in = ModelPathWithNote(o.in);
   const GgmlType type = ParseExportType(o.dtype);

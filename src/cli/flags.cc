@@ -108,6 +108,18 @@ void AddTokenizerFlag(CLI::App& command, std::string& tokenizer) {
       ->type_name("FILE|DIR|GGUF");
 }
 
+CLI::Option* AddDTypeFlag(CLI::App& command, ComputeType& dtype) {
+  return AddEnumFlag(
+      command, "--dtype", dtype,
+      "Of activations and matrix products; sums and states are f32. auto: bf16 where the CPU has AVX512-BF16 "
+      "or AMX and the weights are stored in 16 bits or fewer, else f32");
+}
+
+CLI::Option* AddBenchDTypeFlag(CLI::App& command, ComputeType& dtype) {
+  return AddEnumFlag(command, "--dtype", dtype, "Number format of activations and of the weights in products",
+                     {"f32", "bf16"});
+}
+
 void AddJsonFlag(CLI::App& command, bool& json) {
   command.add_flag("--json", json, "Print JSON alone on standard output");
 }

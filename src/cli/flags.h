@@ -2,10 +2,12 @@
 // The flags that commands share, and checks of values.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 
 #include "base/fields.h"
+#include "model/default_dtype.h"
 
 namespace taipan {
 
@@ -27,5 +29,20 @@ void TakeTextsAsTheyAre(CLI::Option& option);
 // --tokenizer FILE|DIR|GGUF in place of the model's own.
 void AddTokenizerFlag(CLI::App& command, std::string& tokenizer);
 void AddJsonFlag(CLI::App& command, bool& json);
+// A flag whose values are `names`: those of the enum, or some of them.
+template <class Enum>
+CLI::Option* AddEnumFlag(CLI::App& command, const std::string& flag, Enum& value, const std::string& help,
+                         const std::vector<std::string>& names = NamesOf(Enum{})) {
+  const auto take = [&value](const std::string& name) {
+    const std::vector<std::string> all = NamesOf(Enum{});
+    value = static_cast<Enum>(std::find(all.begin(), all.end(), name) - all.begin());
+  };
+  return command.add_option_function<std::string>(flag, take, help)
+      ->check(CLI::IsMember(names))
+      ->default_str(NameIn(value));
+}
+// --dtype of commands that run a model: auto, f32 or bf16; of benchmarks, which say what they measure.
+CLI::Option* AddDTypeFlag(CLI::App& command, ComputeType& dtype);
+CLI::Option* AddBenchDTypeFlag(CLI::App& command, ComputeType& dtype);
 
 }  // namespace taipan

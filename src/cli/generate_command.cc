@@ -27,7 +27,8 @@ namespace taipan {
 namespace {
 
 struct GenerateFlags {
-  std::string model, tokenizer, dtype = "auto", prompt, prompt_file, system;
+  std::string model, tokenizer, prompt, prompt_file, system;
+  ComputeType dtype = ComputeType::kAuto;
   std::vector<std::string> stop;
   int64_t max_tokens = 256;
   SamplingOptions sampling;
@@ -204,7 +205,7 @@ void Report(const GenerationStats& stats, const GenerateFlags& flags, const std:
 
 void RunGenerate(const GenerateFlags& flags) {
   if (!flags.prompt_file.empty() && flags.prompt_file != "-") CheckCanRead(flags.prompt_file);
-  Model model = LoadModelDirectory(flags.model);
+  LanguageModel model = LoadModelDirectory(flags.model);
   ModelText text = RequireText(flags.model, model.config(), flags.tokenizer);
   UseDType(model, flags.model, flags.dtype);
   UseBudgetIfGiven(model, flags.model, flags.budget);

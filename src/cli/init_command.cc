@@ -7,7 +7,11 @@
 #include "cli/new_folder.h"
 #include "cli/output.h"
 #include "model/checkpoint.h"
+#include "model/config_validate.h"
+#include "model/hf_config.h"
 #include "model/model_files.h"
+#include "model/parameters.h"
+#include "model/presets.h"
 #include "text/tokenizer.h"
 
 namespace taipan {
@@ -44,7 +48,7 @@ void RunInit(const InitOptions& o) {
     Note("without effect: --gate-bias: the model has no selective attention layers");
   }
   const TemporaryFolder folder(target);
-  Model model(config);
+  LanguageModel model(config);
   model.Initialise(o.seed, o.gate_bias);
   SaveModel(model, folder.path());
   const bool bytes = config.vocab_size == 256;

@@ -9,8 +9,10 @@
 #include "cli/output.h"
 #include "infer/calibration.h"
 #include "model/default_dtype.h"
+#include "model/hf_config.h"
 #include "model/model_files.h"
 #include "model/model_path.h"
+#include "model/presets.h"
 
 namespace taipan {
 
@@ -56,7 +58,7 @@ NamedConfig ResolveConfig(const std::string& model) {
        nearest.empty() ? "`taipan presets` lists the presets" : "did you mean the preset " + nearest + "?"});
 }
 
-Model LoadModelDirectory(const std::string& directory) {
+LanguageModel LoadModelDirectory(const std::string& directory) {
   const auto is_it = [&](const Preset& preset) { return preset.name == directory; };
   if (!PathExists(directory) && std::any_of(Presets().begin(), Presets().end(), is_it)) {
     throw UserError({directory, "a preset has no weights",
@@ -66,17 +68,7 @@ Model LoadModelDirectory(const std::string& directory) {
   return LoadModel(ModelPathWithNote(directory), GivenLoadOptions());
 }
 
-CLI::Option* AddDTypeFlag(CLI::App& command, std::string& dtype) {
-  return command
-      .add_option(
-          "--dtype", dtype,
-          "Of activations and matrix products; sums and states are f32. auto: bf16 where the CPU has AVX512-BF16 "
-          "or AMX and the weights are stored in 16 bits or fewer, else f32")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
-      ->capture_default_str();
-}
-
-std::string ComputesIn(const Model& model) { return model.dtype() == DType::kBF16 ? "bf16" : "f32"; }
+std::string ComputesIn(const LanguageModel& model) { return NameIn(ComputeTypeOf(model.dtype())); }
 
 void AddBudgetFlag(CLI::App& command, std::optional<double>& budget) {
   command
@@ -85,13 +77,15 @@ void AddBudgetFlag(CLI::App& command, std::optional<double>& budget) {
       ->check(NumberFromTo(1e-6, 1.0));
 }
 
-void UseBudgetIfGiven(Model& model, const std::string& path, const std::optional<double>& budget) {
+void UseBudgetIfGiven(LanguageModel& model, const std::string& path, const std::optional<double>& budget) {
   if (budget) UseBudget(model, ModelPathOf(path), *budget);
 }
 
-void UseDType(Model& model, const std::string& path, const std::string& asked) {
-  DType dtype = asked == "bf16" ? DType::kBF16 : DType::kF32;
-  if (asked == "auto") {
+void UseDType(LanguageModel& model, const std::string& path, ComputeType asked) {
+  DType dtype = DType::kF32;
+  if (asked != ComputeType::kAuto) {
+    dtype = DTypeOf(asked);
+  } else {
     dtype = DefaultInferenceDType(model.config(), *OpenTensors(ModelPathOf(path)));
     if (dtype == DType::kBF16) {
       Note("computes in bf16, for which this CPU has instructions (--dtype f32 is slower and rounds less)");
@@ -103,7 +97,7 @@ void UseDType(Model& model, const std::string& path, const std::string& asked) {
 ModelText RequireText(const std::string& model, const ModelConfig& config, const std::string& tokenizer) {
   ModelText text = LoadModelText(model, config, tokenizer);
   if (text.tokenizer == nullptr && !tokenizer.empty()) {
-    throw UserError({tokenizer, "no tokenizer", "a tokenizer among the files", "none", ""});
+    throw UserError({tokenizer, "no tokenizer", "a tokenizer among the files", "none"});
   }
   if (text.tokenizer == nullptr) {
     throw UserError({model, "the model has no tokenizer", "a tokenizer among its files", "none",
@@ -115,7 +109,7 @@ ModelText RequireText(const std::string& model, const ModelConfig& config, const
 
 std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& path) {
   std::unique_ptr<Tokenizer> tokenizer = LoadAnyTokenizer(path);
-  if (tokenizer == nullptr) throw UserError({path, "no tokenizer", "a tokenizer among the files", "none", ""});
+  if (tokenizer == nullptr) throw UserError({path, "no tokenizer", "a tokenizer among the files", "none"});
   return tokenizer;
 }
 

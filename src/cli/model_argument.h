@@ -9,6 +9,7 @@
 
 #include "infer/model_text.h"
 #include "model/checkpoint.h"
+#include "model/default_dtype.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 
@@ -31,18 +32,16 @@ struct NamedConfig {
 NamedConfig ResolveConfig(const std::string& model);
 
 // The model that a path leads to. UserError with a hint where it leads to none.
-Model LoadModelDirectory(const std::string& directory);
+LanguageModel LoadModelDirectory(const std::string& directory);
 
-// --dtype of commands that run a model: "auto", "f32" or "bf16".
-CLI::Option* AddDTypeFlag(CLI::App& command, std::string& dtype);
 // Computes in `asked` from now on; auto: as the model's files at `path` and the CPU suggest (default_dtype.h), with a
 // line on stderr where that is bf16.
-void UseDType(Model& model, const std::string& path, const std::string& asked);
-std::string ComputesIn(const Model& model);  // "f32", "bf16"
+void UseDType(LanguageModel& model, const std::string& path, ComputeType asked);
+std::string ComputesIn(const LanguageModel& model);  // "f32", "bf16"
 
 // --budget of commands that run a model with selective layers; what it says, given or not.
 void AddBudgetFlag(CLI::App& command, std::optional<double>& budget);
-void UseBudgetIfGiven(Model& model, const std::string& path, const std::optional<double>& budget);
+void UseBudgetIfGiven(LanguageModel& model, const std::string& path, const std::optional<double>& budget);
 
 // Its tokenizer and what goes with it, or those of `tokenizer` (--tokenizer, "" where not given). UserError where it
 // has none or one that does not fit the vocabulary.

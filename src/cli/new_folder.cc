@@ -8,7 +8,8 @@ namespace taipan {
 std::string NewFolderTarget(std::string out) {
   while (out.size() > 1 && out.back() == '/') out.pop_back();
   if (PathExists(out) && !IsDirectory(out)) {
-    throw UserError({out, "is a file", "a new or empty folder", "", "nothing was written"});
+    throw UserError(
+        {.where = out, .problem = "is a file", .expected = "a new or empty folder", .hint = "nothing was written"});
   }
   if (IsDirectory(out) && !ListDirectory(out).empty()) {
     throw UserError(

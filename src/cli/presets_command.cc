@@ -6,6 +6,7 @@
 #include "cli/flags.h"
 #include "cli/output.h"
 #include "model/memory_plan.h"
+#include "model/presets.h"
 #include "model/training_memory.h"
 
 namespace taipan {

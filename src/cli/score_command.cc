@@ -15,7 +15,7 @@
 namespace taipan {
 namespace {
 
-void ScoreSequences(const Model& model, const ScoreFlags& flags) {
+void ScoreSequences(const LanguageModel& model, const ScoreFlags& flags) {
   const auto sequences = ParseTokenLines(ReadInput(flags.tokens), model.config().vocab_size, InputName(flags.tokens));
   size_t longest = 0;
   for (const std::vector<int32_t>& sequence : sequences) longest = std::max(longest, sequence.size());
@@ -86,10 +86,10 @@ void RunScore(ScoreFlags flags) {
   for (const std::string& output : {flags.logits, flags.svg}) {
     if (!output.empty()) CheckCanWrite(output);
   }
-  Model model = LoadModelDirectory(flags.model);
+  LanguageModel model = LoadModelDirectory(flags.model);
   // Numbers that others compare digit by digit stay exact.
   const bool exact = !flags.pairs.empty() || !flags.tokens.empty() || !flags.logits.empty();
-  UseDType(model, flags.model, flags.dtype == "auto" && exact ? "f32" : flags.dtype);
+  UseDType(model, flags.model, flags.dtype == ComputeType::kAuto && exact ? ComputeType::kF32 : flags.dtype);
   UseBudgetIfGiven(model, flags.model, flags.budget);
   if (!flags.text.empty()) {
     ScoreText(model, flags);

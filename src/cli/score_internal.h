@@ -9,12 +9,14 @@
 
 #include "cli/output.h"
 #include "infer/scoring.h"
+#include "model/default_dtype.h"
 #include "model/model.h"
 
 namespace taipan {
 
 struct ScoreFlags {
-  std::string model, tokenizer, dtype = "auto";
+  std::string model, tokenizer;
+  ComputeType dtype = ComputeType::kAuto;
   std::string text, tokens, pairs;  // one of them: what is scored
   int64_t context = 0;              // of a window (text), at most (pairs); 0: everything before a token
   int64_t stride = 0;               // 0: half of context
@@ -24,8 +26,8 @@ struct ScoreFlags {
   bool json = false;
 };
 
-void ScoreText(const Model& model, const ScoreFlags& flags);
-void ScorePairs(const Model& model, const ScoreFlags& flags);
+void ScoreText(const LanguageModel& model, const ScoreFlags& flags);
+void ScorePairs(const LanguageModel& model, const ScoreFlags& flags);
 
 OrderedJson NullUnlessFinite(double value);
 

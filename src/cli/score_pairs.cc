@@ -21,7 +21,7 @@ std::string RequireText(const Json& json, const char* key, const std::string& wh
   const auto found = json.find(key);
   if (found == json.end() || !found->is_string()) {
     throw UserError({where, fmt::format("\"{}\" is not there or no text", key),
-                     R"({"context": "...", "continuation": "..."})", DescribeJson(json), ""});
+                     R"({"context": "...", "continuation": "..."})", DescribeJson(json)});
   }
   return found->get<std::string>();
 }
@@ -31,11 +31,11 @@ std::vector<Pair> ParsePairs(std::string_view text, const std::string& name) {
   ForEachLine(text, name, [&](std::string_view line, const std::string& where) {
     const Json json = ParseJson(line, where);
     if (!json.is_object()) {
-      throw UserError({where, "not a pair", R"({"context": "...", "continuation": "..."})", DescribeJson(json), ""});
+      throw UserError({where, "not a pair", R"({"context": "...", "continuation": "..."})", DescribeJson(json)});
     }
     pairs.push_back({RequireText(json, "context", where), RequireText(json, "continuation", where), where});
   });
-  if (pairs.empty()) throw UserError({name, "no pairs", "a JSON object a line", "an empty file", ""});
+  if (pairs.empty()) throw UserError({name, "no pairs", "a JSON object a line", "an empty file"});
   return pairs;
 }
 
@@ -89,7 +89,7 @@ void Truncate(Continuation& question, int64_t context, const std::string& where)
   const int64_t drop = tokens - context - 1;
   if (drop >= static_cast<int64_t>(question.context.size())) {
     throw UserError({where, "the continuation alone is longer than --context",
-                     fmt::format("at most {} tokens", context), fmt::format("{}", question.continuation.size()), ""});
+                     fmt::format("at most {} tokens", context), fmt::format("{}", question.continuation.size())});
   }
   question.context.erase(question.context.begin(), question.context.begin() + drop);
 }
@@ -106,7 +106,7 @@ std::vector<Continuation> EncodePairs(const Tokenizer& tokenizer, const std::vec
 
 }  // namespace
 
-void ScorePairs(const Model& model, const ScoreFlags& flags) {
+void ScorePairs(const LanguageModel& model, const ScoreFlags& flags) {
   const auto tokenizer = RequireText(flags.model, model.config(), flags.tokenizer).tokenizer;
   const std::vector<Pair> pairs = ParsePairs(ReadInput(flags.pairs), InputName(flags.pairs));
   const std::vector<Continuation> questions = EncodePairs(*tokenizer, pairs, flags);

@@ -3,9 +3,9 @@
 #include <bit>
 
 #include "base/files.h"
-#include "base/plot.h"
 #include "cli/score_internal.h"
 #include "formats/safetensors.h"
+#include "plot/plot.h"
 
 namespace taipan {
 

@@ -111,8 +111,8 @@ OrderedJson RecallJson(const RecallLoss& loss) {
   return {{"share", loss.hit_share()}, {"tokens", loss.hits}, {"nll", loss.hit_ce()}, {"other_nll", loss.other_ce()}};
 }
 
-ScoreResult Score(const Model& model, std::span<const int32_t> tokens, const ScoreFlags& flags, LogitsFile& logits,
-                  PositionLoss& by_position, RecallReport& recall) {
+ScoreResult Score(const LanguageModel& model, std::span<const int32_t> tokens, const ScoreFlags& flags,
+                  LogitsFile& logits, PositionLoss& by_position, RecallReport& recall) {
   CountProgress progress("scoring:", static_cast<int64_t>(tokens.size()));
   const auto on_progress = [&](int64_t done) { progress.Update(done); };
   ScoreResult result;
@@ -141,7 +141,7 @@ ScoreResult Score(const Model& model, std::span<const int32_t> tokens, const Sco
 
 OrderedJson NullUnlessFinite(double value) { return std::isfinite(value) ? OrderedJson(value) : OrderedJson(nullptr); }
 
-void ScoreText(const Model& model, const ScoreFlags& flags) {
+void ScoreText(const LanguageModel& model, const ScoreFlags& flags) {
   const auto tokenizer = RequireText(flags.model, model.config(), flags.tokenizer).tokenizer;
   std::vector<int32_t> tokens;
   TextSize size;
@@ -153,7 +153,7 @@ void ScoreText(const Model& model, const ScoreFlags& flags) {
     NoteDoubledBos(*tokenizer, tokens);
     if (added > 0) Note(fmt::format("the tokenizer adds {} special tokens to the text, as its files say", added));
   }
-  if (size.bytes == 0) throw UserError({InputName(flags.text), "nothing to score", "some text", "an empty file", ""});
+  if (size.bytes == 0) throw UserError({InputName(flags.text), "nothing to score", "some text", "an empty file"});
   const auto all = static_cast<int64_t>(tokens.size());
   NoteLongContext(model.config(), flags.context > 0 ? std::min(flags.context, all) : all, "a stretch has");
   LogitsFile logits(flags.logits, model.config().vocab_size);

@@ -67,8 +67,7 @@ ChatFiles Load(const std::string& given) {
     const std::string folder = model.empty() ? given : model;
     return FromFolder(folder, folder);
   }
-  if (!PathExists(given))
-    throw UserError({given, "no such file or folder", "a model, tokenizer or .jinja file", "", ""});
+  if (!PathExists(given)) throw UserError({given, "no such file or folder", "a model, tokenizer or .jinja file"});
   const size_t slash = given.rfind('/');
   return FromFolder(slash == given.npos ? "." : given.substr(0, slash), given);
 }
@@ -82,7 +81,7 @@ const std::string& Chosen(const ChatFiles& chat, bool with_tools, const std::str
   for (const auto& [name, unused] : chat.templates) names += (names.empty() ? "" : ", ") + name;
   throw UserError({model, "the model has no chat template",
                    "one in tokenizer_config.json, chat_template.jinja or a GGUF",
-                   names.empty() ? "none" : "none named default, but " + names, ""});
+                   names.empty() ? "none" : "none named default, but " + names});
 }
 
 std::string TypeOf(const Value& value) { return fmt::format("a value of type {}", jinja::TypeName(value)); }
@@ -99,18 +98,18 @@ Value ReadMessages(const std::string& path) {
     }
   }
   const char* expected = R"([{"role": "user", "content": "..."}, ...])";
-  if (!messages.is_list()) throw UserError({where, "no list of messages", expected, TypeOf(messages), ""});
-  if (messages.items().empty()) throw UserError({where, "no messages", expected, "an empty list", ""});
+  if (!messages.is_list()) throw UserError({where, "no list of messages", expected, TypeOf(messages)});
+  if (messages.items().empty()) throw UserError({where, "no messages", expected, "an empty list"});
   for (size_t i = 0; i < messages.items().size(); ++i) {
     const Value& message = messages.items()[i];
     const std::string here = fmt::format("{}: message {}", where, i + 1);
-    if (!message.is_dict()) throw UserError({here, "not an object", expected, TypeOf(message), ""});
+    if (!message.is_dict()) throw UserError({here, "not an object", expected, TypeOf(message)});
     const Value* role = message.dict().Find("srole");
-    if (role == nullptr) throw UserError({here, "has no role", expected, "", ""});
-    if (!role->is_string()) throw UserError({here, "role is no string", "\"user\" or the like", TypeOf(*role), ""});
+    if (role == nullptr) throw UserError({here, "has no role", expected});
+    if (!role->is_string()) throw UserError({here, "role is no string", "\"user\" or the like", TypeOf(*role)});
     const Value* content = message.dict().Find("scontent");
     const bool fits = content == nullptr || content->is_none() || content->is_string() || content->is_list();
-    if (!fits) throw UserError({here, "content is no text", "a string or a list of parts", TypeOf(*content), ""});
+    if (!fits) throw UserError({here, "content is no text", "a string or a list of parts", TypeOf(*content)});
   }
   return messages;
 }
@@ -118,9 +117,9 @@ Value ReadMessages(const std::string& path) {
 Value ReadTools(const std::string& path) {
   const std::string where = InputName(path);
   Value tools = jinja::ParseValue(ReadInput(path), where);
-  if (!tools.is_list()) throw UserError({where, "no list of tools", "a list of JSON schemas", TypeOf(tools), ""});
+  if (!tools.is_list()) throw UserError({where, "no list of tools", "a list of JSON schemas", TypeOf(tools)});
   for (const Value& tool : tools.items()) {
-    if (!tool.is_dict()) throw UserError({where, "a tool is no object", "a list of JSON schemas", TypeOf(tool), ""});
+    if (!tool.is_dict()) throw UserError({where, "a tool is no object", "a list of JSON schemas", TypeOf(tool)});
   }
   return tools;
 }

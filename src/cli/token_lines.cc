@@ -15,8 +15,8 @@ namespace {
 
 std::vector<int32_t> ParseTokens(std::string_view line, int64_t vocab, const std::string& where) {
   const Json json = ParseJson(line, where);
-  if (!json.is_array()) throw UserError({where, "not a token sequence", "a JSON array of ids", DescribeJson(json), ""});
-  if (json.empty()) throw UserError({where, "the token sequence is empty", "at least one id", "[]", ""});
+  if (!json.is_array()) throw UserError({where, "not a token sequence", "a JSON array of ids", DescribeJson(json)});
+  if (json.empty()) throw UserError({where, "the token sequence is empty", "at least one id", "[]"});
   std::vector<int32_t> tokens;
   tokens.reserve(json.size());
   for (size_t i = 0; i < json.size(); ++i) {
@@ -25,7 +25,7 @@ std::vector<int32_t> ParseTokens(std::string_view line, int64_t vocab, const std
                       id.get<int64_t>() >= 0 && id.get<int64_t>() < vocab;
     if (!fits) {
       throw UserError({where, fmt::format("token {} is not an id of this model", i),
-                       fmt::format("an integer from 0 to {}", vocab - 1), DescribeJson(id), ""});
+                       fmt::format("an integer from 0 to {}", vocab - 1), DescribeJson(id)});
     }
     tokens.push_back(id.get<int32_t>());
   }
@@ -58,8 +58,7 @@ std::vector<std::vector<int32_t>> ParseTokenLines(const std::string& text, int64
   ForEachLine(text, where, [&](std::string_view line, const std::string& place) {
     sequences.push_back(ParseTokens(line, vocab, place));
   });
-  if (sequences.empty())
-    throw UserError({where, "no token sequences", "a JSON array of ids a line", "an empty file", ""});
+  if (sequences.empty()) throw UserError({where, "no token sequences", "a JSON array of ids a line", "an empty file"});
   return sequences;
 }
 

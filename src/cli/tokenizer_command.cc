@@ -50,7 +50,7 @@ std::string TextOfLine(std::string_view line, const std::string& where) {
   const Json json = ParseJson(line, where);
   const auto text = json.is_object() ? json.find("text") : json.end();
   if (!json.is_object() || text == json.end() || !text->is_string()) {
-    throw UserError({where, "no text", "{\"text\": \"...\"}", DescribeJson(json), ""});
+    throw UserError({where, "no text", "{\"text\": \"...\"}", DescribeJson(json)});
   }
   return text->get<std::string>();
 }
@@ -84,12 +84,11 @@ std::vector<int32_t> IdsOfLine(std::string_view line, const std::string& where) 
   const Json json = ParseJson(line, where);
   const Json* list = &json;
   if (json.is_object() && json.contains("ids")) list = &json["ids"];
-  if (!list->is_array())
-    throw UserError({where, "no token ids", "[1, 2] or {\"ids\": [1, 2]}", DescribeJson(json), ""});
+  if (!list->is_array()) throw UserError({where, "no token ids", "[1, 2] or {\"ids\": [1, 2]}", DescribeJson(json)});
   std::vector<int32_t> ids;
   for (const Json& id : *list) {
     const bool fits = id.is_number_unsigned() && id.get<uint64_t>() < uint64_t{1} << 31;
-    if (!fits) throw UserError({where, "not a token id", "an integer from 0 on", DescribeJson(id), ""});
+    if (!fits) throw UserError({where, "not a token id", "an integer from 0 on", DescribeJson(id)});
     ids.push_back(id.get<int32_t>());
   }
   return ids;
@@ -103,7 +102,7 @@ void RunDecode(const TokenizerFlags& flags) {
         for (const int32_t id : ids) {
           if (id < tokenizer->vocab_size()) continue;
           throw UserError({where, "not in the vocabulary", fmt::format("ids from 0 to {}", tokenizer->vocab_size() - 1),
-                           std::to_string(id), ""});
+                           std::to_string(id)});
         }
         const std::string text = tokenizer->Decode(ids);
         return flags.json ? OrderedJson({{"text", ToValidUtf8(text)}}).dump() + "\n" : text;

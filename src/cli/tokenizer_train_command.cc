@@ -62,14 +62,16 @@ void CheckFlags(const TokenizerTrainFlags& flags) {
   const auto specials = static_cast<int64_t>(flags.special_tokens.size());
   if (flags.vocab_size < 256 + specials) {
     throw UserError({"--vocab-size", "too small for the bytes and the special tokens",
-                     fmt::format("at least {}", 256 + specials), std::to_string(flags.vocab_size), ""});
+                     fmt::format("at least {}", 256 + specials), std::to_string(flags.vocab_size)});
   }
   std::set<std::string> seen;
   for (const std::string& token : flags.special_tokens) {
     if (token.empty()) throw UserError("--special-token", "an empty token");
     if (ToValidUtf8(token) != token) throw UserError("--special-token", "not valid UTF-8");
-    if (token.size() < 2) throw UserError({"--special-token", "a single byte has a token already", "", token, ""});
-    if (!seen.insert(token).second) throw UserError({"--special-token", "given twice", "", token, ""});
+    if (token.size() < 2)
+      throw UserError({.where = "--special-token", .problem = "a single byte has a token already", .found = token});
+    if (!seen.insert(token).second)
+      throw UserError({.where = "--special-token", .problem = "given twice", .found = token});
   }
 }
 
@@ -78,7 +80,8 @@ void CheckSpellings(const TrainedBpe& bpe) {
   const std::set<std::string> specials(bpe.special_tokens.begin(), bpe.special_tokens.end());
   for (const std::string& token : bpe.tokens) {
     if (specials.count(SpellBytes(token)) == 0) continue;
-    throw UserError({"--special-token", "the text has this as an ordinary token", "", SpellBytes(token), ""});
+    throw UserError(
+        {.where = "--special-token", .problem = "the text has this as an ordinary token", .found = SpellBytes(token)});
   }
 }
 

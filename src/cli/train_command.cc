@@ -77,7 +77,7 @@ struct FlagAdder {
 };
 
 // Writes a short continuation of the prompt to stderr.
-void ShowSample(const Model& model, const Tokenizer* tokenizer, int64_t step, const TrainArguments& args,
+void ShowSample(const LanguageModel& model, const Tokenizer* tokenizer, int64_t step, const TrainArguments& args,
                 uint64_t seed) {
   if (!tokenizer) return;  // nothing to read
   const std::vector<int32_t> prompt = tokenizer->Encode(args.sample_prompt);
@@ -136,8 +136,10 @@ RunRequest RequestOf(const TrainArguments& args) {
     request.load = GivenLoadOptions();
     request.preset = named.source.starts_with("preset ");
     if (IsGgufPath(named.directory)) {
-      throw UserError({s.model, "training does not start from a GGUF file", "a folder", "",
-                       "taipan convert " + s.model + " FOLDER writes one"});
+      throw UserError({.where = s.model,
+                       .problem = "training does not start from a GGUF file",
+                       .expected = "a folder",
+                       .hint = "taipan convert " + s.model + " FOLDER writes one"});
     }
   } catch (const UserError&) {
     // A run needs the model that it began with no more, once it has checkpoints.
@@ -153,10 +155,11 @@ double TokensPerSecondAtRoof(const ModelConfig& config, const TrainSettings& s) 
                       .context = s.context,
                       .sequences = s.batch_size,
                       .selected_share = config.expected_share(),
-                      .element_bytes = s.dtype == "bf16" ? 2 : 4};
+                      .element_bytes = SizeOf(DTypeOf(s.dtype))};
   const double flops = TotalFlops(CostByOperation(config, work));
   if (flops * static_cast<double>(s.steps) < kLong) return 0;
-  const ModelRoof roof = RoofOf(config, work, s.context * s.micro_batch_size.value(), s.dtype, /*refresh=*/false);
+  const ModelRoof roof =
+      RoofOf(config, work, s.context * s.micro_batch_size.value(), NameIn(s.dtype), /*refresh=*/false);
   return roof.gflops.median * 1e9 * static_cast<double>(TokensOf(work)) / flops;
 }
 
@@ -165,7 +168,7 @@ void RunTrain(const TrainArguments& args, int& exit_code) {
   NoteDefaults(args, request);
   const uint64_t seed = static_cast<uint64_t>(request.settings.seed);
   RunHooks hooks;
-  hooks.sample = [&](const Model& model, const Tokenizer* tokenizer, int64_t step) {
+  hooks.sample = [&](const LanguageModel& model, const Tokenizer* tokenizer, int64_t step) {
     ShowSample(model, tokenizer, step, args, seed);
   };
   hooks.roof = TokensPerSecondAtRoof;
@@ -178,7 +181,7 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("train", "Train a model on text or tokens into a run folder");
   auto args = std::make_shared<TrainArguments>();
   TrainSettings defaults;
-  defaults.dtype = "auto";
+  defaults.dtype = ComputeType::kAuto;
   VisitFields(defaults, [&](const FieldInfo& info, FieldPointer field) {
     std::visit(FlagAdder{*command, info, args}, field);
   });
@@ -193,8 +196,8 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
   command->add_flag(
       "--paper",
       [args](int64_t) {
-        args->given["refinement"] = NameOf(Refinement::kMix);
-        args->given["selection"] = NameOf(Selection::kArgmax);
+        args->given["refinement"] = NameIn(Refinement::kMix);
+        args->given["selection"] = NameIn(Selection::kArgmax);
       },
       "Selective layers exactly as the paper has them: --refinement mix --selection argmax");
   AddLoadFlags(*command);

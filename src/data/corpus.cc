@@ -194,8 +194,9 @@ void Corpus::AddFile(const std::string& path, const Tokenizer* tokenizer) {
 
 void Corpus::FillFromText(Part& part, const Tokenizer* tokenizer) {
   if (!tokenizer) {
-    throw UserError({part.path, "text needs a tokenizer and the model has none", "", "",
-                     "give --tokenizer, or token files (.u16, .u32, .bin, .npy)"});
+    throw UserError({.where = part.path,
+                     .problem = "text needs a tokenizer and the model has none",
+                     .hint = "give --tokenizer, or token files (.u16, .u32, .bin, .npy)"});
   }
   const bool bytes = IsByteTokenizer(tokenizer), json = part.format.kind != DataKind::kText;
   bytes_are_tokens_ = bytes_are_tokens_ && bytes;

@@ -66,7 +66,7 @@ DataFile::DataFile(const std::string& path, int64_t& memory) : path_(path) {
   }
   if (!S_ISREG(info.st_mode)) {
     throw UserError(
-        {path, "not data that can be read by position", "a file", S_ISDIR(info.st_mode) ? "a folder" : "a device", ""});
+        {path, "not data that can be read by position", "a file", S_ISDIR(info.st_mode) ? "a folder" : "a device"});
   }
   version_ = VersionOf(info);
   stamp_.name = std::filesystem::path(path).filename().string();

@@ -241,15 +241,18 @@ DataFormat RecogniseTokens(const std::string& path, int64_t width, std::string_v
   if (width < 0) width = found;
   if (size % width != 0) {
     throw UserError({path, fmt::format("not a file of {}-bit tokens", width * 8),
-                     fmt::format("a multiple of {} bytes", width), fmt::format("{} bytes", size), ""});
+                     fmt::format("a multiple of {} bytes", width), fmt::format("{} bytes", size)});
   }
   return {.kind = DataKind::kTokens, .name = fmt::format("{}-bit tokens", width * 8), .width = width};
 }
 
 [[noreturn]] void Refuse(const std::string& path, const ForeignFile& foreign, const std::string& expected) {
   const bool binary = foreign.name.starts_with("binary");
-  throw UserError({path, (foreign.name.starts_with("the name") ? "" : "looks like ") + foreign.name, expected, "",
-                   binary ? "raw bytes as they are count as data under a name that ends in .u8" : foreign.hint});
+  throw UserError(
+      {.where = path,
+       .problem = (foreign.name.starts_with("the name") ? "" : "looks like ") + foreign.name,
+       .expected = expected,
+       .hint = binary ? "raw bytes as they are count as data under a name that ends in .u8" : foreign.hint});
 }
 
 }  // namespace

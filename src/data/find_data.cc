@@ -90,7 +90,7 @@ class Folder {
     if (!left_out_.empty()) found_.notes.push_back(fmt::format("left out of {}: {}", path_, Names(left_out_)));
     if (found_.files.empty()) {
       throw UserError({path, "the folder holds no data", "at least one file with text or tokens",
-                       left_out_.empty() ? "none" : Names(left_out_), ""});
+                       left_out_.empty() ? "none" : Names(left_out_)});
     }
   }
   DataFiles found() && { return std::move(found_); }

@@ -62,10 +62,12 @@ std::string Gunzip(const std::string& path, std::string_view packed, int64_t mos
     case Ending::kComplete:
       return out;
     case Ending::kCut:
-      throw UserError({path, "the gzip file is cut", "", fmt::format("its end after {}", FormatBytes(packed.size())),
-                       "gzip -t tests it"});
+      throw UserError({.where = path,
+                       .problem = "the gzip file is cut",
+                       .found = fmt::format("its end after {}", FormatBytes(packed.size())),
+                       .hint = "gzip -t tests it"});
     case Ending::kDamaged:
-      throw UserError({path, "the gzip file is damaged", "", "", "gzip -t tests it"});
+      throw UserError({.where = path, .problem = "the gzip file is damaged", .hint = "gzip -t tests it"});
     case Ending::kFull:
       break;
   }

@@ -41,7 +41,7 @@ nlohmann::json Parse(std::string_view text, const std::string& path, int64_t fir
     const auto line = first_line + std::count(text.begin(), text.begin() + static_cast<int64_t>(byte), '\n');
     const size_t line_begin = text.substr(0, byte).rfind('\n') + 1;  // npos + 1 is 0
     throw UserError({fmt::format("{}:{}", path, line), problem, expected,
-                     fmt::format("an error at byte {} of the line", byte - line_begin), ""});
+                     fmt::format("an error at byte {} of the line", byte - line_begin)});
   }
 }
 
@@ -60,7 +60,7 @@ std::string JoinJsonLines(std::string_view all, const std::string& path) {
     const nlohmann::json json = Parse(line, path, line_number, "not a line of JSON", kExpected);
     if (AppendText(json, text)) continue;
     throw UserError(
-        {fmt::format("{}:{}", path, line_number), "no string \"text\" on this line", kExpected, Describe(json), ""});
+        {fmt::format("{}:{}", path, line_number), "no string \"text\" on this line", kExpected, Describe(json)});
   }
   return text;
 }
@@ -73,7 +73,7 @@ std::string JoinJsonList(std::string_view all, const std::string& path) {
     ++number;
     if (AppendText(element, text)) continue;
     throw UserError(
-        {path, fmt::format("no string \"text\" in element {} of the list", number), kExpected, Describe(element), ""});
+        {path, fmt::format("no string \"text\" in element {} of the list", number), kExpected, Describe(element)});
   }
   return text;
 }

@@ -22,11 +22,14 @@ std::optional<std::string>& Open(const std::string& path) {
   const auto found = Streams().find(path);
   if (found == Streams().end()) {
     if (path == "-" && ::isatty(STDIN_FILENO) == 1) {
-      throw UserError({StreamName(path), "is a terminal", "a pipe or a file", "", "taipan ... --data - < FILE"});
+      throw UserError({.where = StreamName(path),
+                       .problem = "is a terminal",
+                       .expected = "a pipe or a file",
+                       .hint = "taipan ... --data - < FILE"});
     }
     return Streams()[path] = ReadFile(path == "-" ? "/dev/stdin" : path);
   }
-  if (!found->second) throw UserError({StreamName(path), "was read already", "one use of it", "another", ""});
+  if (!found->second) throw UserError({StreamName(path), "was read already", "one use of it", "another"});
   return found->second;
 }
 

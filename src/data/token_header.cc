@@ -40,7 +40,7 @@ void CheckSize(const std::string& path, const std::string& kind, int64_t count, 
   throw UserError({path,
                    fmt::format("the {} header does not fit the file: it is cut, or its writing was not finished", kind),
                    fmt::format("{} bytes before {} ids of {} bits", format.offset, count, format.width * 8),
-                   fmt::format("{} bytes", size), ""});
+                   fmt::format("{} bytes", size)});
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // Which tokens a row of a step reads: a pure function of (seed, step, row), so a resumed run needs the step alone.
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "data/corpus.h"
@@ -9,6 +10,7 @@
 namespace taipan {
 
 enum class WindowOrder { kSequential, kShuffled };
+inline std::vector<std::string> NamesOf(WindowOrder) { return {"sequential", "shuffled"}; }
 
 // Cuts N tokens into floor((N-1)/n) windows an epoch, window k starting at token k*n; a window has n inputs and n
 // targets, n + 1 tokens of which the last is the next window's first. Rows of steps take windows in turn; after the

@@ -93,7 +93,7 @@ void GgufFile::Parse(const void* bytes, int64_t size) {
 }
 
 void GgufFile::RefuseValue(const std::string& key, const std::string& expected, const std::string& found) const {
-  throw UserError({path_, "bad value of the metadata key " + QuoteName(key), expected, found, ""});
+  throw UserError({path_, "bad value of the metadata key " + QuoteName(key), expected, found});
 }
 
 const GgufValue& GgufFile::Value(const std::string& key) const {
@@ -102,8 +102,9 @@ const GgufValue& GgufFile::Value(const std::string& key) const {
   std::vector<std::string> keys;
   for (const auto& [other, value] : metadata_) keys.push_back(other);
   const std::string nearest = NearestName(key, keys);
-  throw UserError({path_, "the metadata key " + QuoteName(key) + " is missing", "", "",
-                   nearest.empty() ? "" : "the nearest key in the file is " + QuoteName(nearest)});
+  throw UserError({.where = path_,
+                   .problem = "the metadata key " + QuoteName(key) + " is missing",
+                   .hint = nearest.empty() ? "" : "the nearest key in the file is " + QuoteName(nearest)});
 }
 
 const std::string& GgufFile::GetString(const std::string& key) const {

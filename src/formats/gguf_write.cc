@@ -66,7 +66,7 @@ int64_t BytesOf(const std::string& path, const GgufItem& item) {
   CHECK_LE(static_cast<int>(item.shape.size()), kGgufMostDims);
   if (item.name.size() > kGgufMostNameBytes) {
     throw UserError({path, "the tensor name " + QuoteName(item.name) + " is too long for GGUF",
-                     fmt::format("at most {} bytes", kGgufMostNameBytes), std::to_string(item.name.size()), ""});
+                     fmt::format("at most {} bytes", kGgufMostNameBytes), std::to_string(item.name.size())});
   }
   int64_t elements = 1;
   for (const int64_t size : item.shape) {

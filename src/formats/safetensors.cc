@@ -58,7 +58,7 @@ SafetensorsFile::SafetensorsFile(SafetensorsFile&&) noexcept = default;
 void SafetensorsFile::Parse(const void* bytes, int64_t size) {
   const char* p = static_cast<const char*>(bytes);
   if (size < kLengthBytes) {
-    throw UserError({path_, "truncated or not a safetensors file", "at least 8 bytes", std::to_string(size), ""});
+    throw UserError({path_, "truncated or not a safetensors file", "at least 8 bytes", std::to_string(size)});
   }
   uint64_t header_bytes;
   std::memcpy(&header_bytes, p, sizeof header_bytes);
@@ -71,7 +71,7 @@ void SafetensorsFile::Parse(const void* bytes, int64_t size) {
   }
   if (header_bytes > static_cast<uint64_t>(kMostHeaderBytes)) {
     throw UserError({path_, "the header is too long", fmt::format("at most {} bytes", kMostHeaderBytes),
-                     std::to_string(header_bytes), ""});
+                     std::to_string(header_bytes)});
   }
   const int64_t data_begin = kLengthBytes + static_cast<int64_t>(header_bytes);
   SafetensorsHeader header =
@@ -106,7 +106,7 @@ Tensor SafetensorsFile::ReadF32(const std::string& name, const std::vector<int64
       e.dtype == DType::kF32 || e.dtype == DType::kF64 || e.dtype == DType::kBF16 || e.dtype == DType::kF16;
   if (!fits) {
     throw UserError(
-        {path_, "tensor " + QuoteName(name) + " has the wrong dtype", "F32, F64, BF16 or F16", NameOf(e.dtype), ""});
+        {path_, "tensor " + QuoteName(name) + " has the wrong dtype", "F32, F64, BF16 or F16", NameOf(e.dtype)});
   }
   Tensor t(shape);
   float* to = t.F32();

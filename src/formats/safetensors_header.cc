@@ -143,7 +143,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   [[noreturn]] void Refuse(const std::string& problem, const std::string& expected = "",
                            const std::string& found = "") {
-    throw UserError({path_, problem, expected, found, ""});
+    throw UserError({path_, problem, expected, found});
   }
 
   [[noreturn]] void Unexpected(const std::string& found) {
@@ -233,15 +233,14 @@ void CheckSizes(const SafetensorsHeaderEntry& e, int64_t data_bytes, const std::
   const std::string where = "tensor " + QuoteName(e.name);
   const std::string range = fmt::format("[{}, {}]", e.begin, e.end);
   if (e.begin > e.end || e.end > data_bytes) {
-    throw UserError(
-        {path, where + " has offsets out of range", fmt::format("begin <= end <= {}", data_bytes), range, ""});
+    throw UserError({path, where + " has offsets out of range", fmt::format("begin <= end <= {}", data_bytes), range});
   }
   const std::optional<int64_t> bytes = BytesOfShape(e.shape, e.dtype);
-  if (!bytes) throw UserError({path, where + " is too large", "less than 2^63 bytes", ShortShape(e.shape), ""});
+  if (!bytes) throw UserError({path, where + " is too large", "less than 2^63 bytes", ShortShape(e.shape)});
   if (*bytes != e.end - e.begin) {
     throw UserError({path, where + " has offsets that do not match its shape",
                      fmt::format("{} bytes for {} {}", *bytes, NameOf(e.dtype), ShortShape(e.shape)),
-                     fmt::format("{} bytes at {}", e.end - e.begin, range), ""});
+                     fmt::format("{} bytes at {}", e.end - e.begin, range)});
   }
 }
 
@@ -255,14 +254,14 @@ void CheckCoverage(SafetensorsHeader& header, int64_t data_bytes, const std::str
     if (e.begin != covered) {
       std::string problem = "tensor " + QuoteName(e.name);
       problem += e.begin > covered ? " leaves a gap before it" : " overlaps tensor " + QuoteName(*last);
-      throw UserError({path, problem, fmt::format("begin at byte {}", covered), std::to_string(e.begin), ""});
+      throw UserError({path, problem, fmt::format("begin at byte {}", covered), std::to_string(e.begin)});
     }
     covered = e.end;
     last = &e.name;
   }
   if (covered != data_bytes) {
-    throw UserError({path, "bytes after the last tensor", fmt::format("{} bytes of data", covered),
-                     std::to_string(data_bytes), ""});
+    throw UserError(
+        {path, "bytes after the last tensor", fmt::format("{} bytes of data", covered), std::to_string(data_bytes)});
   }
 }
 
@@ -285,12 +284,11 @@ std::string ShortShape(const std::vector<int64_t>& shape) {
 SafetensorsHeader ParseSafetensorsHeader(std::string_view json, int64_t data_bytes, const std::string& path) {
   if (json.empty() || json[0] != '{') {
     throw UserError({path, "not a safetensors file", "a header that starts with '{'",
-                     json.empty() ? "an empty header" : fmt::format("byte 0x{:02x}", static_cast<uint8_t>(json[0])),
-                     ""});
+                     json.empty() ? "an empty header" : fmt::format("byte 0x{:02x}", static_cast<uint8_t>(json[0]))});
   }
   // The parser takes a NUL for the end of its input and would pass over what follows.
   if (const size_t nul = json.find('\0'); nul != json.npos) {
-    throw UserError({path, fmt::format("the header is not valid JSON at its byte {}", nul), "", "", ""});
+    throw UserError(path, fmt::format("the header is not valid JSON at its byte {}", nul));
   }
   SafetensorsHeader header;
   HeaderReader reader(header, path);

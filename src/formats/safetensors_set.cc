@@ -22,7 +22,7 @@ const char* const kConvert =
     "'/model.safetensors')\"";
 
 [[noreturn]] void RefuseFolder(const std::string& folder) {
-  if (!IsDirectory(folder)) throw UserError({folder, "no such folder", "a model's folder", "", ""});
+  if (!IsDirectory(folder)) throw UserError({folder, "no such folder", "a model's folder"});
   const std::vector<std::string> names = ListDirectory(folder);
   const bool pickled = std::any_of(names.begin(), names.end(), [](const std::string& name) {
     return name.starts_with("pytorch_model") && name.ends_with(".bin");
@@ -31,7 +31,7 @@ const char* const kConvert =
     throw UserError({folder, "the weights are in PyTorch's pickle format, which can run code when it is read", kWhole,
                      "pytorch_model*.bin", fmt::format("convert them: {} {}", kConvert, folder)});
   }
-  throw UserError({folder, "no weights", fmt::format("{} or {}", kWhole, kIndex), "neither", ""});
+  throw UserError({folder, "no weights", fmt::format("{} or {}", kWhole, kIndex), "neither"});
 }
 
 std::string ListOf(const std::vector<std::string>& names) {
@@ -52,22 +52,21 @@ std::map<std::string, std::string> ReadWeightMap(const std::string& path) {
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
     throw UserError(
         {path, "no list of shards", "an object \"weight_map\" of tensor names and files",
-         index.is_object() && index.contains("weight_map") ? DescribeJson(index["weight_map"]) : DescribeJson(index),
-         ""});
+         index.is_object() && index.contains("weight_map") ? DescribeJson(index["weight_map"]) : DescribeJson(index)});
   }
   std::map<std::string, std::string> map;
   for (const auto& [name, shard] : index["weight_map"].items()) {
     if (!shard.is_string()) {
-      throw UserError({path, "bad file of tensor " + QuoteName(name), "a string", DescribeJson(shard), ""});
+      throw UserError({path, "bad file of tensor " + QuoteName(name), "a string", DescribeJson(shard)});
     }
     const auto& file = shard.get_ref<const std::string&>();
     if (!IsPlainName(file)) {
-      throw UserError({path, "bad file of tensor " + QuoteName(name), "the name of a file in the same folder",
-                       QuoteName(file), ""});
+      throw UserError(
+          {path, "bad file of tensor " + QuoteName(name), "the name of a file in the same folder", QuoteName(file)});
     }
     map.emplace(name, file);
   }
-  if (map.empty()) throw UserError({path, "an empty weight_map", "at least one tensor", "", ""});
+  if (map.empty()) throw UserError({path, "an empty weight_map", "at least one tensor"});
   return map;
 }
 
@@ -98,8 +97,9 @@ void SafetensorsSet::OpenShards(const std::string& index_path) {
     if (!PathExists(path_ + "/" + shard)) missing.push_back(shard);
   }
   if (!missing.empty()) {
-    throw UserError({index_path, fmt::format("{} of {} shards missing from the folder", missing.size(), shards.size()),
-                     "", "", "missing: " + ListOf(missing)});
+    throw UserError({.where = index_path,
+                     .problem = fmt::format("{} of {} shards missing from the folder", missing.size(), shards.size()),
+                     .hint = "missing: " + ListOf(missing)});
   }
   for (auto& [shard, index] : shards) {
     index = files_.size();
@@ -115,7 +115,7 @@ void SafetensorsSet::OpenShards(const std::string& index_path) {
     if (file_of_.count(name) != 0) continue;
     const auto other = std::find_if(files_.begin(), files_.end(), [&](const auto& file) { return file.Has(name); });
     throw UserError({index_path, "tensor " + QuoteName(name) + " is not in the shard that the index names",
-                     QuoteName(shard), other == files_.end() ? "in none" : other->path(), ""});
+                     QuoteName(shard), other == files_.end() ? "in none" : other->path()});
   }
 }
 
@@ -125,7 +125,7 @@ void SafetensorsSet::AddTensors(size_t file, const std::function<bool(const std:
     const auto [at, added] = file_of_.emplace(name, file);
     if (added) continue;
     throw UserError({files_[file].path(), "tensor " + QuoteName(name) + " is in two shards and not in the index",
-                     "in one", "also in " + files_[at->second].path(), ""});
+                     "in one", "also in " + files_[at->second].path()});
   }
 }
 
@@ -162,7 +162,7 @@ void WriteSafetensorsSet(const std::string& folder, const std::vector<Safetensor
   // What a reader would take instead of, or beside, what is written here.
   const std::string other = folder + "/" + (shards.size() == 1 ? kIndex : kWhole);
   if (PathExists(other)) {
-    throw UserError({other, "stands in the way of the weights that are to be written", "a folder without it", "", ""});
+    throw UserError({other, "stands in the way of the weights that are to be written", "a folder without it"});
   }
   nlohmann::ordered_json map = nlohmann::ordered_json::object();
   for (size_t i = 0; i < shards.size(); ++i) {

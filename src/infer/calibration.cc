@@ -2,6 +2,7 @@
 
 #include "infer/scoring.h"
 #include "infer/sequence_reader.h"
+#include "model/selection.h"
 
 namespace taipan {
 namespace {
@@ -10,11 +11,11 @@ constexpr double kLeast = 20;  // tokens above and below a quantile: its share i
 
 void CheckAsksGates(const ModelConfig& config, const std::string& where) {
   if (config.num_sals() == 0) {
-    throw UserError({where, "the model has no selective attention layers", "a model with some", "none", ""});
+    throw UserError({where, "the model has no selective attention layers", "a model with some", "none"});
   }
   if (config.selection != Selection::kArgmax && config.selection != Selection::kThreshold) {
     throw UserError(
-        {where, "the model's selection does not ask its gates", "argmax or threshold", NameOf(config.selection), ""});
+        {where, "the model's selection does not ask its gates", "argmax or threshold", NameIn(config.selection)});
   }
 }
 
@@ -22,14 +23,14 @@ void CheckIsEnough(int64_t tokens, double budget, const std::string& where) {
   const double least = kLeast / std::min(budget, budget < 1 ? 1 - budget : 1.0);
   if (static_cast<double>(tokens) < least) {
     throw UserError({where, fmt::format("too few tokens for a quantile at {}", budget),
-                     fmt::format("at least {:.0f}", std::ceil(least)), std::to_string(tokens), ""});
+                     fmt::format("at least {:.0f}", std::ceil(least)), std::to_string(tokens)});
   }
 }
 
 // Margins [SAL][tokens] of a text read in one go.
-std::vector<std::vector<float>> MarginsOf(const Model& model, std::span<const int32_t> tokens,
+std::vector<std::vector<float>> MarginsOf(const LanguageModel& model, std::span<const int32_t> tokens,
                                           const std::function<void(int64_t)>& on_progress) {
-  const GateOptions gate = RuleOfUse(model.config());
+  const GateOptions gate = InferenceGate(model.config());
   SequenceState state = model.NewState();
   ForwardContext context;
   std::vector<std::vector<float>> margins(static_cast<size_t>(model.config().num_sals()));
@@ -49,7 +50,7 @@ std::vector<std::vector<float>> MarginsOf(const Model& model, std::span<const in
 
 }  // namespace
 
-SelectionQuantiles Calibrate(Model& model, std::span<const int32_t> tokens, double budget, const std::string& where,
+SelectionQuantiles Calibrate(LanguageModel& model, std::span<const int32_t> tokens, double budget, const std::string& where,
                              const std::function<void(int64_t)>& on_progress) {
   const auto n = static_cast<int64_t>(tokens.size());
   CheckAsksGates(model.config(), where);
@@ -73,7 +74,7 @@ SelectionQuantiles Calibrate(Model& model, std::span<const int32_t> tokens, doub
   return result;
 }
 
-void UseBudget(Model& model, const std::string& directory, double budget) {
+void UseBudget(LanguageModel& model, const std::string& directory, double budget) {
   CheckAsksGates(model.config(), directory);
   model.SetSelectionThreshold(LoadSelectionQuantiles(directory, model.config().num_sals()).ThresholdsAt(budget));
 }

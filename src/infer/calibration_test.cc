@@ -18,7 +18,7 @@ TEST(Calibration, GivesEverySalTheBudget) {
   for (const Refinement refinement : {Refinement::kMix, Refinement::kResidual}) {
     ModelConfig config = TwoSals();
     config.refinement = refinement;
-    Model model = TinyModel(config);
+    LanguageModel model = TinyModel(config);
     const std::vector<int32_t> text = RandomTokens(600);
     for (const double budget : {0.1, 0.37}) {
       const SelectionQuantiles q = Calibrate(model, text, budget, "text");
@@ -32,7 +32,7 @@ TEST(Calibration, GivesEverySalTheBudget) {
 
 TEST(Calibration, QuantilesAreKeptBesideTheModel) {
   const ModelConfig config = TwoSals();
-  Model model = TinyModel(config);
+  LanguageModel model = TinyModel(config);
   const std::vector<int32_t> text = RandomTokens(600);
   const TestFolder folder;
   EXPECT_NE(UserErrorOf([&] { UseBudget(model, folder.path(), 0.2); }).find("taipan calibrate"), std::string::npos);
@@ -54,7 +54,7 @@ TEST(Calibration, QuantilesAreKeptBesideTheModel) {
 
 TEST(Calibration, RefusesWhatCannotBeCalibrated) {
   const auto error_of = [](const ModelConfig& config, int64_t tokens, double budget) {
-    Model model = TinyModel(config);
+    LanguageModel model = TinyModel(config);
     const std::vector<int32_t> text = RandomTokens(tokens);
     const std::string error = UserErrorOf([&] { Calibrate(model, text, budget, "book.txt"); });
     EXPECT_EQ(model.config().selection_threshold.empty(), error != "");

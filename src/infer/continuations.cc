@@ -21,7 +21,7 @@ using Tokens = std::span<const int32_t>;
 // Several segments that run as one forward, and whose labelled rows are scored.
 class Bundle {
  public:
-  Bundle(const Model& model, std::vector<ContinuationScore>& scores)
+  Bundle(const LanguageModel& model, std::vector<ContinuationScore>& scores)
       : model_(model), gate_(InferenceGate(model.config())), scores_(scores) {}
 
   // Reads `inputs`; labels are what should follow the last labels.size() of them, for scores[result].
@@ -78,7 +78,7 @@ class Bundle {
     if (best - logits.begin() != question.token) scores_[question.result].greedy = false;
   }
 
-  const Model& model_;
+  const LanguageModel& model_;
   const GateOptions gate_;
   std::vector<ContinuationScore>& scores_;
   ForwardContext context_;
@@ -89,7 +89,7 @@ class Bundle {
 
 class ContinuationScorer {
  public:
-  ContinuationScorer(const Model& model, std::span<const Continuation> questions)
+  ContinuationScorer(const LanguageModel& model, std::span<const Continuation> questions)
       : model_(model),
         questions_(questions),
         scores_(questions.size()),
@@ -165,7 +165,7 @@ class ContinuationScorer {
     });
   }
 
-  const Model& model_;
+  const LanguageModel& model_;
   std::span<const Continuation> questions_;
   std::vector<ContinuationScore> scores_;
   const int64_t piece_;
@@ -177,7 +177,7 @@ class ContinuationScorer {
 
 }  // namespace
 
-std::vector<ContinuationScore> ScoreContinuations(const Model& model, std::span<const Continuation> questions,
+std::vector<ContinuationScore> ScoreContinuations(const LanguageModel& model, std::span<const Continuation> questions,
                                                   const std::function<void(int64_t)>& progress) {
   return ContinuationScorer(model, questions).Run(progress);
 }

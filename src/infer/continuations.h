@@ -22,7 +22,7 @@ struct ContinuationScore {
 // Scores in the order of the questions. Equal contexts are read once, however far apart they stand; their state is
 // forked for each continuation. Short ones share forwards: in f32 that changes no bit. Memory does not grow with the
 // lengths. UserError for ids outside of the vocabulary and log p that is no finite number.
-std::vector<ContinuationScore> ScoreContinuations(const Model& model, std::span<const Continuation> questions,
+std::vector<ContinuationScore> ScoreContinuations(const LanguageModel& model, std::span<const Continuation> questions,
                                                   const std::function<void(int64_t done)>& progress = nullptr);
 
 }  // namespace taipan

@@ -18,7 +18,7 @@ std::vector<int32_t> Joined(std::vector<int32_t> a, const std::vector<int32_t>& 
 }
 
 // Log p and greedy of one question from the logits of the whole sequence.
-ContinuationScore Alone(const Model& model, const Continuation& q) {
+ContinuationScore Alone(const LanguageModel& model, const Continuation& q) {
   const std::vector<int32_t> tokens = Joined(q.context, q.continuation);
   const int64_t first = static_cast<int64_t>(q.context.size());
   ContinuationScore score;
@@ -54,7 +54,7 @@ std::vector<Continuation> Questions() {
 
 TEST(ScoreContinuations, IsTheScoreOfEachQuestionAlone) {
   for (const LayerKind kind : AllKinds()) {
-    const Model model = TinyModel(kind);
+    const LanguageModel model = TinyModel(kind);
     const std::vector<Continuation> questions = Questions();
     const std::vector<ContinuationScore> scores = ScoreContinuations(model, questions);
     ASSERT_EQ(scores.size(), questions.size());
@@ -68,7 +68,7 @@ TEST(ScoreContinuations, IsTheScoreOfEachQuestionAlone) {
 }
 
 TEST(ScoreContinuations, OthersBesideChangeNoBit) {
-  const Model model = TinyModel(LayerKind::kSelectiveAttention);
+  const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
   const std::vector<Continuation> questions = Questions();
   const std::vector<ContinuationScore> together = ScoreContinuations(model, questions);
   for (size_t i = 0; i < questions.size(); ++i) {
@@ -79,7 +79,7 @@ TEST(ScoreContinuations, OthersBesideChangeNoBit) {
 }
 
 TEST(ScoreContinuations, KnowsTheGreedyOne) {
-  const Model model = TinyModel(LayerKind::kMamba2);
+  const LanguageModel model = TinyModel(LayerKind::kMamba2);
   std::vector<int32_t> text = RandomTokens(9);
   for (int i = 0; i < 6; ++i) {  // the model's own continuation
     ScoreOptions options;
@@ -101,7 +101,7 @@ TEST(ScoreContinuations, KnowsTheGreedyOne) {
 }
 
 TEST(ScoreContinuations, RefusesBadTokensAndBrokenModels) {
-  Model model = TinyModel(LayerKind::kMamba2);
+  LanguageModel model = TinyModel(LayerKind::kMamba2);
   EXPECT_THROW(ScoreContinuations(model, std::vector<Continuation>{{{1}, {256}}}), UserError);
   EXPECT_THROW(ScoreContinuations(model, std::vector<Continuation>{{{-1}, {2}}}), UserError);
   model.params().norm.F32()[3] = std::numeric_limits<float>::quiet_NaN();

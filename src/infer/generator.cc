@@ -26,7 +26,7 @@ const char* NameOf(StopReason reason) {
   return "";
 }
 
-Generator::Generator(const Model& model, int64_t piece)
+Generator::Generator(const LanguageModel& model, int64_t piece)
     : reader_(model, piece), state_(model.NewState()), logits_({1, model.config().vocab_size}) {}
 
 void Generator::Read(std::span<const int32_t> tokens, const std::function<void(int64_t)>& progress) {
@@ -41,7 +41,7 @@ void Generator::Read(std::span<const int32_t> tokens, const std::function<void(i
 
 GenerationStats Generator::Generate(const GenerationOptions& options, const std::function<bool(int32_t)>& on_token) {
   if (!has_logits_) {
-    throw UserError({"prompt", "generation needs a token to start from", "at least one token", "an empty prompt", ""});
+    throw UserError({"prompt", "generation needs a token to start from", "at least one token", "an empty prompt"});
   }
   Sampler sampler(options.sampling);
   GenerationStats stats;

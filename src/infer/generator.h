@@ -37,7 +37,7 @@ struct GenerationStats {
 class Generator {
  public:
   // The model must outlive the generator. piece: tokens a piece of the prompt, 0: PieceLength.
-  explicit Generator(const Model& model, int64_t piece = 0);
+  explicit Generator(const LanguageModel& model, int64_t piece = 0);
 
   // Reads tokens; a long prompt may come in several calls. progress is told the tokens of this call read so far.
   void Read(std::span<const int32_t> tokens, const std::function<void(int64_t)>& progress = nullptr);

@@ -17,7 +17,7 @@ std::vector<int32_t> Generated(Generator& generator, const GenerationOptions& op
   return tokens;
 }
 
-std::vector<int32_t> GeneratedAfter(const Model& model, const std::vector<int32_t>& prompt, int64_t piece,
+std::vector<int32_t> GeneratedAfter(const LanguageModel& model, const std::vector<int32_t>& prompt, int64_t piece,
                                     const GenerationOptions& options) {
   Generator generator(model, piece);
   generator.Read(prompt);
@@ -47,7 +47,7 @@ TEST(PieceLength, IsAMultipleOfTheChunk) {
 // Pieces are multiples of the chunk of 16, so the prompt's logits are the same bits however it is cut.
 TEST(Generator, PiecesOfThePromptDoNotChangeABit) {
   for (const LayerKind kind : AllKinds()) {
-    const Model model = TinyModel(kind);
+    const LanguageModel model = TinyModel(kind);
     const std::vector<int32_t> prompt = RandomTokens(130);
     Generator whole(model, 512);
     whole.Read(prompt);
@@ -65,7 +65,7 @@ TEST(Generator, PiecesOfThePromptDoNotChangeABit) {
 }
 
 TEST(Generator, APromptMayComeInSeveralCalls) {
-  const Model model = TinyModel(LayerKind::kSelectiveAttention);
+  const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
   const std::vector<int32_t> prompt = RandomTokens(100);
   const std::span<const int32_t> all(prompt);
   Generator whole(model), parts(model);
@@ -78,7 +78,7 @@ TEST(Generator, APromptMayComeInSeveralCalls) {
 }
 
 TEST(Generator, IsFixedByItsSeed) {
-  const Model model = TinyModel(LayerKind::kSelectiveAttention);
+  const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
   const std::vector<int32_t> prompt = RandomTokens(40);
   GenerationOptions options = {.sampling = {.temperature = 1, .seed = 1}, .max_tokens = 30};
   const std::vector<int32_t> first = GeneratedAfter(model, prompt, 0, options);
@@ -88,7 +88,7 @@ TEST(Generator, IsFixedByItsSeed) {
 }
 
 TEST(Generator, StopsWhereItShould) {
-  const Model model = TinyModel(LayerKind::kSelectiveAttention);
+  const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
   const std::vector<int32_t> prompt = RandomTokens(40);
   GenerationOptions options = {.sampling = {.temperature = 1, .seed = 1}, .max_tokens = 30};
   const std::vector<int32_t> free_run = GeneratedAfter(model, prompt, 0, options);
@@ -120,7 +120,7 @@ TEST(Generator, StopsWhereItShould) {
 }
 
 TEST(Generator, DrawsBelowTheVocabularyLimit) {
-  const Model model = TinyModel(LayerKind::kMamba2);
+  const LanguageModel model = TinyModel(LayerKind::kMamba2);
   const std::vector<int32_t> tokens =
       GeneratedAfter(model, RandomTokens(5), 0, {.sampling = {.temperature = 2}, .max_tokens = 60, .vocab_limit = 7});
   EXPECT_EQ(tokens.size(), 60u);
@@ -128,14 +128,14 @@ TEST(Generator, DrawsBelowTheVocabularyLimit) {
 }
 
 TEST(Generator, NeedsATokenToStartFrom) {
-  const Model model = TinyModel(LayerKind::kMamba2);
+  const LanguageModel model = TinyModel(LayerKind::kMamba2);
   Generator generator(model);
   EXPECT_THROW(generator.Generate({}, nullptr), UserError);
 }
 
 TEST(SequenceReader, SeveralSequencesStepTogether) {
   for (const LayerKind kind : AllKinds()) {
-    const Model model = TinyModel(kind);
+    const LanguageModel model = TinyModel(kind);
     SequenceReader reader(model);
     std::vector<SequenceState> together(3, model.NewState());
     for (uint32_t i = 0; i < 3; ++i) reader.Read(RandomTokens(10 + 17 * i, i), together[i]);
@@ -157,7 +157,7 @@ TEST(SequenceReader, SeveralSequencesStepTogether) {
 }
 
 TEST(SequenceReader, RefusesTokensOutsideTheVocabulary) {
-  const Model model = TinyModel(LayerKind::kMamba2);
+  const LanguageModel model = TinyModel(LayerKind::kMamba2);
   SequenceReader reader(model);
   SequenceState state = model.NewState();
   for (const int32_t bad : {-1, 256}) EXPECT_THROW(reader.Read(std::vector<int32_t>{1, bad}, state), UserError);

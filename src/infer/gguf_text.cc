@@ -18,7 +18,7 @@ std::optional<int32_t> TokenKey(const GgufFile& file, const std::string& key) {
   const int64_t id = file.GetInt(key);
   if (id == -1 || id == 0xFFFFFFFF) return std::nullopt;  // how some say "none"
   if (id < 0 || id > std::numeric_limits<int32_t>::max()) {
-    throw UserError({file.path(), key + " is not a token id", "0 or more", std::to_string(id), ""});
+    throw UserError({file.path(), key + " is not a token id", "0 or more", std::to_string(id)});
   }
   return static_cast<int32_t>(id);
 }

@@ -84,7 +84,7 @@ ModelText LoadModelText(const std::string& model, const ModelConfig& config, con
   if (!text.tokenizer) return text;
   if (text.tokenizer->vocab_size() > config.vocab_size) {
     throw UserError({path, "the tokenizer has more tokens than the model", fmt::format("at most {}", config.vocab_size),
-                     fmt::format("{}", text.tokenizer->vocab_size()), ""});
+                     fmt::format("{}", text.tokenizer->vocab_size())});
   }
   if (!text.tokenizer->bos() && config.bos_token_id)
     text.tokenizer->set_bos(static_cast<int32_t>(*config.bos_token_id));

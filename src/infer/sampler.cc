@@ -39,7 +39,7 @@ bool LessLikely(const Candidate& a, const Candidate& b) {
 
 void ValidateSampling(const SamplingOptions& o) {
   auto require = [](bool ok, const char* name, const char* expected, double found) {
-    if (!ok) throw UserError({name, "value out of range", expected, fmt::format("{}", found), ""});
+    if (!ok) throw UserError({name, "value out of range", expected, fmt::format("{}", found)});
   };
   require(std::isfinite(o.temperature) && o.temperature >= 0, "temperature", "0 (greedy) or more", o.temperature);
   require(o.top_k >= 0, "top-k", "0 (off) or more", static_cast<double>(o.top_k));

@@ -8,7 +8,7 @@
 namespace taipan {
 namespace {
 
-void SendLogits(const Model& model, ForwardContext& context, int64_t first, int64_t count,
+void SendLogits(const LanguageModel& model, ForwardContext& context, int64_t first, int64_t count,
                 const ScoreOptions& options) {
   const int64_t vocab = model.config().vocab_size;
   const int64_t step = std::clamp<int64_t>(options.max_logits / vocab, 1, count);
@@ -42,13 +42,13 @@ void CheckTokenIds(std::span<const int32_t> tokens, int64_t vocab, const std::st
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || tokens[i] >= vocab) {
       throw UserError({where, "token id outside the model's vocabulary", fmt::format("0 to {}", vocab - 1),
-                       fmt::format("{} (at index {})", tokens[i], i), ""});
+                       fmt::format("{} (at index {})", tokens[i], i)});
     }
   }
 }
 
-ScoreResult ScoreTokens(const Model& model, std::span<const int32_t> tokens, const ScoreOptions& options) {
-  if (tokens.empty()) throw UserError({"tokens", "the sequence is empty", "at least one token", "none", ""});
+ScoreResult ScoreTokens(const LanguageModel& model, std::span<const int32_t> tokens, const ScoreOptions& options) {
+  if (tokens.empty()) throw UserError({"tokens", "the sequence is empty", "at least one token", "none"});
   CheckTokenIds(tokens, model.config().vocab_size, "tokens");
   CHECK_GE(options.from, 1);
   const auto start = std::chrono::steady_clock::now();
@@ -88,7 +88,7 @@ ScoreResult ScoreTokens(const Model& model, std::span<const int32_t> tokens, con
   return result;
 }
 
-ScoreResult ScoreWindows(const Model& model, std::span<const int32_t> tokens, const WindowOptions& options) {
+ScoreResult ScoreWindows(const LanguageModel& model, std::span<const int32_t> tokens, const WindowOptions& options) {
   CHECK(0 < options.stride && options.stride <= options.context);
   const int64_t n = static_cast<int64_t>(tokens.size());
   ScoreResult result;

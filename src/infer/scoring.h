@@ -30,7 +30,7 @@ struct ScoreResult {
 };
 
 // UserError for an empty sequence, ids outside the vocabulary, and a model that gives log p that is no finite number.
-ScoreResult ScoreTokens(const Model& model, std::span<const int32_t> tokens, const ScoreOptions& options = {});
+ScoreResult ScoreTokens(const LanguageModel& model, std::span<const int32_t> tokens, const ScoreOptions& options = {});
 
 // Windows of `context` tokens that start `stride` tokens apart, each read from a fresh state. A token is scored in the
 // first window that has it, so with context - stride others before it at least; the first token of a window has none
@@ -42,7 +42,7 @@ struct WindowOptions {
   std::function<void(int64_t begin, int64_t first, std::span<const float> logprobs)> on_logprobs{};
   std::function<void(int64_t tokens_done)> on_progress{};
 };
-ScoreResult ScoreWindows(const Model& model, std::span<const int32_t> tokens, const WindowOptions& options);
+ScoreResult ScoreWindows(const LanguageModel& model, std::span<const int32_t> tokens, const WindowOptions& options);
 
 // UserError naming `where` and the first id outside [0, vocab).
 void CheckTokenIds(std::span<const int32_t> tokens, int64_t vocab, const std::string& where);

@@ -17,7 +17,7 @@ struct Scores {
   std::vector<std::vector<float>> logits;
 };
 
-Scores ScoreAll(const Model& model, const std::vector<int32_t>& tokens, int64_t piece) {
+Scores ScoreAll(const LanguageModel& model, const std::vector<int32_t>& tokens, int64_t piece) {
   Scores scores;
   ScoreOptions options;
   options.piece = piece;
@@ -37,7 +37,7 @@ Scores ScoreAll(const Model& model, const std::vector<int32_t>& tokens, int64_t 
 // Pieces are multiples of the chunk of 16.
 TEST(ScoreTokens, PiecesGiveTheBitsOfTheWhole) {
   for (const LayerKind kind : AllKinds()) {
-    const Model model = TinyModel(kind);
+    const LanguageModel model = TinyModel(kind);
     const std::vector<int32_t> tokens = RandomTokens(130);
     const Scores whole = ScoreAll(model, tokens, 512);
     ASSERT_EQ(whole.logprobs.size(), 130u);
@@ -52,7 +52,7 @@ TEST(ScoreTokens, PiecesGiveTheBitsOfTheWhole) {
 }
 
 TEST(ScoreTokens, IsTheLogSoftmaxOfTheLogits) {
-  const Model model = TinyModel(LayerKind::kSelectiveAttention);
+  const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
   const std::vector<int32_t> tokens = RandomTokens(70);
   const Scores scores = ScoreAll(model, tokens, 32);
   double sum = 0;
@@ -73,7 +73,7 @@ TEST(ScoreTokens, IsTheLogSoftmaxOfTheLogits) {
 }
 
 TEST(ScoreTokens, OneTokenHasNothingToScore) {
-  const Model model = TinyModel(LayerKind::kMamba2);
+  const LanguageModel model = TinyModel(LayerKind::kMamba2);
   const Scores scores = ScoreAll(model, {65}, 16);
   EXPECT_EQ(scores.result.scored, 0);
   EXPECT_EQ(scores.result.sum_logprob, 0);
@@ -82,7 +82,7 @@ TEST(ScoreTokens, OneTokenHasNothingToScore) {
 }
 
 TEST(ScoreTokens, TokensBeforeTheFirstAskedAreOnlyRead) {
-  const Model model = TinyModel(LayerKind::kSlidingAttention);
+  const LanguageModel model = TinyModel(LayerKind::kSlidingAttention);
   const std::vector<int32_t> tokens = RandomTokens(90);
   const Scores whole = ScoreAll(model, tokens, 16);
   for (const int64_t from : {1, 15, 16, 17, 40, 89, 90}) {
@@ -100,7 +100,7 @@ TEST(ScoreTokens, TokensBeforeTheFirstAskedAreOnlyRead) {
 
 // The windows by hand, as Hugging Face's guide cuts them.
 TEST(ScoreWindows, EveryTokenInTheFirstWindowThatHasIt) {
-  const Model model = TinyModel(LayerKind::kAttention);
+  const LanguageModel model = TinyModel(LayerKind::kAttention);
   struct Case {
     int64_t tokens, context, stride, scored;
   };
@@ -137,7 +137,7 @@ TEST(ScoreWindows, EveryTokenInTheFirstWindowThatHasIt) {
 }
 
 TEST(ScoreTokens, RefusesBadTokensAndBrokenModels) {
-  Model model = TinyModel(LayerKind::kMamba2);
+  LanguageModel model = TinyModel(LayerKind::kMamba2);
   EXPECT_THROW(ScoreTokens(model, {}), UserError);
   EXPECT_THROW(ScoreTokens(model, std::vector<int32_t>{1, 256}), UserError);
   EXPECT_THROW(ScoreTokens(model, std::vector<int32_t>{-1}), UserError);

@@ -21,7 +21,7 @@ void ForEachPiece(int64_t position, int64_t n, int64_t piece, const std::functio
   }
 }
 
-SequenceReader::SequenceReader(const Model& model, int64_t piece)
+SequenceReader::SequenceReader(const LanguageModel& model, int64_t piece)
     : model_(model), piece_(piece > 0 ? piece : PieceLength(model.config())), gate_(InferenceGate(model.config())) {}
 
 void SequenceReader::Read(std::span<const int32_t> tokens, SequenceState& state,

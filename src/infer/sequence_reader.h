@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "infer/selection.h"
 #include "model/model.h"
+#include "model/selection.h"
 
 namespace taipan {
 
@@ -21,7 +21,7 @@ void ForEachPiece(int64_t position, int64_t n, int64_t piece, const std::functio
 class SequenceReader {
  public:
   // The model must outlive the reader. piece 0: PieceLength.
-  explicit SequenceReader(const Model& model, int64_t piece = 0);
+  explicit SequenceReader(const LanguageModel& model, int64_t piece = 0);
 
   // Reads the tokens into the state. progress (may be null) is told the tokens read so far after each piece.
   void Read(std::span<const int32_t> tokens, SequenceState& state,
@@ -33,12 +33,12 @@ class SequenceReader {
   // into states[i] alone would give, bit for bit.
   void Step(std::span<const int32_t> tokens, std::span<SequenceState* const> states, MatrixView logits);
 
-  const Model& model() const { return model_; }
+  const LanguageModel& model() const { return model_; }
   int64_t piece() const { return piece_; }
   const SelectionCounts& selection() const { return selection_; }
 
  private:
-  const Model& model_;
+  const LanguageModel& model_;
   const int64_t piece_;
   const GateOptions gate_;
   ForwardContext context_;

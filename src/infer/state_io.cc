@@ -52,14 +52,14 @@ void ReadCache(const SafetensorsFile& file, size_t layer, int64_t position, cons
   const Tensor v = ReadKept(file, LayerName(layer, "v"), shape);
   if (k.dtype() != v.dtype()) {
     throw UserError({file.path(), fmt::format("keys and values of layer {} have different types", layer),
-                     NameOf(k.dtype()), NameOf(v.dtype()), ""});
+                     NameOf(k.dtype()), NameOf(v.dtype())});
   }
   kv.RestartAt(position - count);
   if (count > 0) kv.Append(k.Matrix(), v.Matrix());
 }
 
 // What the branches of each layer declare: f(layer, spec).
-void ForEachState(const Model& model, const std::function<void(size_t, const StateSpec&)>& f) {
+void ForEachState(const LanguageModel& model, const std::function<void(size_t, const StateSpec&)>& f) {
   for (size_t i = 0; i < model.layers().size(); ++i) {
     for (const auto& branch : model.layers()[i].branches) {
       for (const StateSpec& spec : branch->State()) f(i, spec);
@@ -71,20 +71,20 @@ int64_t ReadPosition(const SafetensorsFile& file) {
   const Tensor position = file.Read("position");
   if (position.dtype() != DType::kI64 || position.size() != 1) {
     throw UserError({file.path(), "tensor position is not one 64-bit integer", "I64 [1]",
-                     fmt::format("{} {}", NameOf(position.dtype()), ShapeString(position.shape())), ""});
+                     fmt::format("{} {}", NameOf(position.dtype()), ShapeString(position.shape()))});
   }
   int64_t value = 0;
   std::memcpy(&value, position.data(), sizeof value);
-  if (value < 0) throw UserError({file.path(), "position is negative", "0 or more", fmt::format("{}", value), ""});
+  if (value < 0) throw UserError({file.path(), "position is negative", "0 or more", fmt::format("{}", value)});
   return value;
 }
 
-void CheckBelongs(const SafetensorsFile& file, const Model& model) {
+void CheckBelongs(const SafetensorsFile& file, const LanguageModel& model) {
   const auto& metadata = file.metadata();
   const auto format = metadata.find("format");
   if (format == metadata.end() || format->second != kFormat) {
     throw UserError({file.path(), "not a saved sequence state", fmt::format("metadata format {}", kFormat),
-                     format == metadata.end() ? "no format" : format->second, ""});
+                     format == metadata.end() ? "no format" : format->second});
   }
   const auto found = metadata.find("fingerprint");
   const std::string expected = ModelFingerprint(model);
@@ -96,7 +96,7 @@ void CheckBelongs(const SafetensorsFile& file, const Model& model) {
 
 }  // namespace
 
-std::string ModelFingerprint(const Model& model) {
+std::string ModelFingerprint(const LanguageModel& model) {
   uint64_t hash = 0xcbf29ce484222325ull;
   const std::string config = ToJson(model.config());
   Hash(config.data(), static_cast<int64_t>(config.size()), hash);
@@ -112,7 +112,7 @@ std::string ModelFingerprint(const Model& model) {
   return fmt::format("{:016x}", hash);
 }
 
-void SaveSequenceState(const Model& model, const SequenceState& state, const std::string& path,
+void SaveSequenceState(const LanguageModel& model, const SequenceState& state, const std::string& path,
                        std::span<const float> logits) {
   CHECK_EQ(state.layers.size(), model.layers().size());
   std::vector<SafetensorsItem> items = {{"position", DType::kI64, {1}, &state.position}};
@@ -135,7 +135,7 @@ void SaveSequenceState(const Model& model, const SequenceState& state, const std
   WriteSafetensors(path, items, {{"format", kFormat}, {"fingerprint", ModelFingerprint(model)}});
 }
 
-LoadedState LoadSequenceState(const Model& model, const std::string& path) {
+LoadedState LoadSequenceState(const LanguageModel& model, const std::string& path) {
   const SafetensorsFile file(path);
   CheckBelongs(file, model);
   LoadedState loaded;

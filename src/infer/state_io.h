@@ -11,11 +11,11 @@ namespace taipan {
 
 // 16 hexadecimal digits of the config, the final norm and a sample of the embedding: changes with the architecture and
 // with training.
-std::string ModelFingerprint(const Model& model);
+std::string ModelFingerprint(const LanguageModel& model);
 
 // Written atomically. A saved, restored state continues bit for bit as the original would. With logits [V], those after
 // the last token are kept as well.
-void SaveSequenceState(const Model& model, const SequenceState& state, const std::string& path,
+void SaveSequenceState(const LanguageModel& model, const SequenceState& state, const std::string& path,
                        std::span<const float> logits = {});
 
 struct LoadedState {
@@ -23,6 +23,6 @@ struct LoadedState {
   std::vector<float> logits;  // empty where the file has none
 };
 // UserError for a damaged file, a file that is no state, and a state of another model.
-LoadedState LoadSequenceState(const Model& model, const std::string& path);
+LoadedState LoadSequenceState(const LanguageModel& model, const std::string& path);
 
 }  // namespace taipan

@@ -15,7 +15,7 @@ namespace taipan {
 namespace {
 
 // Logits after a piece of 20 tokens and two single steps.
-std::vector<float> Continuation(const Model& model, SequenceState& state) {
+std::vector<float> Continuation(const LanguageModel& model, SequenceState& state) {
   SequenceReader reader(model);
   reader.Read(RandomTokens(20, 9), state);
   Tensor logits({1, 256});
@@ -24,7 +24,7 @@ std::vector<float> Continuation(const Model& model, SequenceState& state) {
   return {logits.F32(), logits.F32() + 256};
 }
 
-SequenceState StateAfter(const Model& model, int64_t tokens) {
+SequenceState StateAfter(const LanguageModel& model, int64_t tokens) {
   SequenceState state = model.NewState();
   SequenceReader(model).Read(RandomTokens(tokens), state);
   return state;
@@ -48,7 +48,7 @@ TEST(SequenceState, ContinuesTheSameWhenSavedCopiedAndForked) {
   const std::string path = folder / "state.safetensors";
   for (const auto& [kind, dtype] : AllKindsInAllTypes()) {
     SCOPED_TRACE(NameOf(dtype));
-    Model model = TinyModel(kind);
+    LanguageModel model = TinyModel(kind);
     model.SetDType(dtype);
     for (const int64_t length : {0, 10, 24, 300}) {
       SequenceState original = StateAfter(model, length);
@@ -70,7 +70,7 @@ TEST(SequenceState, ContinuesTheSameWhenSavedCopiedAndForked) {
 TEST(SequenceState, TheFileHasTheDocumentedTensors) {
   const TestFolder folder;
   const std::string path = folder / "state.safetensors";
-  const Model model = TinyModel(LayerKind::kSelectiveAttention);
+  const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
   const std::vector<float> logits(256, 0.5f);
   SaveSequenceState(model, StateAfter(model, 40), path, logits);
   const SafetensorsFile file(path);
@@ -85,7 +85,7 @@ TEST(SequenceState, TheFileHasTheDocumentedTensors) {
 TEST(SequenceState, KeysAndValuesKeepTheirTypeAndEitherIsRead) {
   const TestFolder folder;
   const std::string path = folder / "state.safetensors";
-  Model model = TinyModel(LayerKind::kSlidingAttention);
+  LanguageModel model = TinyModel(LayerKind::kSlidingAttention);
   const auto saved_type = [&] {
     SaveSequenceState(model, StateAfter(model, 40), path);
     const SafetensorsFile file(path);
@@ -108,11 +108,11 @@ TEST(SequenceState, KeysAndValuesKeepTheirTypeAndEitherIsRead) {
 TEST(SequenceState, AnotherModelsStateIsRefused) {
   const TestFolder folder;
   const std::string path = folder / "state.safetensors";
-  const Model model = TinyModel(LayerKind::kSelectiveAttention);
+  const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
   SaveSequenceState(model, StateAfter(model, 40), path);
-  const Model other_weights = TinyModel(LayerKind::kSelectiveAttention, 2);
-  const Model other_pattern = TinyModel(LayerKind::kSlidingAttention);
-  for (const Model* other : {&other_weights, &other_pattern}) {
+  const LanguageModel other_weights = TinyModel(LayerKind::kSelectiveAttention, 2);
+  const LanguageModel other_pattern = TinyModel(LayerKind::kSlidingAttention);
+  for (const LanguageModel* other : {&other_weights, &other_pattern}) {
     const std::string message = UserErrorOf([&] { LoadSequenceState(*other, path); });
     EXPECT_NE(message.find(path), std::string::npos) << message;
     EXPECT_NE(message.find("another model"), std::string::npos) << message;
@@ -122,7 +122,7 @@ TEST(SequenceState, AnotherModelsStateIsRefused) {
 TEST(SequenceState, DamagedFilesAreRefused) {
   const TestFolder folder;
   const std::string path = folder / "state.safetensors";
-  const Model model = TinyModel(LayerKind::kSelectiveAttention);
+  const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
   EXPECT_THROW(LoadSequenceState(model, path), UserError);  // missing
   const float value = 1;
   WriteSafetensors(path, {{"position", DType::kF32, {1}, &value}});

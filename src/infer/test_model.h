@@ -34,8 +34,8 @@ inline std::vector<LayerKind> AllKinds() {
 
 // A gate bias of 0 selects about half of the tokens. Larger embeddings than the usual initialisation's make the tokens
 // matter to each other, so that a lost state shows.
-inline Model TinyModel(const ModelConfig& config, uint64_t seed = 1) {
-  Model model(config);
+inline LanguageModel TinyModel(const ModelConfig& config, uint64_t seed = 1) {
+  LanguageModel model(config);
   model.Initialise(seed, /*gate_bias=*/0.0);
   model.params().ForEach([](Weight& weight) {
     if (weight.spec.init != Init::kNormal && weight.spec.init != Init::kNormalResidual) return;
@@ -44,7 +44,7 @@ inline Model TinyModel(const ModelConfig& config, uint64_t seed = 1) {
   return model;
 }
 
-inline Model TinyModel(LayerKind kind, uint64_t seed = 1) { return TinyModel(TinyConfig(kind), seed); }
+inline LanguageModel TinyModel(LayerKind kind, uint64_t seed = 1) { return TinyModel(TinyConfig(kind), seed); }
 
 inline std::vector<int32_t> RandomTokens(int64_t n, uint32_t stream = 0, int64_t vocab = 256) {
   std::vector<int32_t> tokens(static_cast<size_t>(n));

@@ -42,7 +42,7 @@ struct BackwardTask {
 template <class T>
 struct BackwardScratch {
   using PackedT = std::conditional_t<std::is_same_v<T, float>, float, uint32_t>;
-  BackwardScratch(const AttentionShape& shape, int64_t rows, Pieces& from) {
+  BackwardScratch(const AttentionShape& shape, int64_t rows, Carver& from) {
     const int64_t dh = PaddedDim(shape), tile = kKeyTile * dh, scores = kBackwardRows * kKeyTile;
     rows += rows % 2;
     for (T** x : {&q, &dout}) *x = from.Take<T>(rows * dh);
@@ -243,7 +243,7 @@ void BackwardChunk(const BackwardArgs& a, const BackwardTask& task, const Block&
 }
 
 void BackwardRange(const BackwardArgs& a, const BackwardTask& task, int64_t chunk_queries, void* scratch) {
-  Pieces pieces(scratch);
+  Carver carver(scratch);
   const int64_t rows = chunk_queries * (a.shape.heads / a.shape.kv_heads);
   const auto run = [&](const auto& s) {
     for (int64_t at = 0; at < task.queries.count; at += chunk_queries) {
@@ -253,11 +253,7 @@ void BackwardRange(const BackwardArgs& a, const BackwardTask& task, int64_t chun
       BackwardChunk(a, task, chunk, s);
     }
   };
-  if (a.q.dtype == DType::kF32) {
-    run(BackwardScratch<float>(a.shape, rows, pieces));
-  } else {
-    run(BackwardScratch<BF16>(a.shape, rows, pieces));
-  }
+  WithElementType(a.q.dtype, [&](auto t) { run(BackwardScratch<decltype(t)>(a.shape, rows, carver)); });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -343,7 +339,6 @@ void AttentionBackward(const AttentionShape& shape, ConstMatrixView q, const int
                        ConstMatrixView dout, MatrixView dq, Arena& scratch) {
   using namespace attention;  // NOLINT: this file's own parts
   CHECK(q.dtype == out.dtype && q.dtype == dout.dtype && q.dtype == dq.dtype);
-  CHECK(q.dtype == DType::kF32 || q.dtype == DType::kBF16);
   Arena::Scope scope(scratch);
   const BackwardArgs args{shape, q, positions, out, lse, dout, dq};
   const int64_t group = shape.heads / shape.kv_heads, chunk = std::max<int64_t>(1, kChunkRows / group);
@@ -357,12 +352,8 @@ void AttentionBackward(const AttentionShape& shape, ConstMatrixView q, const int
       count += shape.kv_heads;
     }
   }
-  Pieces size(nullptr);
-  if (q.dtype == DType::kF32) {
-    BackwardScratch<float>(shape, chunk * group, size);
-  } else {
-    BackwardScratch<BF16>(shape, chunk * group, size);
-  }
+  Carver size(nullptr);
+  WithElementType(q.dtype, [&](auto t) { BackwardScratch<decltype(t)>(shape, chunk * group, size); });
   char* buffers = static_cast<char*>(scratch.Bytes(NumThreads() * size.used()));
   ParallelFor(count, [&](int64_t i, int thread) {
     const BackwardTask& task = tasks[i];

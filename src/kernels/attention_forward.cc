@@ -31,7 +31,7 @@ struct ForwardArgs {
 template <class T>
 struct ForwardScratch {
   using PackedT = std::conditional_t<std::is_same_v<T, float>, float, uint32_t>;
-  ForwardScratch(const AttentionShape& shape, int64_t rows, Pieces& from) {
+  ForwardScratch(const AttentionShape& shape, int64_t rows, Carver& from) {
     const int64_t dh = PaddedDim(shape), tile = kKeyTile * dh;
     q = from.Take<T>(rows * dh);
     acc = from.Take<float>(rows * dh);
@@ -183,12 +183,9 @@ void ForwardBlockOf(const ForwardArgs& a, const Block& block, const ForwardScrat
 }
 
 void ForwardBlock(const ForwardArgs& a, const Block& block, int64_t rows, void* scratch) {
-  Pieces pieces(scratch);
-  if (a.q.dtype == DType::kF32) {
-    ForwardBlockOf(a, block, ForwardScratch<float>(a.shape, rows, pieces));
-  } else {
-    ForwardBlockOf(a, block, ForwardScratch<BF16>(a.shape, rows, pieces));
-  }
+  Carver carver(scratch);
+  WithElementType(a.q.dtype,
+                  [&](auto t) { ForwardBlockOf(a, block, ForwardScratch<decltype(t)>(a.shape, rows, carver)); });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -246,17 +243,13 @@ void AttentionForward(const AttentionShape& shape, ConstMatrixView q, const int6
   using namespace attention;  // NOLINT: this file's own parts
   CHECK_EQ(q.cols, shape.heads * shape.head_dim);
   CHECK_EQ(shape.heads % shape.kv_heads, 0);
-  CHECK(q.dtype == out.dtype && (q.dtype == DType::kF32 || q.dtype == DType::kBF16));
+  CHECK(q.dtype == out.dtype);
   Arena::Scope scope(scratch);
   const int64_t queries = QueriesOfBlock(shape, segments), rows = queries * (shape.heads / shape.kv_heads);
   Block* blocks = scratch.Array<Block>(CountBlocks(segments, shape.kv_heads, queries));
   const int64_t count = ListBlocks(segments, shape.kv_heads, queries, blocks);
-  Pieces size(nullptr);
-  if (q.dtype == DType::kF32) {
-    ForwardScratch<float>(shape, rows, size);
-  } else {
-    ForwardScratch<BF16>(shape, rows, size);
-  }
+  Carver size(nullptr);
+  WithElementType(q.dtype, [&](auto t) { ForwardScratch<decltype(t)>(shape, rows, size); });
   char* buffers = static_cast<char*>(scratch.Bytes(NumThreads() * size.used()));
   const ForwardArgs args{shape, q, positions, out, lse};
   ParallelFor(count, [&](int64_t task, int thread) {

@@ -9,6 +9,8 @@
 
 #include "base/parallel.h"
 #include "kernels/attention.h"
+#include "kernels/carver.h"
+#include "kernels/element_type.h"
 
 namespace taipan::attention {
 
@@ -75,23 +77,6 @@ inline Row RowOf(const AttentionShape& shape, const Block& b, int64_t row) {
   const int64_t group = shape.heads / shape.kv_heads;
   return {b.begin + row / group, b.kv_head * group + row % group};
 }
-
-// Cuts one thread's share of a buffer into aligned pieces; from null it only counts.
-class Pieces {
- public:
-  explicit Pieces(void* at) : begin_(reinterpret_cast<uintptr_t>(at)) {}
-  template <class T>
-  T* Take(int64_t n) {
-    const uintptr_t here = begin_ + static_cast<uintptr_t>(used_);
-    used_ += (n * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
-    return reinterpret_cast<T*>(here);
-  }
-  int64_t used() const { return used_; }
-
- private:
-  uintptr_t begin_;
-  int64_t used_ = 0;
-};
 
 // Rows of the left operands have a padded length: pairs of bf16 are read whole.
 inline int64_t PaddedDim(const AttentionShape& shape) { return (shape.head_dim + 1) / 2 * 2; }

@@ -50,13 +50,17 @@ struct Tile {
   std::span<const Run> runs;
 };
 
-inline std::vector<Run> RunsInRows(std::span<const ConvSegment> segments, int64_t first, int64_t last) {
-  std::vector<Run> runs;
+// Runs are not empty and do not overlap, so a tile meets at most one a row.
+inline std::span<const Run> RunsInRows(std::span<const ConvSegment> segments, int64_t first, int64_t last,
+                                       Run (&runs)[kRowTile]) {
+  size_t n = 0;
   for (const ConvSegment& segment : segments) {
     const int64_t begin = std::max(segment.begin, first), end = std::min(segment.begin + segment.length, last);
-    if (begin < end) runs.push_back({&segment, begin - segment.begin, end - segment.begin});
+    if (begin >= end) continue;
+    CHECK_LT(n, static_cast<size_t>(kRowTile));
+    runs[n++] = {&segment, begin - segment.begin, end - segment.begin};
   }
-  return runs;
+  return {runs, n};
 }
 
 // Channels of a tile: all of them where the rows alone give every thread a few tiles.
@@ -74,8 +78,9 @@ void ForTiles(const ConvCall& call, F&& f) {
   const int64_t width = TileChannels(row_tiles, cols), tiles = (cols + width - 1) / width * row_tiles;
   const auto run = [&](int64_t tile) {
     const int64_t row = tile % row_tiles * kRowTile, channel = tile / row_tiles * width;
-    const std::vector<Run> runs = RunsInRows(call.segments, row, std::min(row + kRowTile, rows));
-    f(Tile{row, channel, std::min(width, cols - channel), runs});
+    Run runs[kRowTile];
+    f(Tile{row, channel, std::min(width, cols - channel),
+           RunsInRows(call.segments, row, std::min(row + kRowTile, rows), runs)});
   };
   constexpr int64_t kSerial = 16384;  // elements that one thread does in less time than it takes to wake another
   if (rows * cols <= kSerial) {

@@ -14,6 +14,18 @@
 
 #include "kernels/simd-inl.h"
 
+#ifndef TAIPAN_KERNELS_RMS_NORM_TARGET_INDEPENDENT
+#define TAIPAN_KERNELS_RMS_NORM_TARGET_INDEPENDENT
+namespace taipan {
+namespace {
+
+// Floats of a thread's scratch for groups of n channels: threads do not share a cache line.
+inline int64_t GroupBuffer(int64_t n) { return (n + 15) / 16 * 16; }
+
+}  // namespace
+}  // namespace taipan
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace taipan {
 namespace HWY_NAMESPACE {
@@ -75,15 +87,14 @@ void NormRows(ConstMatrixView x, const float* weight, float eps, MatrixView y, f
 
 template <class T>
 void GatedNormRows(ConstMatrixView y, ConstMatrixView z, const float* weight, float eps, int64_t groups, MatrixView out,
-                   float* inv_rms) {
+                   float* inv_rms, float* buffers) {
   const int64_t n = y.cols / groups;
-  ParallelForRanges(y.rows, RowGrain(y.cols), [&](int64_t begin, int64_t end) {
-    const auto v = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(n));
+  ParallelForRanges(y.rows, RowGrain(y.cols), [&](int64_t begin, int64_t end, int thread) {
+    float* v = buffers + thread * GroupBuffer(n);
     for (int64_t r = begin; r < end; ++r) {
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t at = g * n;
-        const float inv =
-            GatedNormGroup(y.As<T>(r) + at, z.As<T>(r) + at, weight + at, eps, n, v.get(), out.As<T>(r) + at);
+        const float inv = GatedNormGroup(y.As<T>(r) + at, z.As<T>(r) + at, weight + at, eps, n, v, out.As<T>(r) + at);
         if (inv_rms != nullptr) inv_rms[r * groups + g] = inv;
       }
     }
@@ -201,8 +212,9 @@ void RmsNormSimd(ConstMatrixView x, const float* weight, float eps, MatrixView y
 }
 
 void GatedRmsNormSimd(ConstMatrixView y, ConstMatrixView z, const float* weight, float eps, int64_t groups,
-                      MatrixView out, float* inv_rms) {
-  WithElementType(y.dtype, [&](auto t) { GatedNormRows<decltype(t)>(y, z, weight, eps, groups, out, inv_rms); });
+                      MatrixView out, float* inv_rms, float* buffers) {
+  WithElementType(y.dtype,
+                  [&](auto t) { GatedNormRows<decltype(t)>(y, z, weight, eps, groups, out, inv_rms, buffers); });
 }
 
 void RmsNormBackwardSimd(ConstMatrixView x, const float* weight, const float* inv_rms, ConstMatrixView dy,
@@ -259,11 +271,13 @@ void RmsNormBackward(ConstMatrixView x, const float* weight, const float* inv_rm
 }
 
 void GatedRmsNorm(ConstMatrixView y, ConstMatrixView z, const float* weight, float eps, int64_t groups, MatrixView out,
-                  float* inv_rms) {
+                  float* inv_rms, Arena& scratch) {
   CheckSameShape(y, z);
   CheckSameShape(y, out);
   CHECK(groups >= 1 && y.cols % groups == 0);
-  HWY_DYNAMIC_DISPATCH(GatedRmsNormSimd)(y, z, weight, eps, groups, out, inv_rms);
+  const Arena::Scope scope(scratch);
+  float* buffers = scratch.Floats(NumThreads() * GroupBuffer(y.cols / groups));
+  HWY_DYNAMIC_DISPATCH(GatedRmsNormSimd)(y, z, weight, eps, groups, out, inv_rms, buffers);
 }
 
 void GatedRmsNormBackward(ConstMatrixView y, ConstMatrixView z, const float* weight, const float* inv_rms,

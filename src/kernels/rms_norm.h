@@ -19,7 +19,7 @@ void RmsNormBackward(ConstMatrixView x, const float* weight, const float* inv_rm
 // out = RMSNorm over each of `groups` slices of d / groups channels of v = y * silu(z). inv_rms [T, groups] where not
 // null. out may be y or z. All views are of one type; v is not rounded to it.
 void GatedRmsNorm(ConstMatrixView y, ConstMatrixView z, const float* weight, float eps, int64_t groups, MatrixView out,
-                  float* inv_rms);
+                  float* inv_rms, Arena& scratch);
 // Writes dy, dz (which may be y, z or dout); adds to dweight. Recomputes v from y and z.
 void GatedRmsNormBackward(ConstMatrixView y, ConstMatrixView z, const float* weight, const float* inv_rms,
                           int64_t groups, ConstMatrixView dout, MatrixView dy, MatrixView dz, float* dweight);

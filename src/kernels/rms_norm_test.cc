@@ -12,6 +12,7 @@ using test::PaddedMatrix;
 using Inputs = reference::RmsNormInputs<double>;
 
 constexpr float kEps = 1e-5f;
+Arena scratch;  // of the gated norm
 
 // A sum of n squares in any order is off by at most n u relative (u = eps / 2), half of it reaches 1 / sqrt; a dozen
 // roundings more (silu is some 6 of them). The backward's dot product has n u again, relative to its terms.
@@ -131,7 +132,7 @@ void ExpectGatedNormAgrees(int64_t rows, int64_t group_size, int64_t groups, DTy
     SCOPED_TRACE(testing::Message() << rows << " x " << groups << " x " << group_size << " " << NameOf(dtype));
     PaddedMatrix out(rows, cols, 5, 7, dtype), dy(rows, cols, 0, 1, dtype), dz(rows, cols, 2, 3, dtype);
     std::vector<float> inv_rms(static_cast<size_t>(rows * groups)), dweight = dweight_before;
-    GatedRmsNorm(y.View(), z.View(), weight.data(), kEps, groups, out.View(), inv_rms.data());
+    GatedRmsNorm(y.View(), z.View(), weight.data(), kEps, groups, out.View(), inv_rms.data(), scratch);
     ASSERT_LE(test::MaxRelativeError(out.Dense(), expected), Tolerance(group_size) + stored);  // rounded once only
     GatedRmsNormBackward(y.View(), z.View(), weight.data(), inv_rms.data(), groups, dout.View(), dy.View(), dz.View(),
                          dweight.data());
@@ -167,12 +168,12 @@ void ExpectGatedNormInPlace(DType dtype) {
   const auto weight = test::RandomVector<float>(38, 4);
   test::ForEachSimdTarget([&] {
     std::vector<float> inv_rms(6), dweight(38);
-    GatedRmsNorm(y.View(), z.View(), weight.data(), kEps, 2, out.View(), inv_rms.data());
+    GatedRmsNorm(y.View(), z.View(), weight.data(), kEps, 2, out.View(), inv_rms.data(), scratch);
     for (const bool over_z : {false, true}) {
       PaddedMatrix a = empty, b = empty;
       a.Fill(y.Dense()), b.Fill(z.Dense());
       PaddedMatrix& target = over_z ? b : a;
-      GatedRmsNorm(a.View(), b.View(), weight.data(), kEps, 2, target.View(), nullptr);
+      GatedRmsNorm(a.View(), b.View(), weight.data(), kEps, 2, target.View(), nullptr, scratch);
       EXPECT_TRUE(test::SameBits(target.Dense(), out.Dense()));
     }
     GatedRmsNormBackward(y.View(), z.View(), weight.data(), inv_rms.data(), 2, dout.View(), dy.View(), dz.View(),
@@ -229,7 +230,7 @@ void ExpectNormSameForAnyThreads(DType dtype) {
       RmsNormBackward(x.View(), weight.data(), inv_rms.data(), dy.View(), dx.View(), Accumulate::kWrite,
                       dweight.data());
       for (const auto& part : {y.Dense(), dx.Dense(), dweight}) keep(part);
-      GatedRmsNorm(x.View(), z.View(), weight.data(), kEps, 2, y.View(), inv_rms.data());
+      GatedRmsNorm(x.View(), z.View(), weight.data(), kEps, 2, y.View(), inv_rms.data(), scratch);
       GatedRmsNormBackward(x.View(), z.View(), weight.data(), inv_rms.data(), 2, dy.View(), dx.View(), dz.View(),
                            dweight.data());
       for (const auto& part : {y.Dense(), dx.Dense(), dz.Dense(), dweight, inv_rms}) keep(part);
@@ -246,10 +247,10 @@ TEST(RmsNorm, RefusesImpossibleCalls) {
   PaddedMatrix a(2, 6), b(2, 5);
   std::vector<float> weight(6), inv_rms(12);
   EXPECT_THROW(RmsNorm(a.View(), weight.data(), kEps, b.View(), nullptr), InternalError);
-  EXPECT_THROW(GatedRmsNorm(a.View(), a.View(), weight.data(), kEps, 4, a.View(), nullptr), InternalError);
+  EXPECT_THROW(GatedRmsNorm(a.View(), a.View(), weight.data(), kEps, 4, a.View(), nullptr, scratch), InternalError);
   PaddedMatrix half(2, 6, 0, 0, DType::kBF16);
   EXPECT_THROW(RmsNorm(half.View(), weight.data(), kEps, a.View(), nullptr), InternalError);
-  EXPECT_THROW(GatedRmsNorm(half.View(), a.View(), weight.data(), kEps, 1, a.View(), nullptr), InternalError);
+  EXPECT_THROW(GatedRmsNorm(half.View(), a.View(), weight.data(), kEps, 1, a.View(), nullptr, scratch), InternalError);
   EXPECT_THROW(
       RmsNormBackward(a.View(), weight.data(), inv_rms.data(), a.View(), a.View(), Accumulate::kAdd, weight.data()),
       InternalError);

@@ -206,7 +206,7 @@ void BackwardChunk(const BackwardArgs& a, const Chunk& c, int64_t block, bool ha
   }
   std::memset(s.dcum, 0, static_cast<size_t>(heads * q) * sizeof(float));
   std::memset(s.ddt, 0, static_cast<size_t>(heads * q) * sizeof(float));
-  double d_skip[64] = {};
+  double d_skip[kMaxBlockHeads] = {};
   CHECK_LE(heads, 64);
   for (int64_t h = 0; h < heads; ++h) {
     const HeadWork w = WorkOf(a, c, block, h, s);
@@ -255,8 +255,7 @@ void WalkBlock(const BackwardArgs& a, int64_t segment, int64_t block, const Back
   }
 }
 void Walk(const BackwardArgs& a, int64_t segment, int64_t block, const BackwardScratch& s) {
-  const auto run = a.in.x.dtype == DType::kBF16 ? WalkBlock<BF16> : WalkBlock<float>;
-  run(a, segment, block, s);
+  WithElementType(a.in.x.dtype, [&](auto t) { WalkBlock<decltype(t)>(a, segment, block, s); });
 }
 
 // The sum over a group's blocks of rows [length, cols], to the first block's.
@@ -312,8 +311,7 @@ void GroupChunk(const BackwardArgs& a, const Chunk& c, int64_t group, void* scra
   }
 }
 void Group(const BackwardArgs& a, const Chunk& c, int64_t group, void* scratch) {
-  const auto run = a.in.x.dtype == DType::kBF16 ? GroupChunk<BF16> : GroupChunk<float>;
-  run(a, c, group, scratch);
+  WithElementType(a.in.x.dtype, [&](auto t) { GroupChunk<decltype(t)>(a, c, group, scratch); });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -90,8 +90,9 @@ void PrepareGroup(const SsdShape& shape, const SsdInputs& in, const Chunk& c, in
 }
 void Prepare(const SsdShape& shape, const SsdInputs& in, const Chunk& c, int64_t group, bool transposed, void* packed,
              void* b_out, void* c_out, float* products) {
-  const auto run = in.x.dtype == DType::kBF16 ? PrepareGroup<BF16> : PrepareGroup<float>;
-  run(shape, in, c, group, transposed, packed, b_out, c_out, products);
+  WithElementType(in.x.dtype, [&](auto t) {
+    PrepareGroup<decltype(t)>(shape, in, c, group, transposed, packed, b_out, c_out, products);
+  });
 }
 
 // Rows [i0, i0 + rows) of the masked triangle: m_ij = cb_ij exp(cum_i - cum_j) dt_j for j <= i, 0 for other j < width.
@@ -236,8 +237,9 @@ void StepHead(const ForwardArgs& a, int64_t row, int64_t head, const float* stat
 }
 void Step(const ForwardArgs& a, const SsdSegment& seg, int64_t head, float* rows) {
   const int64_t offset = head * a.shape.head_dim * a.shape.d_state;
-  const auto run = a.in.x.dtype == DType::kBF16 ? StepHead<BF16> : StepHead<float>;
-  run(a, seg.begin, head, seg.state_in + offset, seg.state_out + offset, rows);
+  WithElementType(a.in.x.dtype, [&](auto t) {
+    StepHead<decltype(t)>(a, seg.begin, head, seg.state_in + offset, seg.state_out + offset, rows);
+  });
 }
 
 // A chunk of one token takes the recurrence too, so that it gives the bits of a step.
@@ -290,8 +292,7 @@ void Walk(const ForwardArgs& a, int64_t segment, int64_t block, const ForwardScr
     for (int64_t h = block * a.blocks.heads; h < (block + 1) * a.blocks.heads; ++h) Step(a, seg, h, s.acc);
     return;
   }
-  const auto run = a.in.x.dtype == DType::kBF16 ? WalkBlock<BF16> : WalkBlock<float>;
-  run(a, segment, block, s);
+  WithElementType(a.in.x.dtype, [&](auto t) { WalkBlock<decltype(t)>(a, segment, block, s); });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -4,6 +4,8 @@
 // A task is one block of heads of one sequence: it walks the chunks in order (backward: in reverse) with its state,
 // kept transposed [N, W], in cache. W = block heads * P columns, adjacent in x and y.
 
+#include "kernels/carver.h"
+#include "kernels/element_type.h"
 #include "kernels/ssd.h"
 
 namespace taipan::ssd {
@@ -72,22 +74,5 @@ constexpr int64_t kDecayArrays = 4;
 
 // Bytes of the elements of x.
 inline int64_t ElementBytes(const SsdInputs& in) { return SizeOf(in.x.dtype); }
-
-// Cuts one thread's scratch into arrays; from null it only counts.
-class Carver {
- public:
-  explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
-  template <class T>
-  T* Take(int64_t n) {
-    T* here = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += (n * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
-    return here;
-  }
-  int64_t used() const { return used_; }  // bytes
-
- private:
-  char* base_;
-  int64_t used_ = 0;
-};
 
 }  // namespace taipan::ssd

@@ -195,7 +195,7 @@ void Mamba2Mixer::Gate(const Mamba2Weights& p, MatrixView z, Arena& arena, Mamba
   const int64_t t = z.rows, groups = dims_.ssd.groups, width = dims_.d_inner() / groups;
   switch (dims_.gated_norm) {
     case GatedNorm::kGateFirst:
-      return GatedRmsNorm(m.y, z, p.gated_norm.F32(), dims_.eps, groups, m.gated, m.inv_rms);
+      return GatedRmsNorm(m.y, z, p.gated_norm.F32(), dims_.eps, groups, m.gated, m.inv_rms, arena);
     case GatedNorm::kNormFirst:
       m.normed = arena.Matrix(t, dims_.d_inner(), z.dtype);
       for (int64_t g = 0; g < groups; ++g) {

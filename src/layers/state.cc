@@ -89,8 +89,10 @@ void KvCache::Truncate(int64_t end) {
   if (end >= end_) return;
   const bool dropped = window_ > 0 && first_ > std::max<int64_t>(0, end - window_ + 1);
   if (dropped || end < first_) {
-    throw UserError({"sequence state", fmt::format("cannot go back to position {}", end), "",
-                     fmt::format("keys from position {} on", first_), "keep a copy of the state instead"});
+    throw UserError({.where = "sequence state",
+                     .problem = fmt::format("cannot go back to position {}", end),
+                     .found = fmt::format("keys from position {} on", first_),
+                     .hint = "keep a copy of the state instead"});
   }
   end_ = end;
   const int64_t used = end_ > first_ ? (end_ - 1 - FirstPageStart()) / kPageTokens + 1 : 0;

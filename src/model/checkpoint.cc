@@ -172,7 +172,7 @@ Tensor ReadParameter(const TensorSource& tensors, const ForeignTensor& t) {
         std::all_of(values.F32(), values.F32() + values.size(), [](float a) { return a < 0 && a >= -3e38f; });
     if (!negative) {
       throw UserError({tensors.path(), fmt::format("tensor \"{}\" has impossible values", t.name),
-                       "negative rates of decay", "others", ""});
+                       "negative rates of decay", "others"});
     }
   }
   if (t.rows > 0) {

@@ -12,8 +12,10 @@
 #include "formats/safetensors.h"
 #include "model/export.h"
 #include "model/gguf_config.h"
+#include "model/hf_config.h"
 #include "model/hf_config_test_text.h"
 #include "model/model_files.h"
+#include "model/rope_scaling.h"
 
 namespace taipan {
 namespace {
@@ -21,15 +23,15 @@ namespace {
 using testing::HasSubstr;
 
 // Weights that every type holds but none holds exactly.
-Model RandomModel(const ModelConfig& config) {
-  Model model(config);
+LanguageModel RandomModel(const ModelConfig& config) {
+  LanguageModel model(config);
   model.Initialise(3, 0.0);
   return model;
 }
 
-Model OfText(const char* text) { return RandomModel(ParseModelConfig(text, "a")); }
+LanguageModel OfText(const char* text) { return RandomModel(ParseModelConfig(text, "a")); }
 
-std::vector<float> Weights(Model& model) {
+std::vector<float> Weights(LanguageModel& model) {
   std::vector<float> all;
   model.params().ForEach(
       [&](Weight& weight) { all.insert(all.end(), weight.F32(), weight.F32() + weight.f32.size()); });
@@ -37,7 +39,7 @@ std::vector<float> Weights(Model& model) {
 }
 
 // The largest error relative to the largest weight of the tensor.
-double Distance(Model& a, Model& b) {
+double Distance(LanguageModel& a, LanguageModel& b) {
   double worst = 0;
   std::vector<std::vector<float>> tensors;
   a.params().ForEach([&](Weight& weight) { tensors.emplace_back(weight.F32(), weight.F32() + weight.f32.size()); });
@@ -57,11 +59,11 @@ double Distance(Model& a, Model& b) {
 TEST(Export, FoldersRoundTripBitForBit) {
   for (const char* text : {kHfMamba2Text, kHfLlamaText, kHfBambaText, kHfGraniteText, kHfGraniteHybridText,
                            kHfNemotronHText, kHfFalconH1Text}) {
-    Model model = OfText(text);
+    LanguageModel model = OfText(text);
     const Naming naming = TransformersNaming(model.config(), "a");
     const TestFolder folder;
     ExportFolder(model, naming, GgmlType::kF32, folder.path(), "a");
-    Model read = LoadModel(folder.path());
+    LanguageModel read = LoadModel(folder.path());
     EXPECT_EQ(read.config(), model.config());
     EXPECT_EQ(Weights(read), Weights(model));
     EXPECT_EQ(OpenCheckpoint(folder.path()).naming, naming);
@@ -71,11 +73,11 @@ TEST(Export, FoldersRoundTripBitForBit) {
 // A rounded model is written without loss, and read as what was written.
 TEST(Export, NarrowTypesRoundOnce) {
   for (const GgmlType type : {GgmlType::kF16, GgmlType::kBF16}) {
-    Model model = OfText(kHfMamba2Text);
+    LanguageModel model = OfText(kHfMamba2Text);
     const TestFolder first, second;
     ExportFolder(model, Naming::kMamba2, type, first.path(), "a");
     EXPECT_EQ(OpenCheckpoint(first.path()).ElementTypes(), (std::map<std::string, int64_t>{{NameOf(type), 21}}));
-    Model rounded = LoadModel(first.path());
+    LanguageModel rounded = LoadModel(first.path());
     EXPECT_LT(Distance(model, rounded), 1.0 / 256);
     EXPECT_GT(Distance(model, rounded), 0);
     ExportFolder(rounded, Naming::kMamba2, type, second.path(), "a");
@@ -84,11 +86,11 @@ TEST(Export, NarrowTypesRoundOnce) {
 }
 
 TEST(Export, MambaSsmHoldsATiedHead) {
-  Model model = OfText(kMambaSsmText);
+  LanguageModel model = OfText(kMambaSsmText);
   const TestFolder folder;
   ExportFolder(model, Naming::kMambaSsm, GgmlType::kF32, folder.path(), "a");
   EXPECT_TRUE(SafetensorsFile(folder / "model.safetensors").Has("lm_head.weight"));
-  Model read = LoadModel(folder.path());
+  LanguageModel read = LoadModel(folder.path());
   EXPECT_EQ(read.config(), model.config());
   EXPECT_EQ(Weights(read), Weights(model));
 }
@@ -97,13 +99,13 @@ TEST(Export, GgufRoundTrip) {
   for (const char* text : {kMambaSsmText, kHfLlamaText}) {
     ModelConfig given = ParseModelConfig(text, "a");
     if (given.intermediate_size > 0) given.intermediate_size = 64;  // q8_0 has blocks of 32
-    Model model = RandomModel(given);
+    LanguageModel model = RandomModel(given);
     const TestFolder folder;
     for (const auto& [type, bound] : {std::pair(GgmlType::kF32, 2e-7), std::pair(GgmlType::kF16, 1e-3),
                                       std::pair(GgmlType::kBF16, 4e-3), std::pair(GgmlType::kQ8_0, 8e-3)}) {
       const std::string path = folder / (NameOf(type) + ".gguf");
       ExportGguf(model, type, {}, path, "a");
-      Model read = LoadModel(path);
+      LanguageModel read = LoadModel(path);
       ModelConfig config = read.config();
       config.chunk_size = model.config().chunk_size;  // not in the file
       config.initializer_range = model.config().initializer_range;
@@ -118,7 +120,7 @@ TEST(Export, GgufRoundTrip) {
 TEST(Export, RefusesWhatAFormatCannotHold) {
   const TestFolder folder;
   const auto gguf_error = [&](const ModelConfig& config) {
-    Model model(config);
+    LanguageModel model(config);
     return UserErrorOf([&] { ExportGguf(model, GgmlType::kF32, {}, folder / "x.gguf", "the model"); });
   };
   EXPECT_THAT(gguf_error(ParseModelConfig(kHfMamba2Text, "a")),
@@ -128,7 +130,7 @@ TEST(Export, RefusesWhatAFormatCannotHold) {
   llama.rope_theta.reset();
   EXPECT_THAT(gguf_error(llama), HasSubstr("always rotates"));
   EXPECT_TRUE(ListDirectory(folder.path()).empty());
-  Model model = OfText(kHfMamba2Text);
+  LanguageModel model = OfText(kHfMamba2Text);
   EXPECT_THAT(UserErrorOf([&] { ExportFolder(model, Naming::kMamba2, GgmlType::kQ8_0, folder.path(), "a"); }),
               HasSubstr("q8_0"));
   model.params().layers[0][0]->ForEach([](Weight& weight) { weight.F32()[0] = 1e30f; });
@@ -144,7 +146,7 @@ TEST(Gguf, RecoversLlama3Scaling) {
     ModelConfig config = ParseModelConfig(kHfLlamaText, "a");
     config.attention_head_dim = 64;
     config.rope_scaling = scaling;
-    Model model = RandomModel(config);
+    LanguageModel model = RandomModel(config);
     const TestFolder folder;
     ExportGguf(model, GgmlType::kF32, {}, folder / "x.gguf", "a");
     const std::vector<double> expected = RopeFrequencies(config),
@@ -158,7 +160,7 @@ TEST(Gguf, RecoversLlama3Scaling) {
 class Damaged {
  public:
   Damaged(const char* text, const std::function<void(Json&, std::vector<SafetensorsItem>&)>& damage) {
-    Model model = OfText(text);
+    LanguageModel model = OfText(text);
     const Naming naming = TransformersNaming(model.config(), "a");
     Json json = Json::parse(ForeignConfigJson(model.config(), naming, "float32", "a"));
     std::vector<SafetensorsItem> items;

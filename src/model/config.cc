@@ -44,43 +44,12 @@ void VisitPattern(const FieldInfo& info, std::vector<LayerKind>& pattern, const 
   }
 }
 
-template <class E>
-using Names = std::vector<std::pair<const char*, E>>;
-
-const Names<Refinement> kRefinements = {{"mix", Refinement::kMix}, {"residual", Refinement::kResidual}};
-const Names<Selection> kSelections = {{"argmax", Selection::kArgmax}, {"threshold", Selection::kThreshold},
-                                      {"random", Selection::kRandom}, {"periodic", Selection::kPeriodic},
-                                      {"all", Selection::kAll},       {"none", Selection::kNone}};
-
-template <class E>
-const char* NameIn(const Names<E>& names, E value) {
-  for (const auto& [name, known] : names) {
-    if (known == value) return name;
-  }
-  CheckFailed(__FILE__, __LINE__, "a value without a name");
-}
-
-template <class E>
-E ValueIn(const Names<E>& names, const std::string& text) {
-  for (const auto& [name, known] : names) {
-    if (text == name) return known;
-  }
-  CheckFailed(__FILE__, __LINE__, "an unknown name: " + text);
-}
-
-template <class E>
-void VisitNamed(FieldInfo info, const Names<E>& names, E& value, const FieldVisitor& visit) {
-  for (const auto& [name, known] : names) info.choices.push_back(name);
-  std::string text = NameIn(names, value);
-  visit(info, &text);
-  value = ValueIn(names, text);
-}
-
 void VisitSelection(ModelConfig& c, const FieldVisitor& visit) {
-  VisitNamed({.name = "refinement", .help = "what a selected token gets", .write = c.refinement != Refinement::kMix},
-             kRefinements, c.refinement, visit);
-  VisitNamed({.name = "selection", .help = "what selects tokens", .write = c.selection != Selection::kArgmax},
-             kSelections, c.selection, visit);
+  VisitEnum(visit,
+            {.name = "refinement", .help = "what a selected token gets", .write = c.refinement != Refinement::kMix},
+            &c.refinement);
+  VisitEnum(visit, {.name = "selection", .help = "what selects tokens", .write = c.selection != Selection::kArgmax},
+            &c.selection);
   visit({.name = "attention_budget", .help = "share of tokens that should attend"}, &c.attention_budget);
   visit({.name = "budget_loss_weight", .help = "lambda"}, &c.budget_loss_weight);
   visit({.name = "gumbel_temperature", .help = "tau"}, &c.gumbel_temperature);
@@ -189,10 +158,6 @@ void VisitFields(ConfigFile& file, const FieldVisitor& visit) {
 }  // namespace
 
 const char* NameOf(LayerKind kind) { return RowOf(kind).name; }
-const char* NameOf(Refinement refinement) { return NameIn(kRefinements, refinement); }
-const char* NameOf(Selection selection) { return NameIn(kSelections, selection); }
-Refinement RefinementNamed(const std::string& name) { return ValueIn(kRefinements, name); }
-Selection SelectionNamed(const std::string& name) { return ValueIn(kSelections, name); }
 
 int64_t CountBlocks(const ModelConfig& config, LayerKind kind) {
   return std::count(config.layer_pattern.begin(), config.layer_pattern.end(), kind);
@@ -213,7 +178,7 @@ std::array<double, 5> SsmMultipliers(const std::vector<double>& values, const st
   std::array<double, 5> five;
   if (values.size() != five.size()) {
     throw UserError({where, "ssm_multipliers has the wrong length", "5 numbers, of z, x, B, C and dt",
-                     std::to_string(values.size()), ""});
+                     std::to_string(values.size())});
   }
   std::copy(values.begin(), values.end(), five.begin());
   return five;
@@ -225,7 +190,7 @@ ModelConfig ReadTaipanConfig(const Json& json, const std::string& where) {
   const int64_t layers = file.config.num_layers();
   if (file.num_hidden_layers.value_or(layers) != layers) {
     throw UserError({where, "num_hidden_layers disagrees with layer_pattern", std::to_string(layers),
-                     std::to_string(*file.num_hidden_layers), ""});
+                     std::to_string(*file.num_hidden_layers)});
   }
   file.config.rope_scaling = ParseRopeScaling(file.rope_scaling, where);
   if (!file.ssm_multipliers.empty()) {

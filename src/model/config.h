@@ -33,6 +33,10 @@ enum class Selection {
   kAll,
   kNone,
 };
+inline std::vector<std::string> NamesOf(Selection) {
+  return {"argmax", "threshold", "random", "periodic", "all", "none"};
+}
+inline std::vector<std::string> NamesOf(Refinement) { return {"mix", "residual"}; }
 
 // How rotary frequencies f of wavelength 2 pi / f are stretched to contexts longer than those of pretraining.
 struct RopeScaling {
@@ -103,44 +107,13 @@ struct ModelConfig {
 };
 
 const char* NameOf(LayerKind kind);  // "mamba2", ...
-const char* NameOf(Refinement refinement);
-const char* NameOf(Selection selection);
-Refinement RefinementNamed(const std::string& name);
-Selection SelectionNamed(const std::string& name);
 int64_t CountBlocks(const ModelConfig& config, LayerKind kind);
 
-// Inverse frequencies [rotary_dim / 2] with the scaling; empty without rope_theta.
-std::vector<double> RopeFrequencies(const ModelConfig& config);
-
-// Throw UserError naming `where` (a file or preset) for JSON that is not an object, unknown keys (with the nearest
-// name), missing keys, wrong types and impossible values. The text is our own format ("model_type": "taipan") or
-// another program's (hf_config.h), of which LoadModelConfig also reads generation_config.json beside it.
-ModelConfig ParseModelConfig(const std::string& json_text, const std::string& where);
-ModelConfig LoadModelConfig(const std::string& path);
-void ValidateModelConfig(const ModelConfig& config, const std::string& where);
-std::array<double, 5> SsmMultipliers(const std::vector<double>& values,
-                                     const std::string& where);            // five, or UserError
-ModelConfig ReadTaipanConfig(const Json& json, const std::string& where);  // our own format, ranges not yet checked
+// Five, or UserError.
+std::array<double, 5> SsmMultipliers(const std::vector<double>& values, const std::string& where);
+// Our own format ("model_type": "taipan"); ranges are not yet checked (config_validate.h). UserError naming `where` for
+// JSON that is not an object, unknown keys (with the nearest name), missing keys and wrong types.
+ModelConfig ReadTaipanConfig(const Json& json, const std::string& where);
 std::string ToJson(const ModelConfig& config);  // the text of config.json, keys in a fixed order
-
-// The layer pattern of taipan, mamba2, transformer, jamba or samba. In the three hybrids one attention block follows
-// every mamba_blocks / attention_blocks Mamba-2 blocks; mamba2 has no attention blocks, transformer no Mamba-2 blocks.
-// UserError for another name or counts that the pattern cannot have.
-std::vector<LayerKind> MakePattern(const std::string& name, int64_t mamba_blocks, int64_t attention_blocks);
-
-// bf16 products pair up rows: UserError where d_state or a head's width is odd.
-void CheckAllowsBF16(const ModelConfig& config);
-
-// Presets: taipan-190m, -450m, -1.3b with their baselines (mamba2-190m, transformer-190m, jamba-190m, samba-190m, ...)
-// at equal parameter count within 3 %, and laptop sizes 1m, 8m, 30m in the same five patterns.
-struct Preset {
-  std::string name;
-  ModelConfig config;
-  std::string summary;  // a line for the table
-};
-const std::vector<Preset>& Presets();
-const Preset& FindPreset(const std::string& name);  // UserError with the nearest name
-
-int64_t CountParameters(const ModelConfig& config);  // from the config alone, tied embeddings once
 
 }  // namespace taipan

@@ -7,8 +7,12 @@
 #include "base/test_fuzz.h"
 #include "model/config.h"
 #include "model/config_test_text.h"
+#include "model/hf_config.h"
 #include "model/hf_config_test_text.h"
 #include "model/memory_plan.h"
+#include "model/parameters.h"
+#include "model/presets.h"
+#include "model/rope_scaling.h"
 
 namespace taipan {
 namespace {

@@ -10,6 +10,9 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "model/config_test_text.h"
+#include "model/config_validate.h"
+#include "model/hf_config.h"
+#include "model/presets.h"
 
 namespace taipan {
 namespace {

@@ -19,7 +19,7 @@ class Validator {
   Validator(const ModelConfig& config, const std::string& where) : c_(config), where_(where) {}
 
   void Check() const {
-    if (c_.layer_pattern.empty()) throw UserError({where_, "layer_pattern is empty", "at least one block", "none", ""});
+    if (c_.layer_pattern.empty()) throw UserError({where_, "layer_pattern is empty", "at least one block", "none"});
     Size("vocab_size", c_.vocab_size);
     Size("hidden_size", c_.hidden_size);
     CheckRange(where_, "rms_norm_eps", c_.rms_norm_eps, Above(0));
@@ -58,7 +58,7 @@ class Validator {
     CheckRange(where_, "time_step_limit[0]", low, AtLeast(0));
     if (!(low <= high)) {
       throw UserError({where_, "time_step_limit is not ascending", "an upper limit of at least " + ShortestDouble(low),
-                       ShortestDouble(high), ""});
+                       ShortestDouble(high)});
     }
   }
 
@@ -80,7 +80,7 @@ class Validator {
       throw UserError({where_,
                        whole ? "attention_head_dim must be even where rope_theta is a number"
                              : "attention_head_dim * partial_rotary_factor must be even where rope_theta is a number",
-                       "an even number", std::to_string(c_.rotary_dim()), ""});
+                       "an even number", std::to_string(c_.rotary_dim())});
     }
     if (!c_.rope_scaling) return;
     const RopeScaling& s = *c_.rope_scaling;
@@ -97,7 +97,7 @@ class Validator {
     CheckRange(where_, "gumbel_temperature", c_.gumbel_temperature, Between(1e-6, 1e6));
     if (!c_.selection_threshold.empty() && static_cast<int64_t>(c_.selection_threshold.size()) != c_.num_sals()) {
       throw UserError({where_, "selection_threshold needs one value for each selective_attention block",
-                       fmt::format("{} values", c_.num_sals()), std::to_string(c_.selection_threshold.size()), ""});
+                       fmt::format("{} values", c_.num_sals()), std::to_string(c_.selection_threshold.size())});
     }
   }
 
@@ -146,13 +146,13 @@ class Validator {
 
   void Limit(const char* problem, double value, double limit) const {
     if (value <= limit) return;
-    throw UserError({where_, problem, fmt::format("at most {:.4g}", limit), fmt::format("{:.4g}", value), ""});
+    throw UserError({where_, problem, fmt::format("at most {:.4g}", limit), fmt::format("{:.4g}", value)});
   }
 
   void Divides(const char* whole_name, int64_t whole, const char* part_name, int64_t part) const {
     if (whole % part == 0) return;
     throw UserError({where_, fmt::format("{} must divide {}", part_name, whole_name),
-                     fmt::format("a divisor of {}", whole), std::to_string(part), ""});
+                     fmt::format("a divisor of {}", whole), std::to_string(part)});
   }
 
   const ModelConfig& c_;

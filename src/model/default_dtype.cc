@@ -7,6 +7,11 @@
 
 namespace taipan {
 
+DType DTypeOf(ComputeType type) {
+  CHECK(type != ComputeType::kAuto);
+  return type == ComputeType::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
 DType FastDType(const ModelConfig& c) {
   const bool even = c.state_size % 2 == 0 && c.head_dim % 2 == 0 && c.attention_head_dim % 2 == 0;
   return even && ActiveProductIsa() >= ProductIsa::kAvx512BF16 ? DType::kBF16 : DType::kF32;

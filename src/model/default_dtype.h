@@ -2,11 +2,18 @@
 // What a model computes in where nobody says.
 
 #include <string>
+#include <vector>
 
 #include "formats/tensor_source.h"
 #include "model/config.h"
 
 namespace taipan {
+
+// What is asked for. kAuto: what follows decides.
+enum class ComputeType { kAuto, kF32, kBF16 };
+inline std::vector<std::string> NamesOf(ComputeType) { return {"auto", "f32", "bf16"}; }
+inline ComputeType ComputeTypeOf(DType dtype) { return dtype == DType::kBF16 ? ComputeType::kBF16 : ComputeType::kF32; }
+DType DTypeOf(ComputeType type);  // not of kAuto
 
 // bf16 where this CPU has instructions for its products (AVX512-BF16 or AMX, and they are allowed) and the sizes are
 // even; there it is several times as fast. Elsewhere it would be the slower one: f32.

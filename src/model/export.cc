@@ -47,12 +47,13 @@ Tensor Rounded(const Tensor& values, const std::vector<int64_t>& shape, const Ty
                const std::string& name) {
   Tensor out(shape, row.dtype);
   if (Quantize(row.type, values.F32(), values.size(), out.data())) return out;
-  throw UserError({where, fmt::format("tensor \"{}\" has values beyond {}", name, row.name), "", "",
-                   "--dtype bf16 or f32 has their range"});
+  throw UserError({.where = where,
+                   .problem = fmt::format("tensor \"{}\" has values beyond {}", name, row.name),
+                   .hint = "--dtype bf16 or f32 has their range"});
 }
 
 // Each tensor of the format with its values: a parameter's own, or several together, which `joined` keeps.
-void ForEachForeign(Model& model, Naming naming, std::deque<Tensor>& joined,
+void ForEachForeign(LanguageModel& model, Naming naming, std::deque<Tensor>& joined,
                     const std::function<void(const ForeignTensor&, Tensor&)>& visit) {
   const std::vector<ForeignTensor> names = ForeignTensors(model.config(), naming);
   size_t next = 0;
@@ -73,10 +74,11 @@ GgmlType ParseExportType(const std::string& name) {
   for (const TypeRow& row : kTypes) {
     if (name == row.name) return row.type;
   }
-  throw UserError({"--dtype", "unknown type", "f32, f16, bf16 or q8_0", name, ""});
+  throw UserError({"--dtype", "unknown type", "f32, f16, bf16 or q8_0", name});
 }
 
-void ExportFolder(Model& model, Naming naming, GgmlType type, const std::string& folder, const std::string& where) {
+void ExportFolder(LanguageModel& model, Naming naming, GgmlType type, const std::string& folder,
+                  const std::string& where) {
   const TypeRow& row = RowOf(type);
   if (type == GgmlType::kQ8_0) {
     throw UserError(
@@ -104,7 +106,7 @@ void ExportFolder(Model& model, Naming naming, GgmlType type, const std::string&
   WriteFileAtomically(folder + "/config.json", json);
 }
 
-void ExportGguf(Model& model, GgmlType type, const GgufMetadata& tokenizer, const std::string& path,
+void ExportGguf(LanguageModel& model, GgmlType type, const GgufMetadata& tokenizer, const std::string& path,
                 const std::string& where) {
   const ModelConfig& config = model.config();
   GgufMetadata metadata = ModelMetadata(config, where);

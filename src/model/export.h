@@ -16,10 +16,11 @@ GgmlType ParseExportType(const std::string& name);
 
 // Writes config.json and safetensors (in shards of at most 5 GB) of a naming other than kGguf into an existing folder.
 // `where` names the model in UserErrors: what the format cannot say, values that the type cannot hold.
-void ExportFolder(Model& model, Naming naming, GgmlType type, const std::string& folder, const std::string& where);
+void ExportFolder(LanguageModel& model, Naming naming, GgmlType type, const std::string& folder,
+                  const std::string& where);
 
 // `tokenizer`: metadata of the vocabulary; empty: the file is marked as having none.
-void ExportGguf(Model& model, GgmlType type, const GgufMetadata& tokenizer, const std::string& path,
+void ExportGguf(LanguageModel& model, GgmlType type, const GgufMetadata& tokenizer, const std::string& path,
                 const std::string& where);
 
 }  // namespace taipan

@@ -1,5 +1,7 @@
 #include "model/flops.h"
 
+#include "model/presets.h"
+
 #include <gtest/gtest.h>
 
 #include <set>

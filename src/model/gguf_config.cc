@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "kernels/rope.h"
+#include "model/config_validate.h"
 #include "model/hf_fields.h"
 #include "model/rope_scaling.h"
 
@@ -65,7 +66,7 @@ class Reader {
       if (arch_ == known.name) return known;
       names += std::string(names.empty() ? "" : ", ") + known.name;
     }
-    throw UserError({file_.path(), "this architecture is not supported", names, Quoted(arch_), ""});
+    throw UserError({file_.path(), "this architecture is not supported", names, Quoted(arch_)});
   }
 
   std::string Key(const std::string& name) const { return arch_ + "." + name; }
@@ -93,7 +94,7 @@ class Reader {
   }
 
   void Refuse(bool wrong, const std::string& name, const std::string& expected, const std::string& found) const {
-    if (wrong) throw UserError({file_.path(), Key(name) + " is not supported", expected, found, ""});
+    if (wrong) throw UserError({file_.path(), Key(name) + " is not supported", expected, found});
   }
 
   // A number of each layer; one number stands for all.
@@ -105,7 +106,7 @@ class Reader {
     const std::vector<int64_t> numbers = file_.GetInts(Key(name));
     if (numbers.size() == c_.layer_pattern.size()) return numbers;
     throw UserError({file_.path(), Key(name) + " has another length than block_count",
-                     std::to_string(c_.layer_pattern.size()), std::to_string(numbers.size()), ""});
+                     std::to_string(c_.layer_pattern.size()), std::to_string(numbers.size())});
   }
   // The one number of those layers that have it (others say 0); 1 where none has.
   int64_t OneOfLayers(const std::string& name) const {
@@ -151,7 +152,7 @@ class Reader {
     const int64_t inner = Size("ssm.inner_size"), heads = Size("ssm.time_step_rank");
     if (inner % c_.hidden_size != 0 || inner % heads != 0) {
       throw UserError({file_.path(), Key("ssm.inner_size") + " does not fit the other sizes",
-                       fmt::format("a multiple of {} and {}", c_.hidden_size, heads), std::to_string(inner), ""});
+                       fmt::format("a multiple of {} and {}", c_.hidden_size, heads), std::to_string(inner)});
     }
     ReadHeads();
   }
@@ -161,7 +162,7 @@ class Reader {
     const int64_t inner = Size("ssm.inner_size"), heads = Size("ssm.time_step_rank");
     if (inner % heads != 0) {
       throw UserError({file_.path(), Key("ssm.inner_size") + " does not fit the other sizes",
-                       fmt::format("a multiple of {}", heads), std::to_string(inner), ""});
+                       fmt::format("a multiple of {}", heads), std::to_string(inner)});
     }
     SetInner(heads, inner / heads, c_);
     c_.state_size = Size("ssm.state_size");
@@ -237,7 +238,7 @@ class Reader {
       }
     }
     throw UserError({file_.path(), std::string("tensor \"") + kRopeDivisorsName + "\" is not supported",
-                     "frequency divisors of llama3 scaling", "others", ""});
+                     "frequency divisors of llama3 scaling", "others"});
   }
 
   static bool Fits(const std::vector<double>& divisors, const std::vector<float>& found) {
@@ -280,7 +281,7 @@ class Reader {
 
 [[noreturn]] void CannotSay(const std::string& where, const std::string& what, const std::string& expected,
                             const std::string& found) {
-  throw UserError({where, "GGUF cannot hold this model: " + what, expected, found, ""});
+  throw UserError({where, "GGUF cannot hold this model: " + what, expected, found});
 }
 
 void AddLlama(const ModelConfig& c, const std::function<void(const std::string&, GgufValue)>& set,

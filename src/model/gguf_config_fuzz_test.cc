@@ -9,6 +9,7 @@
 #include "model/checkpoint.h"
 #include "model/export.h"
 #include "model/gguf_config.h"
+#include "model/hf_config.h"
 #include "model/hf_config_test_text.h"
 
 namespace taipan {
@@ -17,7 +18,7 @@ namespace {
 // The header of a small model's file with zero weights.
 std::string FileOf(const char* text) {
   const TestFolder folder;
-  Model model(ParseModelConfig(text, "a"));
+  LanguageModel model(ParseModelConfig(text, "a"));
   model.Initialise(1, 0);
   ExportGguf(model, GgmlType::kF16, {}, folder / "x.gguf", "a");
   return ReadFile(folder / "x.gguf");

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "model/config_validate.h"
 #include "model/hf_format.h"
 
 namespace taipan {
@@ -31,7 +32,7 @@ std::string WithoutBareInfinity(std::string text) {
 }
 
 CheckpointConfig Dispatch(const Json& json, const std::string& where) {
-  if (!json.is_object()) throw UserError({where, "wrong JSON", "an object", DescribeJson(json), ""});
+  if (!json.is_object()) throw UserError({where, "wrong JSON", "an object", DescribeJson(json)});
   if (!json.contains("model_type")) {
     if (json.contains("ssm_cfg") || json.contains("d_model")) return {ReadMambaSsm(json, where), Naming::kMambaSsm};
     return {ReadTaipanConfig(json, where), Naming::kTaipan};
@@ -42,8 +43,8 @@ CheckpointConfig Dispatch(const Json& json, const std::string& where) {
     if (json["model_type"] == format->model_type) return {format->read(json, where), format->naming, format->name};
     known += fmt::format(", \"{}\"", format->model_type);
   }
-  throw UserError({where, "model_type is not supported", known + ", or a config of mamba_ssm",
-                   DescribeJson(json["model_type"]), ""});
+  throw UserError(
+      {where, "model_type is not supported", known + ", or a config of mamba_ssm", DescribeJson(json["model_type"])});
 }
 
 template <class T>

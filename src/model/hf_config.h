@@ -15,6 +15,11 @@ struct CheckpointConfig {
   std::string format = {};          // of transformers, for people: "Llama"; else empty
 };
 
+// Of any architecture, checked (config_validate.h). LoadModelConfig also reads generation_config.json beside the file
+// of another program.
+ModelConfig ParseModelConfig(const std::string& json_text, const std::string& where);
+ModelConfig LoadModelConfig(const std::string& path);
+
 // Of any architecture that runs here, by its model_type. UserErrors name `where`: an unknown architecture (with the
 // list of known ones), an option that changes the computation and is not supported, missing or impossible sizes. Keys
 // that do not change the computation are not looked at.

@@ -9,6 +9,7 @@
 #include "base/test_folder.h"
 #include "kernels/rope.h"
 #include "model/hf_config_test_text.h"
+#include "model/presets.h"
 #include "model/rope_scaling.h"
 
 namespace taipan {

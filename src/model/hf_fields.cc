@@ -52,13 +52,13 @@ void VisitMamba(MambaFields& f, const FieldVisitor& visit) {
 }
 
 int64_t Needed(const std::optional<int64_t>& value, const char* key, const std::string& where, double most) {
-  if (!value) throw UserError({where, fmt::format("key \"{}\" is missing", key), "an integer", "", ""});
+  if (!value) throw UserError({where, fmt::format("key \"{}\" is missing", key), "an integer"});
   CheckRange(where, key, *value, Between(1, most));
   return *value;
 }
 
 void Refuse(bool wrong, const char* key, const char* expected, const std::string& found, const std::string& where) {
-  if (wrong) throw UserError({where, fmt::format("{} is not supported", key), expected, found, ""});
+  if (wrong) throw UserError({where, fmt::format("{} is not supported", key), expected, found});
 }
 void RefuseFlag(bool value, bool supported, const char* key, const std::string& where) {
   Refuse(value != supported, key, supported ? "true" : "false", value ? "true" : "false", where);
@@ -73,7 +73,7 @@ std::vector<int64_t> ReadIntegers(const Json& value, const char* key, const std:
     if (good) out.push_back(value[i].get<int64_t>());
   }
   if (!good)
-    throw UserError({where, std::string(key) + " has the wrong type", "a list of integers", DescribeJson(value), ""});
+    throw UserError({where, std::string(key) + " has the wrong type", "a list of integers", DescribeJson(value)});
   return out;
 }
 
@@ -84,13 +84,13 @@ std::vector<double> ReadNumbers(const Json& value, size_t count, const char* key
   }
   if (value.is_array() && value.size() == count && out.size() == count) return out;
   throw UserError(
-      {where, fmt::format("{} is wrong", key), fmt::format("a list of {} numbers", count), DescribeJson(value), ""});
+      {where, fmt::format("{} is wrong", key), fmt::format("a list of {} numbers", count), DescribeJson(value)});
 }
 
 std::vector<LayerKind> ReadLayerTypes(const Json& value, const char* key, std::span<const LayerName> names,
                                       const std::string& where) {
   if (!value.is_array() || value.size() > kMostLayers) {
-    throw UserError({where, fmt::format("{} has the wrong type", key), "a list of strings", DescribeJson(value), ""});
+    throw UserError({where, fmt::format("{} has the wrong type", key), "a list of strings", DescribeJson(value)});
   }
   std::vector<LayerKind> kinds;
   std::vector<std::string_view> known;
@@ -100,7 +100,7 @@ std::vector<LayerKind> ReadLayerTypes(const Json& value, const char* key, std::s
     if (row == names.end()) {
       Refuse(word == "moe", key, "layers without a mixture of experts", DescribeJson(word), where);
       throw UserError({where, fmt::format("{} has an unknown word", key), fmt::format("{}", fmt::join(known, ", ")),
-                       DescribeJson(word), ""});
+                       DescribeJson(word)});
     }
     kinds.push_back(row->kind);
   }
@@ -124,7 +124,7 @@ std::optional<int64_t> FirstId(const Json& value, const char* key, const std::st
   if (value.is_null()) return std::nullopt;
   if (!value.is_array() && !value.is_number_integer()) {
     throw UserError(
-        {where, std::string(key) + " has the wrong type", "an integer or a list of integers", DescribeJson(value), ""});
+        {where, std::string(key) + " has the wrong type", "an integer or a list of integers", DescribeJson(value)});
   }
   for (const int64_t id : ReadIntegers(value.is_array() ? value : Json::array({value}), key, where)) {
     if (id >= 0) return id;
@@ -193,7 +193,7 @@ void CheckSsmHeads(int64_t inner, int64_t head_dim, int64_t heads, const char* k
   if (heads * head_dim == inner) return;
   throw UserError({where, fmt::format("{} disagrees with the other sizes", key),
                    fmt::format("{}, the expanded width {} / {}", inner / head_dim, inner, head_dim),
-                   std::to_string(heads), ""});
+                   std::to_string(heads)});
 }
 
 void SetMamba(const MambaFields& f, int64_t inner, const std::string& where, ModelConfig& c) {
@@ -202,7 +202,7 @@ void SetMamba(const MambaFields& f, int64_t inner, const std::string& where, Mod
   const int64_t heads = Needed(f.mamba_n_heads, "mamba_n_heads", where);
   const Json& width = f.mamba_d_head;
   if (!width.is_null() && width != "auto" && !width.is_number_integer()) {
-    throw UserError({where, "mamba_d_head has the wrong type", "an integer or \"auto\"", DescribeJson(width), ""});
+    throw UserError({where, "mamba_d_head has the wrong type", "an integer or \"auto\"", DescribeJson(width)});
   }
   const int64_t head_dim = width.is_number_integer() ? width.get<int64_t>() : inner / heads;
   CheckRange(where, "mamba_d_head", head_dim, Between(1, 2147483647));

@@ -115,7 +115,7 @@ ModelConfig ReadGraniteHybrid(const Json& json, const std::string& where) {
   if (!types.is_null()) c.layer_pattern = ReadLayerTypes(types, "layer_types", kGraniteLayers, where);
   if (c.num_layers() != *f.num_hidden_layers) {
     throw UserError({where, "layer_types has another length than num_hidden_layers",
-                     std::to_string(*f.num_hidden_layers), std::to_string(c.num_layers()), ""});
+                     std::to_string(*f.num_hidden_layers), std::to_string(c.num_layers())});
   }
   const bool hybrid = CountBlocks(c, LayerKind::kMamba2Mlp) > 0;
   if (hybrid) SetMamba(f, Needed(f.mamba_expand, "mamba_expand", where) * c.hidden_size, where, c);

@@ -96,7 +96,7 @@ std::vector<LayerKind> ReadPattern(const NemotronHFields& f, const std::string& 
   const char* key = "hybrid_override_pattern";
   if (!f.hybrid_override_pattern.is_string()) {
     throw UserError({where, "key \"layers_block_type\" is missing", "a list of layers, or hybrid_override_pattern",
-                     DescribeJson(f.hybrid_override_pattern), ""});
+                     DescribeJson(f.hybrid_override_pattern)});
   }
   const std::string pattern = f.hybrid_override_pattern.get<std::string>();
   Refuse(pattern.find('E') != std::string::npos, key, "layers without a mixture of experts", "\"E\"", where);

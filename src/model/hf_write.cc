@@ -20,7 +20,7 @@ OrderedJson Limit(double value) {
 
 void CannotSay(const std::string& where, const char* program, const std::string& what, const std::string& expected,
                const std::string& found) {
-  throw UserError({where, fmt::format("{} cannot hold this model: {}", program, what), expected, found, ""});
+  throw UserError({where, fmt::format("{} cannot hold this model: {}", program, what), expected, found});
 }
 
 void WriteAttention(const ModelConfig& c, OrderedJson& json) {

@@ -8,6 +8,7 @@
 #include "layers/relu2_mlp.h"
 #include "layers/selective_attention.h"
 #include "model/config_validate.h"
+#include "model/rope_scaling.h"
 
 namespace taipan {
 namespace {

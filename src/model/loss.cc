@@ -12,7 +12,7 @@ Labels LabelsOf(const Batch& batch, int64_t vocab_size) {
     if (batch.targets[i] < 0) continue;
     if (batch.targets[i] >= vocab_size) {
       throw UserError({fmt::format("target {}", i), "id out of range", fmt::format("-1 to {}", vocab_size - 1),
-                       fmt::format("{}", batch.targets[i]), ""});
+                       fmt::format("{}", batch.targets[i])});
     }
     l.rows.push_back(static_cast<int64_t>(i));
     l.targets.push_back(batch.targets[i]);
@@ -36,20 +36,18 @@ std::vector<float> BudgetGradient(const std::vector<double>& row_sums, const Ste
   return dm;
 }
 
-void AddTotals(const Batch& batch, StepTotals& totals) {
-  for (size_t i = 0; i < batch.targets.size(); ++i) {
-    if (batch.targets[i] >= 0) totals.targets += batch.weights.empty() ? 1.0 : double{batch.weights[i]};
-  }
-  for (const Segment& s : batch.segments) {
-    const size_t rows = static_cast<size_t>(s.row) + 1;
-    if (totals.row_lengths.size() < rows) totals.row_lengths.resize(rows, 0);
-    totals.row_lengths[rows - 1] += s.length;
-  }
-}
-
-StepTotals TotalsOf(const Batch& batch) {
+StepTotals TotalsOf(std::span<const Batch> batches) {
   StepTotals totals;
-  AddTotals(batch, totals);
+  for (const Batch& batch : batches) {
+    for (size_t i = 0; i < batch.targets.size(); ++i) {
+      if (batch.targets[i] >= 0) totals.targets += batch.weights.empty() ? 1.0 : double{batch.weights[i]};
+    }
+    for (const Segment& s : batch.segments) {
+      const size_t rows = static_cast<size_t>(s.row) + 1;
+      if (totals.row_lengths.size() < rows) totals.row_lengths.resize(rows, 0);
+      totals.row_lengths[rows - 1] += s.length;
+    }
+  }
   return totals;
 }
 

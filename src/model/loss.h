@@ -2,6 +2,7 @@
 // The losses of a training step, whose divisors are those of the whole step, however it is cut into batches.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace taipan {
@@ -14,8 +15,7 @@ struct StepTotals {
   double targets = 0;                // sum of the weights of all labelled tokens
   std::vector<int64_t> row_lengths;  // tokens of each row of the step
 };
-void AddTotals(const Batch& batch, StepTotals& totals);
-StepTotals TotalsOf(const Batch& batch);  // of a step that is one batch
+StepTotals TotalsOf(std::span<const Batch> batches);  // all of the step
 
 struct LossOptions {
   double budget = 0.15;      // C

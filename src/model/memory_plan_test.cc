@@ -1,5 +1,8 @@
 #include "model/memory_plan.h"
 
+#include "model/config_validate.h"
+#include "model/parameters.h"
+#include "model/presets.h"
 #include "model/training_memory.h"
 
 #include <gtest/gtest.h>

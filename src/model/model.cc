@@ -9,6 +9,7 @@
 #include "kernels/rms_norm.h"
 #include "kernels/rows.h"
 #include "layers/multiplier.h"
+#include "model/config_validate.h"
 #include "model/forward_context.h"
 #include "model/init.h"
 
@@ -19,7 +20,7 @@ void CheckBatch(const Batch& batch, const ModelConfig& config) {
   for (size_t i = 0; i < batch.tokens.size(); ++i) {
     if (batch.tokens[i] < 0 || batch.tokens[i] >= config.vocab_size) {
       throw UserError({fmt::format("token {}", i), "id out of range", fmt::format("0 to {}", config.vocab_size - 1),
-                       fmt::format("{}", batch.tokens[i]), ""});
+                       fmt::format("{}", batch.tokens[i])});
     }
   }
   if (!batch.targets.empty()) CHECK_EQ(batch.targets.size(), batch.tokens.size());
@@ -60,32 +61,9 @@ void SetControls(const GateOptions& gate, std::vector<GateControls>& out) {
   }
 }
 
-SelectionRule RuleOf(Selection selection) {
-  switch (selection) {
-    case Selection::kRandom:
-      return SelectionRule::kRandom;
-    case Selection::kPeriodic:
-    case Selection::kAll:
-    case Selection::kNone:
-      return SelectionRule::kPeriodic;
-    default:
-      return SelectionRule::kMargin;
-  }
-}
-
 Keep KeepOf(Recompute recompute) { return recompute == Recompute::kMixer ? Keep::kLess : Keep::kAll; }
 
 }  // namespace
-
-GateOptions RuleOfUse(const ModelConfig& config) {
-  GateOptions gate;
-  gate.rule = RuleOf(config.selection);
-  gate.share = config.expected_share();
-  gate.by_position = true;
-  gate.tau = static_cast<float>(config.gumbel_temperature);
-  gate.delta.assign(config.selection_threshold.begin(), config.selection_threshold.end());
-  return gate;
-}
 
 int64_t SequenceState::bytes() const {
   int64_t sum = 0;
@@ -103,7 +81,7 @@ int64_t ForwardContext::peak_bytes() const {
   return impl_->results.peak_bytes() + impl_->scratch.peak_bytes() + impl_->again.peak_bytes();
 }
 
-Model::Model(ModelConfig config) : config_(std::move(config)) {
+LanguageModel::LanguageModel(ModelConfig config) : config_(std::move(config)) {
   ValidateModelConfig(config_, "model config");
   layers_ = MakeLayers(config_);
   int64_t sals = 0;
@@ -114,18 +92,18 @@ Model::Model(ModelConfig config) : config_(std::move(config)) {
   params_ = DeclareParams(config_, layers_);
 }
 
-void Model::SetSelectionThreshold(std::vector<double> threshold) {
+void LanguageModel::SetSelectionThreshold(std::vector<double> threshold) {
   CHECK(threshold.empty() || static_cast<int64_t>(threshold.size()) == config_.num_sals());
   config_.selection_threshold = std::move(threshold);
 }
 
-ModelParams Model::NewGradients() const {
+ModelParams LanguageModel::NewGradients() const {
   ModelParams gradients = DeclareParams(config_, layers_);
   gradients.BindZeros();
   return gradients;
 }
 
-void Model::Initialise(uint64_t seed, double gate_bias) {
+void LanguageModel::Initialise(uint64_t seed, double gate_bias) {
   int branches = 0;
   for (const Layer& layer : layers_) branches += static_cast<int>(layer.branches.size());
   uint32_t index = 0;
@@ -135,7 +113,7 @@ void Model::Initialise(uint64_t seed, double gate_bias) {
   });
 }
 
-void Model::SetDType(DType dtype) {
+void LanguageModel::SetDType(DType dtype) {
   CHECK(dtype == DType::kF32 || dtype == DType::kBF16);
   if (dtype == DType::kBF16) CheckAllowsBF16(config_);
   dtype_ = dtype;
@@ -147,7 +125,7 @@ void Model::SetDType(DType dtype) {
   RefreshCopies();
 }
 
-void Model::RefreshCopies() {
+void LanguageModel::RefreshCopies() {
   if (dtype_ == DType::kF32) return;
   params_.ForEach([&](Weight& w) {
     const bool product = w.spec.role == Role::kLinear && (&w != &params_.embedding || params_.tied());
@@ -157,7 +135,7 @@ void Model::RefreshCopies() {
   });
 }
 
-void Model::RequireMasters(const char* what) const {
+void LanguageModel::RequireMasters(const char* what) const {
   const_cast<ModelParams&>(params_).ForEach([&](Weight& w) {
     if (!w.f32.empty()) return;
     throw UserError({w.spec.name, fmt::format("{} needs the weights in f32", what), "f32",
@@ -165,7 +143,7 @@ void Model::RequireMasters(const char* what) const {
   });
 }
 
-SequenceState Model::NewState() const {
+SequenceState LanguageModel::NewState() const {
   SequenceState state;
   for (const Layer& layer : layers_) {
     LayerState& of_layer = state.layers.emplace_back();
@@ -176,8 +154,8 @@ SequenceState Model::NewState() const {
   return state;
 }
 
-void Model::Forward(const Batch& batch, const GateOptions& gate, bool keep, ForwardContext& context,
-                    const std::function<void(int64_t, ConstMatrixView)>& after_layer) const {
+void LanguageModel::Forward(const Batch& batch, const GateOptions& gate, bool keep, ForwardContext& context,
+                            const std::function<void(int64_t, ConstMatrixView)>& after_layer) const {
   CheckBatch(batch, config_);
   ForwardContext::Impl& c = *context.impl_;
   c.batch = batch;
@@ -219,7 +197,7 @@ void Model::Forward(const Batch& batch, const GateOptions& gate, bool keep, Forw
   }
 }
 
-void Model::ForwardLayer(size_t index, Keep keep, ForwardContext& context, Arena& results, MatrixView h) const {
+void LanguageModel::ForwardLayer(size_t index, Keep keep, ForwardContext& context, Arena& results, MatrixView h) const {
   ForwardContext::Impl& c = *context.impl_;
   const Branches& branches = layers_[index].branches;
   auto& saved = c.saved[index];
@@ -237,12 +215,12 @@ void Model::ForwardLayer(size_t index, Keep keep, ForwardContext& context, Arena
   }
 }
 
-void Model::FinalNorm(ConstMatrixView h, MatrixView normed, float* inv_rms) const {
+void LanguageModel::FinalNorm(ConstMatrixView h, MatrixView normed, float* inv_rms) const {
   RmsNorm(h, params_.norm.F32(), static_cast<float>(config_.rms_norm_eps), normed, inv_rms);
   Multiply(normed, static_cast<float>(1 / config_.logits_scaling));
 }
 
-void Model::Logits(ForwardContext& context, std::span<const int64_t> rows, MatrixView logits) const {
+void LanguageModel::Logits(ForwardContext& context, std::span<const int64_t> rows, MatrixView logits) const {
   ForwardContext::Impl& c = *context.impl_;
   CHECK_EQ(logits.cols, config_.vocab_size);
   const Arena::Scope scope(c.scratch);
@@ -254,7 +232,7 @@ void Model::Logits(ForwardContext& context, std::span<const int64_t> rows, Matri
   Linear(normed, params_.head(), logits);
 }
 
-double Model::Score(ForwardContext& context, float* logprobs) const {
+double LanguageModel::Score(ForwardContext& context, float* logprobs) const {
   ForwardContext::Impl& c = *context.impl_;
   const Arena::Scope scope(c.scratch);
   const Labels labels = LabelsOf(c.batch, config_.vocab_size);
@@ -274,7 +252,8 @@ double Model::Score(ForwardContext& context, float* logprobs) const {
 }
 
 // dh [T, d] <- gradient of the mean cross entropy at the last layer's output; returns the weighted sum of -log p.
-double Model::HeadBackward(ForwardContext& context, const StepTotals& totals, ModelParams& grads, MatrixView dh) const {
+double LanguageModel::HeadBackward(ForwardContext& context, const StepTotals& totals, ModelParams& grads,
+                                   MatrixView dh) const {
   ForwardContext::Impl& c = *context.impl_;
   const Arena::Scope scope(c.scratch);
   const Labels labels = LabelsOf(c.batch, config_.vocab_size);
@@ -297,7 +276,7 @@ double Model::HeadBackward(ForwardContext& context, const StepTotals& totals, Mo
 }
 
 // Runs layer i again from the stream at its entry, kept for backward this time.
-void Model::LayerAgain(size_t i, ForwardContext& context) const {
+void LanguageModel::LayerAgain(size_t i, ForwardContext& context) const {
   ForwardContext::Impl& c = *context.impl_;
   c.again.Reset();
   SetLayerSegments(c.batch, c.positions, i, c.segments);
@@ -309,10 +288,10 @@ void Model::LayerAgain(size_t i, ForwardContext& context) const {
   c.reporting = true;
 }
 
-double Model::Backward(ForwardContext& context, const StepTotals& totals, const BudgetSums& sums,
-                       const LossOptions& loss, ModelParams& grads,
-                       std::span<const SequenceStateGradient* const> dstate_out,
-                       std::span<SequenceStateGradient* const> dstate_in) const {
+double LanguageModel::Backward(ForwardContext& context, const StepTotals& totals, const BudgetSums& sums,
+                               const LossOptions& loss, ModelParams& grads,
+                               std::span<const SequenceStateGradient* const> dstate_out,
+                               std::span<SequenceStateGradient* const> dstate_in) const {
   ForwardContext::Impl& c = *context.impl_;
   CHECK(c.kept);
   const Arena::Scope scope(c.scratch);

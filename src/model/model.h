@@ -59,15 +59,13 @@ struct GateOptions {
   bool attend_all = false;   // straight_through "all": attention for every token, masked
 };
 
-// The rule of the config, as it holds in use: without noise, with the config's thresholds.
-GateOptions RuleOfUse(const ModelConfig& config);
-
 // What a kept forward leaves out and backward computes again, to save memory.
 enum class Recompute {
   kNone,
   kMixer,  // of Mamba-2 blocks: convolution, SSD, gated norm
   kBlock,  // everything within a block; the residual stream at its entry stays
 };
+inline std::vector<std::string> NamesOf(Recompute) { return {"none", "mixer", "block"}; }
 
 // The last forward: its batch, its hidden rows and, where kept, the activations for its backward. Reused from step to
 // step.
@@ -83,14 +81,14 @@ class ForwardContext {
   int64_t peak_bytes() const;
 
  private:
-  friend class Model;
+  friend class LanguageModel;
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 
-class Model {
+class LanguageModel {
  public:
-  explicit Model(ModelConfig config);  // declares the weights; none is bound
+  explicit LanguageModel(ModelConfig config);  // declares the weights; none is bound
 
   const ModelConfig& config() const { return config_; }
   void SetSelectionThreshold(std::vector<double> threshold);  // one a SAL; none: 0

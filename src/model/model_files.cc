@@ -13,7 +13,7 @@ Tensor InShape(Tensor values, const Shape& shape) {
   return values;
 }
 
-void CopyWeights(const TensorSource& tensors, Naming naming, Model& model) {
+void CopyWeights(const TensorSource& tensors, Naming naming, LanguageModel& model) {
   const std::vector<ForeignTensor> names = ForeignTensors(model.config(), naming);
   size_t next = 0;
   model.params().ForEach([&](Weight& w) {
@@ -25,20 +25,20 @@ void CopyWeights(const TensorSource& tensors, Naming naming, Model& model) {
 
 }  // namespace
 
-void LoadWeights(Model& model, const std::string& path, const LoadOptions& options) {
+void LoadWeights(LanguageModel& model, const std::string& path, const LoadOptions& options) {
   const std::string found = ModelPathOf(path);
   const Naming naming = ReadCheckpointConfig(found).naming;
   CopyWeights(*CheckedTensors(model.config(), naming, OpenTensors(found), options), naming, model);
 }
 
-Model LoadModel(const std::string& path, const LoadOptions& options) {
+LanguageModel LoadModel(const std::string& path, const LoadOptions& options) {
   const Checkpoint checkpoint = OpenCheckpoint(path, options);
-  Model model(checkpoint.config);
+  LanguageModel model(checkpoint.config);
   CopyWeights(*checkpoint.tensors, checkpoint.naming, model);
   return model;
 }
 
-void SaveModel(Model& model, const std::string& directory) {
+void SaveModel(LanguageModel& model, const std::string& directory) {
   std::vector<SafetensorsItem> items;
   model.RequireMasters("saving a model");
   model.params().ForEach([&](Weight& w) {

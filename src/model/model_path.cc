@@ -46,8 +46,7 @@ std::vector<std::string> NamesIn(const std::string& folder, const F& wanted) {
   std::string list;
   for (size_t i = 0; i < std::min(all.size(), kMostListed); ++i) list += (i == 0 ? "" : ", ") + all[i];
   if (all.size() > kMostListed) list += fmt::format(" and {} more", all.size() - kMostListed);
-  throw UserError(
-      {folder, fmt::format("the folder holds {} {}", all.size(), what), "the path of one of them", list, ""});
+  throw UserError({folder, fmt::format("the folder holds {} {}", all.size(), what), "the path of one of them", list});
 }
 
 // Files whose weights belong to the config beside them. A GGUF file has a config of its own.
@@ -132,8 +131,7 @@ std::string ModelPathOf(const std::string& given) {
                    : PathExists(path) ? "another file"
                    : link             ? "a symbolic link to nothing"
                    : given.empty()    ? "an empty name"
-                                      : "nothing of that name",
-                   ""});
+                                      : "nothing of that name"});
 }
 
 }  // namespace taipan

@@ -42,5 +42,6 @@ struct ParameterGroup {
 // By group, in the order of their first weights.
 std::vector<ParameterGroup> ParameterGroups(const ModelConfig& config);
 double SumParameters(const ModelConfig& config);
+int64_t CountParameters(const ModelConfig& config);  // tied embeddings once
 
 }  // namespace taipan

@@ -30,7 +30,7 @@ TEST(Parameters, DeclarationsTakeNoMemoryAndAreThoseOfTheModel) {
   for (const bool tied : {true, false}) {
     ModelConfig c = AllKinds();
     c.tie_word_embeddings = tied;
-    Model model(c);
+    LanguageModel model(c);
     model.params().ForEach([](Weight& w) { EXPECT_FALSE(w.bound()) << w.spec.name; });
     model.Initialise(1, 3);
     const std::vector<WeightSpec> specs = WeightSpecs(c);
@@ -59,7 +59,7 @@ TEST(Parameters, FilesHaveTheConvolutionsMiddleDimension) {
 }
 
 TEST(Parameters, WhatNeedsMastersSaysSo) {
-  Model model(AllKinds());
+  LanguageModel model(AllKinds());
   EXPECT_THROW(model.RequireMasters("saving"), UserError);
   model.Initialise(1, 3);
   model.RequireMasters("saving");

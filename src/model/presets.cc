@@ -2,10 +2,13 @@
 // attention, mamba2 and transformer the depth that comes nearest to taipan's parameters at the same width. Where depth
 // alone misses 3 %, mamba2's state or the transformer's SwiGLU width makes up the rest.
 
+#include "model/presets.h"
+
 #include <algorithm>
 
 #include "base/error.h"
-#include "model/config.h"
+#include "model/config_validate.h"
+#include "model/parameters.h"
 
 namespace taipan {
 namespace {
@@ -120,8 +123,10 @@ const PatternRow& FindPattern(const std::string& name) {
     if (name == row.name) return row;
     names.push_back(row.name);
   }
-  throw UserError({"layer pattern", "unknown name \"" + name + "\"", "taipan, mamba2, transformer, jamba or samba", "",
-                   DidYouMean(name, names)});
+  throw UserError({.where = "layer pattern",
+                   .problem = "unknown name \"" + name + "\"",
+                   .expected = "taipan, mamba2, transformer, jamba or samba",
+                   .hint = DidYouMean(name, names)});
 }
 
 }  // namespace
@@ -131,7 +136,7 @@ std::vector<LayerKind> MakePattern(const std::string& name, int64_t mamba_blocks
   const std::string where = "layer pattern " + name;
   const std::string found = fmt::format("{} Mamba-2 and {} attention blocks", mamba_blocks, attention_blocks);
   auto wrong = [&](const char* expected) {
-    return UserError({where, "impossible numbers of blocks", expected, found, ""});
+    return UserError({where, "impossible numbers of blocks", expected, found});
   };
   if (row.has_mamba ? mamba_blocks < 1 : mamba_blocks != 0) throw wrong(row.has_mamba ? "some Mamba-2" : "no Mamba-2");
   if (row.has_attention ? attention_blocks < 1 : attention_blocks != 0) {
@@ -158,7 +163,7 @@ const Preset& FindPreset(const std::string& name) {
     if (preset.name == name) return preset;
     names.push_back(preset.name);
   }
-  throw UserError({"preset " + name, "there is no such preset", "", "", DidYouMean(name, names)});
+  throw UserError({.where = "preset " + name, .problem = "there is no such preset", .hint = DidYouMean(name, names)});
 }
 
 }  // namespace taipan

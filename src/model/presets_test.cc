@@ -5,6 +5,10 @@
 
 #include "base/error.h"
 #include "model/config.h"
+#include "model/config_validate.h"
+#include "model/hf_config.h"
+#include "model/parameters.h"
+#include "model/presets.h"
 
 namespace taipan {
 namespace {

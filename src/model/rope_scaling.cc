@@ -38,18 +38,17 @@ std::string TypeOf(const Json& value) {
 template <class T>
 T Needed(const std::optional<T>& value, const char* key, const std::string& where) {
   if (value) return *value;
-  throw UserError({where, fmt::format("rope_scaling has no {}", key), "a number", "none", ""});
+  throw UserError({where, fmt::format("rope_scaling has no {}", key), "a number", "none"});
 }
 
 }  // namespace
 
 std::optional<RopeScaling> ParseRopeScaling(const Json& value, const std::string& where) {
   if (value.is_null()) return std::nullopt;
-  if (!value.is_object()) throw UserError({where, "rope_scaling", "an object or null", DescribeJson(value), ""});
+  if (!value.is_object()) throw UserError({where, "rope_scaling", "an object or null", DescribeJson(value)});
   const std::string type = TypeOf(value);
   if (type != "default" && type != "linear" && type != "llama3") {
-    throw UserError(
-        {where, "this rope_type is not supported", "default, linear or llama3", DescribeJson(Json(type)), ""});
+    throw UserError({where, "this rope_type is not supported", "default, linear or llama3", DescribeJson(Json(type))});
   }
   RopeFields fields;
   ReadFields(value, where + ": rope_scaling", fields);

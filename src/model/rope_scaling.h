@@ -12,6 +12,9 @@ namespace taipan {
 std::optional<RopeScaling> ParseRopeScaling(const Json& value, const std::string& where);
 Json RopeScalingJson(const RopeScaling& scaling);
 
+// Inverse frequencies [rotary_dim / 2] with the scaling; empty without rope_theta.
+std::vector<double> RopeFrequencies(const ModelConfig& config);
+
 // By which each of the inverse frequencies [rotary_dim / 2] is divided, all 1 without scaling.
 std::vector<double> RopeFrequencyDivisors(const ModelConfig& config);
 

@@ -57,12 +57,12 @@ SelectionQuantiles LoadSelectionQuantiles(const std::string& directory, int64_t 
   ReadFields(ParseJson(ReadFile(path), path), path, q);
   const bool ascending = std::is_sorted(q.shares.begin(), q.shares.end(), std::less_equal<>());
   if (q.shares.empty() || !ascending) {
-    throw UserError({path, "\"shares\" do not rise", "rising shares", fmt::format("{} values", q.shares.size()), ""});
+    throw UserError({path, "\"shares\" do not rise", "rising shares", fmt::format("{} values", q.shares.size())});
   }
   for (const std::vector<double>& m : q.margins) {
     if (m.size() == q.shares.size()) continue;
     throw UserError({path, "a list of margins of another length than \"shares\"", fmt::format("{}", q.shares.size()),
-                     fmt::format("{}", m.size()), ""});
+                     fmt::format("{}", m.size())});
   }
   return q;
 }

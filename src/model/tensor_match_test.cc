@@ -10,6 +10,7 @@
 #include "model/checkpoint.h"
 #include "model/config_test_text.h"
 #include "model/export.h"
+#include "model/hf_config.h"
 #include "model/hf_config_test_text.h"
 #include "model/model_files.h"
 
@@ -20,7 +21,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-std::vector<float> Weights(Model& model) {
+std::vector<float> Weights(LanguageModel& model) {
   std::vector<float> all;
   model.params().ForEach([&](Weight& w) { all.insert(all.end(), w.F32(), w.F32() + w.f32.size()); });
   return all;
@@ -58,14 +59,14 @@ class Folder {
   std::string Error(const LoadOptions& options = {}) {
     WriteSafetensors(folder_ / "model.safetensors", items_);
     return UserErrorOf([&] {
-      Model read = LoadModel(folder_.path(), options);
+      LanguageModel read = LoadModel(folder_.path(), options);
       EXPECT_EQ(Weights(read), Weights(model_));
     });
   }
 
  private:
   TestFolder folder_;
-  Model model_;
+  LanguageModel model_;
   std::vector<SafetensorsItem> items_;
 };
 
@@ -190,7 +191,7 @@ TEST(TensorMatch, OneOfATiedPairIsEnough) {
 }
 
 TEST(TensorMatch, GgufToo) {
-  Model model(ParseModelConfig(kHfLlamaText, "a"));
+  LanguageModel model(ParseModelConfig(kHfLlamaText, "a"));
   model.Initialise(3, 0.0);
   const TestFolder folder;
   ExportGguf(model, GgmlType::kF32, {}, folder / "a.gguf", "a");
@@ -204,7 +205,7 @@ TEST(TensorMatch, GgufToo) {
     if (!extra.empty()) items.push_back({extra, GgmlType::kF32, {4}, [] { return Tensor({4}); }});
     WriteGguf(folder / "b.gguf", file.metadata(), items);
     return UserErrorOf([&] {
-      Model read = LoadModel(folder / "b.gguf");
+      LanguageModel read = LoadModel(folder / "b.gguf");
       EXPECT_EQ(read.config().tie_word_embeddings, true);
       EXPECT_EQ(read.config().vocab_size, 97);
       EXPECT_LT(std::abs(Weights(read)[100] - Weights(model)[100]), 1e-6f);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "model/config.h"
+#include "model/presets.h"
 
 namespace taipan {
 namespace {
@@ -19,7 +20,7 @@ ModelConfig Config(const std::string& name) {
 
 // One forward and backward of random tokens, every token selected where there are gates.
 int64_t MeasuredBytes(const ModelConfig& c, const TrainingShape& shape) {
-  Model model(c);
+  LanguageModel model(c);
   model.Initialise(1, 3);
   model.SetDType(shape.dtype);
   ModelParams gradients = model.NewGradients();
@@ -36,7 +37,7 @@ int64_t MeasuredBytes(const ModelConfig& c, const TrainingShape& shape) {
   gate.share = 1;
   model.Forward(batch, gate, true, context);
   BudgetSums sums;
-  const StepTotals totals = TotalsOf(batch);
+  const StepTotals totals = TotalsOf({&batch, 1});
   AddBudgetSums(context, shape.rows, sums);
   model.Backward(context, totals, sums, {}, gradients);
   return context.peak_bytes();

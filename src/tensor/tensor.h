@@ -16,10 +16,19 @@ enum class DType : uint8_t { kF32, kF64, kBF16, kF16, kI64, kI32, kU32, kI16, kU
 int64_t SizeOf(DType dtype);      // bytes of one element
 const char* NameOf(DType dtype);  // "F32" as safetensors spells it
 
+// Of the element types that code is written for; another one does not compile.
 template <class T>
-inline constexpr DType kDTypeOf = DType::kF32;
+struct ElementType;
 template <>
-inline constexpr DType kDTypeOf<BF16> = DType::kBF16;
+struct ElementType<float> {
+  static constexpr DType kDType = DType::kF32;
+};
+template <>
+struct ElementType<BF16> {
+  static constexpr DType kDType = DType::kBF16;
+};
+template <class T>
+inline constexpr DType kDTypeOf = ElementType<T>::kDType;
 
 // A read-only [rows, cols] matrix whose rows are `stride` elements apart; the elements of a row are adjacent.
 struct ConstMatrixView {

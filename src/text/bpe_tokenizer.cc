@@ -66,7 +66,7 @@ class BpeTokenizer : public Tokenizer {
   std::string_view TokenBytes(int32_t id) const override {
     if (id < 0 || id >= vocab_size()) {
       throw UserError(
-          {"token id", "not in the vocabulary", fmt::format("0 to {}", vocab_size() - 1), std::to_string(id), ""});
+          {"token id", "not in the vocabulary", fmt::format("0 to {}", vocab_size() - 1), std::to_string(id)});
     }
     return vocabulary_.tokens[static_cast<size_t>(id)].bytes;
   }

@@ -23,7 +23,7 @@ using enum GgufVocabulary::Type;
 
 [[noreturn]] void Refuse(const std::string& where, const std::string& what, const std::string& expected,
                          const std::string& found) {
-  throw UserError({where, "GGUF cannot hold " + what, expected, found, ""});
+  throw UserError({where, "GGUF cannot hold " + what, expected, found});
 }
 
 // Sets the token of an id; ids that nothing sets stay "".
@@ -40,7 +40,7 @@ void SetToken(GgufVocabulary& v, size_t id, const std::string& text, int32_t typ
 void FillHoles(GgufVocabulary& v, int64_t vocab_size, const std::string& where) {
   if (static_cast<int64_t>(v.tokens.size()) > vocab_size) {
     throw UserError({where, "the tokenizer has more tokens than the model", fmt::format("at most {}", vocab_size),
-                     std::to_string(v.tokens.size()), ""});
+                     std::to_string(v.tokens.size())});
   }
   v.tokens.resize(static_cast<size_t>(vocab_size));
   v.types.resize(v.tokens.size(), kUnused);

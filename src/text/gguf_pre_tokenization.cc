@@ -202,7 +202,7 @@ const PreTokenization& FindPreTokenization(const std::string& given, const std::
     names.emplace_back(known.names.front());
   }
   throw UserError({where, "tokenizer.ggml.pre names a word pattern that is not supported",
-                   fmt::format("{} or another name of their words", fmt::join(names, ", ")), OneLine(name), ""});
+                   fmt::format("{} or another name of their words", fmt::join(names, ", ")), OneLine(name)});
 }
 
 }  // namespace taipan

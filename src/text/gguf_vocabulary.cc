@@ -19,7 +19,7 @@ using enum GgufVocabulary::Type;
 void CheckLists(const GgufVocabulary& v, const std::string& where) {
   const auto refuse_size = [&](const char* list, size_t size) {
     throw UserError({where, fmt::format("tokenizer.ggml.{} has another length than the tokens", list),
-                     std::to_string(v.tokens.size()), std::to_string(size), ""});
+                     std::to_string(v.tokens.size()), std::to_string(size)});
   };
   if (v.tokens.empty()) throw UserError(where, "tokenizer.ggml.tokens is missing or empty");
   if (!v.types.empty() && v.types.size() != v.tokens.size()) refuse_size("token_type", v.types.size());
@@ -28,7 +28,7 @@ void CheckLists(const GgufVocabulary& v, const std::string& where) {
        {std::pair("bos", v.bos), std::pair("eos", v.eos), std::pair("unknown", v.unk), std::pair("eot", v.eot)}) {
     if (id.has_value() && (*id < 0 || *id >= static_cast<int64_t>(v.tokens.size()))) {
       throw UserError({where, fmt::format("tokenizer.ggml.{}_token_id is not in the vocabulary", name),
-                       fmt::format("0 to {}", v.tokens.size() - 1), std::to_string(*id), ""});
+                       fmt::format("0 to {}", v.tokens.size() - 1), std::to_string(*id)});
     }
   }
 }
@@ -37,10 +37,10 @@ void CheckOwnKeys(const GgufVocabulary& v, const std::string& where) {
   for (const int32_t id : v.stops) {
     if (id >= 0 && id < static_cast<int64_t>(v.tokens.size())) continue;
     throw UserError({where, "tokenizer.taipan.eos_token_ids: not in the vocabulary",
-                     fmt::format("0 to {}", v.tokens.size() - 1), std::to_string(id), ""});
+                     fmt::format("0 to {}", v.tokens.size() - 1), std::to_string(id)});
   }
   if (v.space_prefix.empty() || v.space_prefix == "first" || v.space_prefix == "each") return;
-  throw UserError({where, "tokenizer.taipan.space_prefix is unknown", "first or each", OneLine(v.space_prefix), ""});
+  throw UserError({where, "tokenizer.taipan.space_prefix is unknown", "first or each", OneLine(v.space_prefix)});
 }
 
 int TypeOf(const GgufVocabulary& v, size_t id) { return v.types.empty() ? kNormal : v.types[id]; }
@@ -52,7 +52,7 @@ BpeVocabulary WithKinds(const GgufVocabulary& v, const std::string& where) {
     const int type = TypeOf(v, i);
     if (type < kNormal || type > kByte) {
       throw UserError({where, fmt::format("tokenizer.ggml.token_type: an unknown type of token {}", i), "1 to 6",
-                       std::to_string(type), ""});
+                       std::to_string(type)});
     }
     const bool special = type == kControl || type == kUnknown;
     const Kind kind = special ? Kind::kSpecial : type == kUserDefined ? Kind::kAddedText : Kind::kText;
@@ -105,7 +105,7 @@ std::unique_ptr<Tokenizer> MakeSentencePieceLike(const GgufVocabulary& v, const 
     }
     if (v.tokens[i].size() > Bpe::kMaxRankedToken) {
       throw UserError({where, fmt::format("tokenizer.ggml.tokens: token {} is too long", i),
-                       fmt::format("at most {} bytes", Bpe::kMaxRankedToken), std::to_string(v.tokens[i].size()), ""});
+                       fmt::format("at most {} bytes", Bpe::kMaxRankedToken), std::to_string(v.tokens[i].size())});
     }
     if (type == kByte) {
       vocabulary.tokens[i].bytes = static_cast<char>(std::stoi(v.tokens[i].substr(3, 2), nullptr, 16));
@@ -130,7 +130,7 @@ std::unique_ptr<Tokenizer> MakeGgufTokenizer(const GgufVocabulary& vocabulary, c
   CheckOwnKeys(vocabulary, where);
   if (vocabulary.model == "gpt2") return MakeByteLevel(vocabulary, where);
   if (vocabulary.model == "llama") return MakeSentencePieceLike(vocabulary, where);
-  throw UserError({where, "tokenizer.ggml.model is not supported", "gpt2 or llama", OneLine(vocabulary.model), ""});
+  throw UserError({where, "tokenizer.ggml.model is not supported", "gpt2 or llama", OneLine(vocabulary.model)});
 }
 
 void GgufVocabulary::AddStop(int32_t id) {

@@ -34,7 +34,7 @@ AddedToken WithFlags(const GgufVocabulary& v, size_t id, bool special) {
 // JSON holds Unicode text only.
 void RequireUtf8(const std::string& text, const std::string& what, const std::string& where) {
   if (ValidUtf8Size(text) == text.size()) return;
-  throw UserError({where, what + " is not UTF-8", "", DescribeJson(Json(ToValidUtf8(text))), ""});
+  throw UserError({.where = where, .problem = what + " is not UTF-8", .found = DescribeJson(Json(ToValidUtf8(text)))});
 }
 
 // The patterns as Hugging Face's libraries usually say them.
@@ -94,7 +94,7 @@ std::string ByteLevelFile(const GgufVocabulary& v, const std::string& where) {
     RequireUtf8(token, fmt::format("token {}", i), where);
     if (token.empty() || !seen.insert(token).second) {
       throw UserError({where, "tokenizer.json cannot hold the vocabulary", "each token once, none of them empty",
-                       fmt::format("token {}: {}", i, DescribeJson(Json(token))), ""});
+                       fmt::format("token {}: {}", i, DescribeJson(Json(token)))});
     }
     file.vocab.emplace_back(token, id);
     const bool special = type == Type::kControl || type == Type::kUnknown;

@@ -16,7 +16,7 @@ JsonPart JsonPart::Member(const char* name) const {
   RequireObject();
   const auto it = value_->find(name);
   if (it == value_->end()) {
-    throw UserError({where_, "a member is missing", fmt::format("\"{}\"", name), "", ""});
+    throw UserError({where_, "a member is missing", fmt::format("\"{}\"", name)});
   }
   return {*it, fmt::format("{}{}{}", where_, root_ ? ": " : ".", name), false};
 }
@@ -55,12 +55,12 @@ void JsonPart::RequireKeys(std::initializer_list<const char*> known) const {
   RequireObject();
   for (const auto& [key, value] : value_->items()) {
     const bool is_known = std::any_of(known.begin(), known.end(), [&](const char* k) { return key == k; });
-    if (!is_known) throw UserError({where_, "unknown key", "", DescribeJson(Json(key)), ""});
+    if (!is_known) throw UserError({.where = where_, .problem = "unknown key", .found = DescribeJson(Json(key))});
   }
 }
 
 void JsonPart::Refuse(const std::string& problem, const std::string& expected) const {
-  throw UserError({where_, problem, expected, DescribeJson(*value_), ""});
+  throw UserError({where_, problem, expected, DescribeJson(*value_)});
 }
 
 }  // namespace taipan

@@ -30,7 +30,7 @@ MergeList::MergeList(BpeVocabulary& vocabulary, const std::string& where) {
   for (char c = ' '; c <= '~'; ++c) {
     if (ids_.count(SpellBytes({&c, 1})) == 0) {
       throw UserError({where, "the vocabulary is not byte-level BPE", "a token for every printable ASCII character",
-                       "none for " + Shown({&c, 1}), ""});
+                       "none for " + Shown({&c, 1})});
     }
   }
 }
@@ -44,11 +44,11 @@ int32_t MergeList::Find(const std::string& spelling, const std::string& where) c
 void MergeList::Add(std::string_view merge, const std::string& where) {
   const size_t space = merge.find(' ', 1);
   if (merge.empty() || space == merge.npos || space + 1 == merge.size() || merge.find(' ', space + 1) != merge.npos) {
-    throw UserError({where, "a damaged merge", "two tokens", Shown(merge), ""});
+    throw UserError({where, "a damaged merge", "two tokens", Shown(merge)});
   }
   const std::string left(merge.substr(0, space)), right(merge.substr(space + 1));
   if (!UnspellBytes(left) || !UnspellBytes(right)) {
-    throw UserError({where, "a merge outside of the byte alphabet", "", Shown(merge), ""});
+    throw UserError({.where = where, .problem = "a merge outside of the byte alphabet", .found = Shown(merge)});
   }
   if (right.ends_with("</w>")) throw UserError(where, "vocabularies with an end-of-word suffix are not supported");
   merges_.push_back({Find(left, where), Find(right, where), Find(left + right, where)});

@@ -68,7 +68,7 @@ class Translator {
 
  private:
   [[noreturn]] void Refuse(const std::string& what) const {
-    throw UserError({where_, "the regular expression uses what is not supported", "", what, ""});
+    throw UserError({.where = where_, .problem = "the regular expression uses what is not supported", .found = what});
   }
   bool Next(std::string_view text) const { return in_.substr(at_).starts_with(text); }
 

@@ -11,7 +11,8 @@ constexpr size_t kMaxTokens = 1024;  // around one text
 void AppendIds(const JsonPart& part, const std::string& name, int64_t vocab_size, std::vector<int32_t>& ids) {
   const JsonPart tokens = part.Member("special_tokens");
   if (!tokens.Has(name.c_str())) {
-    throw UserError({tokens.where(), "the template names an unknown token", "", DescribeJson(Json(name)), ""});
+    throw UserError(
+        {.where = tokens.where(), .problem = "the template names an unknown token", .found = DescribeJson(Json(name))});
   }
   const JsonPart list = tokens.Member(name.c_str()).Member("ids");
   for (size_t i = 0; i < list.ListSize(); ++i) {

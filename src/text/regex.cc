@@ -30,7 +30,7 @@ std::string ErrorText(int code) {
 Regex::Regex(const std::string& pcre2_pattern, const std::string& where) : pattern_(pcre2_pattern), where_(where) {
   if (pattern_.size() > kMaxPattern) {
     throw UserError({where, "the regular expression is too long", fmt::format("at most {} bytes", kMaxPattern),
-                     std::to_string(pattern_.size()), ""});
+                     std::to_string(pattern_.size())});
   }
   const std::unique_ptr<pcre2_compile_context, void (*)(pcre2_compile_context*)> context(
       pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
@@ -42,9 +42,10 @@ Regex::Regex(const std::string& pcre2_pattern, const std::string& where) : patte
       pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern_.data()), pattern_.size(),
                     PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, context.get());
   if (code == nullptr) {
-    throw UserError({where,
-                     fmt::format("PCRE2 refuses the regular expression at byte {}: {}", offset, ErrorText(error)), "",
-                     DescribeJson(ToValidUtf8(pattern_)), ""});
+    throw UserError(
+        {.where = where,
+         .problem = fmt::format("PCRE2 refuses the regular expression at byte {}: {}", offset, ErrorText(error)),
+         .found = DescribeJson(ToValidUtf8(pattern_))});
   }
   code_ = std::shared_ptr<void>(code, [](void* p) { pcre2_code_free(static_cast<pcre2_code*>(p)); });
   pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // where it cannot, pcre2_match interprets

@@ -49,7 +49,7 @@ class Message {
     return bytes_;
   }
   [[noreturn]] void Damaged(const std::string& found) const {
-    throw UserError({where_, "a damaged SentencePiece model", "", found, ""});
+    throw UserError({.where = where_, .problem = "a damaged SentencePiece model", .found = found});
   }
 
  private:

@@ -126,7 +126,7 @@ class SentencePieceTokenizer : public Tokenizer {
   std::string_view TokenBytes(int32_t id) const override {
     if (id < 0 || id >= vocab_size()) {
       throw UserError(
-          {"token id", "not in the vocabulary", fmt::format("0 to {}", vocab_size() - 1), std::to_string(id), ""});
+          {"token id", "not in the vocabulary", fmt::format("0 to {}", vocab_size() - 1), std::to_string(id)});
     }
     return bytes_[static_cast<size_t>(id)];
   }
@@ -158,7 +158,7 @@ class SentencePieceTokenizer : public Tokenizer {
   using Processor = sentencepiece::SentencePieceProcessor;
 
   [[noreturn]] void Refuse(const std::string& found) const {
-    throw UserError({where_, "SentencePiece refuses this model", "", OneLine(found), ""});
+    throw UserError({.where = where_, .problem = "SentencePiece refuses this model", .found = OneLine(found)});
   }
 
   void Load(const std::string& content, Processor& processor) const {

@@ -76,7 +76,7 @@ std::unique_ptr<Tokenizer> LoadFile(const std::string& path) {
     tokenizer = MakeTiktokenTokenizer(text, path, config);
   } else {
     throw UserError({path, "this kind of tokenizer is not supported",
-                     "a tokenizer.json, vocab.json, SentencePiece or tiktoken file", "none of these", ""});
+                     "a tokenizer.json, vocab.json, SentencePiece or tiktoken file", "none of these"});
   }
   ApplySpecialTokens(config, *tokenizer);
   return tokenizer;
@@ -128,7 +128,7 @@ std::optional<int32_t> ByteTokenizer::TokenId(std::string_view spelling) const {
 }
 
 std::string_view ByteTokenizer::TokenBytes(int32_t id) const {
-  if (id < 0 || id > 255) throw UserError({"token id", "not in the vocabulary", "0 to 255", std::to_string(id), ""});
+  if (id < 0 || id > 255) throw UserError({"token id", "not in the vocabulary", "0 to 255", std::to_string(id)});
   return {kAllBytes.data() + id, 1};
 }
 

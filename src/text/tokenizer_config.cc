@@ -15,7 +15,7 @@ namespace {
 
 [[noreturn]] void Refuse(const std::string& where, const std::string& key, const std::string& expected,
                          const Json& found) {
-  throw UserError({where, fmt::format("{} has another type", key), expected, DescribeJson(found), ""});
+  throw UserError({where, fmt::format("{} has another type", key), expected, DescribeJson(found)});
 }
 
 // Null where the key is absent or null.
@@ -44,7 +44,8 @@ bool IsTokenId(const Json& value) {
 
 Json ParseObject(const std::string& content, const std::string& path) {
   Json json = ParseJson(content, path);
-  if (!json.is_object()) throw UserError({path, "is not a JSON object", "", DescribeJson(json), ""});
+  if (!json.is_object())
+    throw UserError({.where = path, .problem = "is not a JSON object", .found = DescribeJson(json)});
   return json;
 }
 
@@ -106,7 +107,8 @@ void ReadAddedTokensDecoder(const Json& added, const std::string& where, Tokeniz
   for (const auto& [id_text, value] : added.items()) {
     const bool number = !id_text.empty() && id_text.size() < 10 &&
                         std::all_of(id_text.begin(), id_text.end(), [](char c) { return c >= '0' && c <= '9'; });
-    if (!number) throw UserError({where, key + ": a key that is no token id", "", DescribeJson(id_text), ""});
+    if (!number)
+      throw UserError({.where = where, .problem = key + ": a key that is no token id", .found = DescribeJson(id_text)});
     if (!value.is_object()) Refuse(where, key, "an object for each token", value);
     AddedToken token = ReadToken(value, where, key, /*special=*/false);
     token.id = std::stoi(id_text);
@@ -317,7 +319,7 @@ std::vector<AddedToken> MergeAddedTokens(const TokenizerConfig& config, const Fi
     if (of_file && !config.has_added_tokens_decoder) continue;
     if (id > next + kMaxIdGap) {
       throw UserError({config.added_tokens_file, fmt::format("the id of {} is far behind the others", token.content),
-                       fmt::format("at most {}", next + kMaxIdGap), std::to_string(id), ""});
+                       fmt::format("at most {}", next + kMaxIdGap), std::to_string(id)});
     }
     const int64_t at = find(token.content).value_or(file.keeps(id) ? static_cast<int32_t>(next) : id);
     if (at < file.size || has_row(at)) set(token, static_cast<int32_t>(at));

@@ -29,11 +29,11 @@ struct Vocabulary {
     if (known != ids.end() && known->second == id) return;  // an added token that the vocabulary has too
     if (known != ids.end()) {
       throw UserError({part.where(), "a token has two ids", std::to_string(known->second),
-                       fmt::format("{} for {}", id, DescribeJson(Json(spelling))), ""});
+                       fmt::format("{} for {}", id, DescribeJson(Json(spelling)))});
     }
     if (!spellings[at].empty()) {
       throw UserError({part.where(), fmt::format("two tokens have the id {}", id), "one",
-                       DescribeJson(Json(spellings[at])) + " and " + DescribeJson(Json(spelling)), ""});
+                       DescribeJson(Json(spellings[at])) + " and " + DescribeJson(Json(spelling))});
     }
     ids.emplace(spelling, id);
     spellings[at] = spelling;
@@ -76,8 +76,9 @@ std::vector<BpeMerge> ReadMerges(const JsonPart& model, const Vocabulary& vocabu
     const auto id = [&](const std::string& token) {
       const auto it = vocabulary.ids.find(token);
       if (it != vocabulary.ids.end()) return it->second;
-      throw UserError(
-          {list.Item(i).where(), "the merge has a token that the vocabulary lacks", "", DescribeJson(Json(token)), ""});
+      throw UserError({.where = list.Item(i).where(),
+                       .problem = "the merge has a token that the vocabulary lacks",
+                       .found = DescribeJson(Json(token))});
     };
     merges.push_back({.left = id(left), .right = id(right), .result = id(left + right)});
   }
@@ -221,7 +222,7 @@ class JsonTokenizer : public Tokenizer {
   void CheckId(int32_t id) const {
     if (id >= 0 && id < vocab_size()) return;
     throw UserError(
-        {"token id", "not in the vocabulary", fmt::format("0 to {}", vocab_size() - 1), std::to_string(id), ""});
+        {"token id", "not in the vocabulary", fmt::format("0 to {}", vocab_size() - 1), std::to_string(id)});
   }
 
   void EncodeValid(const Piece& text, bool parse_special, std::vector<int32_t>& ids) const {

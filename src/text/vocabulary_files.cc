@@ -40,7 +40,7 @@ class Lines {
 };
 
 [[noreturn]] void RefuseLine(const std::string& where, int64_t line, const std::string& expected) {
-  throw UserError({where, fmt::format("line {} is damaged", line), expected, "", ""});
+  throw UserError({where, fmt::format("line {} is damaged", line), expected});
 }
 
 // Strict base64 (RFC 4648) with padding; false for anything else.
@@ -80,7 +80,7 @@ std::vector<std::string> ReadRanks(std::string_view content, const std::string& 
     if (!ParseRankLine(line, &token, &rank)) RefuseLine(where, lines.number(), "a base64 token and its rank");
     if (rank != static_cast<int64_t>(tokens.size())) {
       throw UserError({where, fmt::format("line {}: ranks must rise by one from 0", lines.number()),
-                       std::to_string(tokens.size()), std::to_string(rank), ""});
+                       std::to_string(tokens.size()), std::to_string(rank)});
     }
     if (token.size() > Bpe::kMaxRankedToken) {
       RefuseLine(where, lines.number(), fmt::format("a token of at most {} bytes", Bpe::kMaxRankedToken));
@@ -110,7 +110,7 @@ std::string Llama3Special(size_t i) {
 std::vector<std::string> ReadVocabulary(const std::string& content, const std::string& path) {
   const Json json = ParseJson(content, path);
   if (!json.is_object() || json.empty()) {
-    throw UserError({path, "is not a vocabulary", "an object of ids by token", DescribeJson(json), ""});
+    throw UserError({path, "is not a vocabulary", "an object of ids by token", DescribeJson(json)});
   }
   std::vector<std::string> tokens(json.size());
   std::vector<bool> seen(json.size(), false);
@@ -118,7 +118,7 @@ std::vector<std::string> ReadVocabulary(const std::string& content, const std::s
     const bool fits = id.is_number_integer() && id >= 0 && id < static_cast<int64_t>(tokens.size());
     if (!fits) {
       throw UserError({path, fmt::format("the id of {} is out of place", DescribeJson(token)),
-                       fmt::format("0 to {}", tokens.size() - 1), DescribeJson(id), ""});
+                       fmt::format("0 to {}", tokens.size() - 1), DescribeJson(id)});
     }
     const auto i = id.get<size_t>();
     if (seen[i]) throw UserError(path, fmt::format("two tokens have the id {}", i));
@@ -196,7 +196,7 @@ std::unique_ptr<Tokenizer> MakeTiktokenTokenizer(std::string_view content, const
   std::vector<std::string> tokens = ReadRanks(content, where);
   if (tokens.size() != kLlama3Ranks) {
     throw UserError({where, "a tiktoken file of an unknown kind: it holds neither word pattern nor special tokens",
-                     fmt::format("{} ranks (LLaMA-3)", kLlama3Ranks), std::to_string(tokens.size()), ""});
+                     fmt::format("{} ranks (LLaMA-3)", kLlama3Ranks), std::to_string(tokens.size())});
   }
   BpeVocabulary vocabulary;
   std::vector<int32_t> ranks;

@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "base/files.h"
-#include "base/plot.h"
+#include "plot/plot.h"
 
 namespace taipan {
 

@@ -8,12 +8,8 @@ namespace taipan {
 namespace {
 
 TrainingShape ShapeOf(const TrainSettings& s) {
-  return {.rows = s.micro_batch_size.value(),
-          .context = s.context,
-          .dtype = s.dtype == "bf16" ? DType::kBF16 : DType::kF32,
-          .recompute = s.recompute == "block"   ? Recompute::kBlock
-                       : s.recompute == "mixer" ? Recompute::kMixer
-                                                : Recompute::kNone};
+  return {
+      .rows = s.micro_batch_size.value(), .context = s.context, .dtype = DTypeOf(s.dtype), .recompute = s.recompute};
 }
 
 int64_t Needed(const ModelConfig& config, const TrainSettings& s) { return PlanTraining(config, ShapeOf(s)).total(); }
@@ -22,21 +18,21 @@ int64_t Needed(const ModelConfig& config, const TrainSettings& s) { return PlanT
 std::string FlagsThatFit(const ModelConfig& config, const TrainSettings& asked, int64_t available) {
   const auto fits = [&](const TrainSettings& s) { return Needed(config, s) <= available; };
   TrainSettings s = asked;
-  for (const char* recompute : {"none", "mixer", "block"}) {
-    if (asked.recompute == "block" || (asked.recompute == "mixer" && recompute == std::string("none"))) continue;
+  for (const Recompute recompute : {Recompute::kNone, Recompute::kMixer, Recompute::kBlock}) {
+    if (asked.recompute == Recompute::kBlock || recompute < asked.recompute) continue;
     s.recompute = recompute;
     for (int64_t rows = *asked.micro_batch_size; rows >= 1; rows = rows > 1 ? (rows + 1) / 2 : 0) {
       s.micro_batch_size = rows;
       if (!fits(s)) continue;
-      std::string flags = s.recompute == asked.recompute ? "" : "--recompute " + s.recompute;
+      std::string flags = s.recompute == asked.recompute ? "" : "--recompute " + NameIn(s.recompute);
       if (rows != *asked.micro_batch_size)
         flags += fmt::format("{}--micro-batch-size {}", flags.empty() ? "" : " ", rows);
       return flags;
     }
   }
   s = asked;
-  s.dtype = "bf16";
-  s.recompute = "block";
+  s.dtype = ComputeType::kBF16;
+  s.recompute = Recompute::kBlock;
   s.micro_batch_size = 1;
   for (; s.context >= 64; s.context /= 2) {
     if (!fits(s)) continue;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "model/presets.h"
 #include "model/training_memory.h"
 
 namespace taipan {
@@ -38,8 +39,8 @@ TEST(CheckFits, NamesThePlanAndFlagsThatReallyFit) {
   ASSERT_NE(message.find("--micro-batch-size"), std::string::npos) << message;
   TrainSettings smaller = Settings();
   smaller.micro_batch_size = std::stoll(message.substr(message.find("--micro-batch-size") + 19));
-  if (message.find("--recompute mixer") != message.npos) smaller.recompute = "mixer";
-  if (message.find("--recompute block") != message.npos) smaller.recompute = "block";
+  if (message.find("--recompute mixer") != message.npos) smaller.recompute = Recompute::kMixer;
+  if (message.find("--recompute block") != message.npos) smaller.recompute = Recompute::kBlock;
   EXPECT_EQ(Refusal(smaller, available), "");
 }
 

@@ -82,8 +82,9 @@ void MetricsHistory::Add(const ValidMetrics& m) {
 namespace {
 
 [[noreturn]] void RefuseLine(const std::string& where) {
-  throw UserError({where, "not a line of training metrics", "", "",
-                   "move the file away to go on without what it tells of the steps so far"});
+  throw UserError({.where = where,
+                   .problem = "not a line of training metrics",
+                   .hint = "move the file away to go on without what it tells of the steps so far"});
 }
 
 }  // namespace

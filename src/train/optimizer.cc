@@ -54,7 +54,7 @@ void Optimizer::Load(const std::string& path) {
   const size_t expected = 2 * moments_.size();
   if (file.entries().size() != expected) {
     throw UserError({path, "not the optimizer state of this model", fmt::format("{} tensors", expected),
-                     fmt::format("{} tensors", file.entries().size()), ""});
+                     fmt::format("{} tensors", file.entries().size())});
   }
   for (Moments& moments : moments_) {
     moments.m = file.ReadF32("m." + moments.name, moments.m.shape());

@@ -1,7 +1,6 @@
 #include "train/run.h"
 
-#include <chrono>
-
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/files.h"
@@ -9,7 +8,10 @@
 #include "base/logging.h"
 #include "base/signals.h"
 #include "base/temporary.h"
+#include "model/config_validate.h"
+#include "model/hf_config.h"
 #include "model/model_files.h"
+#include "model/parameters.h"
 #include "train/checkpoints.h"
 #include "train/curve.h"
 #include "train/fit.h"
@@ -24,8 +26,6 @@ namespace {
 
 bool Interrupted() { return StopSignal() != 0; }
 
-double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
 // What a run needs beside its trainer.
 struct RunData {
   RunTokenizer text;
@@ -39,7 +39,7 @@ RunData OpenData(const TrainSettings& settings, const std::string& model_directo
   data.text = ChooseTokenizer(settings, model_directory);
   if (follow && data.text.tokenizer) vocab_size = data.text.tokenizer->vocab_size();
   CheckVocabulary(data.text, vocab_size, settings.model);
-  if (settings.data.empty()) throw UserError({"--data", "no data to train on", "at least one path", "none", ""});
+  if (settings.data.empty()) throw UserError({"--data", "no data to train on", "at least one path", "none"});
   const Tokenizer* tokenizer = data.text.tokenizer.get();
   data.train = std::make_unique<Corpus>(settings.data, tokenizer, vocab_size);
   data.stamps = data.train->stamps();
@@ -62,7 +62,7 @@ class Run {
   ModelConfig ChooseConfig();
   void CheckContinues(const ModelConfig& config) const;
   std::string SavedConfig() const;
-  Model FirstModel(const ModelConfig& config) const;
+  LanguageModel FirstModel(const ModelConfig& config) const;
   void OpenFolder();
   void BeginFolder();
   void ContinueFolder();
@@ -94,7 +94,7 @@ class Run {
   TrainSettings saved_;      // of the run that is continued
   TrainSettings settings_;   // resolved
   RunData data_;
-  std::unique_ptr<Trainer> trainer_;
+  std::unique_ptr<ModelTrainer> trainer_;
   int64_t saved_step_ = 0;  // of the newest checkpoint
   MetricsHistory history_;
   std::unique_ptr<MetricsWriter> metrics_;
@@ -114,12 +114,11 @@ Run::Run(const RunRequest& request, const RunHooks& hooks)
   const ModelConfig config = ChooseConfig();
   CheckFits(config, settings_, AvailableMemoryBytes());
 
-  const WindowOrder order = settings_.order == "sequential" ? WindowOrder::kSequential : WindowOrder::kShuffled;
-  const WindowLoader loader(*data_.train, settings_.context, settings_.batch_size, order,
+  const WindowLoader loader(*data_.train, settings_.context, settings_.batch_size, settings_.order,
                             static_cast<uint64_t>(settings_.seed));
   bytes_per_token_ = BytesPerToken(*data_.train, data_.text.tokenizer.get());
-  trainer_ = std::make_unique<Trainer>(choice_.newest ? Model(config) : FirstModel(config), settings_,
-                                       std::make_shared<CorpusSource>(loader));
+  trainer_ = std::make_unique<ModelTrainer>(choice_.newest ? LanguageModel(config) : FirstModel(config), settings_,
+                                            std::make_shared<CorpusSource>(loader));
   if (choice_.newest) trainer_->Load(choice_.newest->path);
   saved_step_ = trainer_->step();
   CheckSteps(settings_, saved_step_);
@@ -137,9 +136,11 @@ bool Run::OwesValidation() const {
 void Run::ReadFolder() {
   const FolderContent content = LookAtFolder(folder_);
   if (content == FolderContent::kOther || (content == FolderContent::kRun && !request_.resume)) {
-    throw UserError(
-        {folder_, request_.resume ? "nothing to resume, the folder has no run.json" : "the folder already holds a run",
-         "a new folder", "", request_.resume ? "" : "--resume continues it"});
+    if (request_.resume) throw UserError({folder_, "nothing to resume, the folder has no run.json", "a new folder"});
+    throw UserError({.where = folder_,
+                     .problem = "the folder already holds a run",
+                     .expected = "a new folder",
+                     .hint = "--resume continues it"});
   }
   continues_ = content == FolderContent::kRun;
   if (!continues_) return;
@@ -173,7 +174,7 @@ std::string Run::SavedConfig() const {
 ModelConfig Run::ChooseConfig() {
   const std::string saved_config = choice_.newest ? SavedConfig() : "";
   if (!request_.config && saved_config.empty()) {
-    throw UserError({"--model", "no model to train", "a preset, a model directory or a config file", "", ""});
+    throw UserError({"--model", "no model to train", "a preset, a model directory or a config file"});
   }
   ModelConfig config = request_.config ? *request_.config : LoadModelConfig(saved_config);
   TrainSettings asked = continues_ ? InheritSettings(request_.settings, saved_) : request_.settings;
@@ -206,8 +207,8 @@ void Run::CheckContinues(const ModelConfig& config) const {
 }
 
 // The weights of step 0.
-Model Run::FirstModel(const ModelConfig& config) const {
-  Model model(config);
+LanguageModel Run::FirstModel(const ModelConfig& config) const {
+  LanguageModel model(config);
   if (request_.weights_directory.empty()) {
     model.Initialise(static_cast<uint64_t>(settings_.seed), settings_.gate_bias);
   } else {
@@ -293,7 +294,7 @@ RunEnd Run::Go() {
       return RunEnd::kAlreadyFinished;
     }
     LogInfo("trains {} parameters in {} on {} (tokenizer {}){}", CountParameters(trainer_->model().config()),
-            settings_.dtype, data_.train->Describe(), data_.text.source,
+            NameIn(settings_.dtype), data_.train->Describe(), data_.text.source,
             data_.valid ? ", validates on " + data_.valid->Describe() : std::string());
     if (!data_.valid) LogInfo("no validation data, the loss is that of training (--valid-data, or --valid-split 0.05)");
     const RunEnd end = Loop();
@@ -341,7 +342,7 @@ RunEnd Run::Loop() {
 }
 
 RunEnd Run::LoopSteps(RunProgress& progress) {
-  const double begin = Now();
+  const double begin = NowSeconds();
   if (owes_validation_) {
     Validate(AtEnd() ? 16 * settings_.valid_tokens : settings_.valid_tokens, progress);
     if (AtEnd() || Interrupted()) {
@@ -353,7 +354,7 @@ RunEnd Run::LoopSteps(RunProgress& progress) {
     const StepMetrics m = trainer_->Step();
     Report(m);
     progress.Show(m);
-    const bool timed_out = settings_.time_limit > 0 && Now() - begin >= settings_.time_limit;
+    const bool timed_out = settings_.time_limit > 0 && NowSeconds() - begin >= settings_.time_limit;
     const bool last = AtEnd() || timed_out;
     if (data_.valid && (last || Due(settings_.valid_every.value()))) {
       Validate(last ? 16 * settings_.valid_tokens : settings_.valid_tokens, progress);
@@ -434,7 +435,7 @@ TrainSettings RequestedSettings(const std::string& run_file, const Json& given, 
     return settings;
   };
   TrainSettings defaults;
-  defaults.dtype = "auto";  // a command's default; the library computes in f32 unless told otherwise
+  defaults.dtype = ComputeType::kAuto;  // a command's default; the library computes in f32 unless told otherwise
   const TrainSettings asked = read_over(defaults);
   const std::string saved_file = asked.out + "/run.json";
   if (!resume || asked.out.empty() || !PathExists(saved_file)) return asked;

@@ -27,7 +27,7 @@ struct RunRequest {
 
 struct RunHooks {
   // Shows what the model writes; null: never. The tokenizer is null where the data is token files.
-  std::function<void(const Model&, const Tokenizer*, int64_t step)> sample;
+  std::function<void(const LanguageModel&, const Tokenizer*, int64_t step)> sample;
   // Tokens a second that the machine's matrix products would allow; null, or 0: not known.
   std::function<double(const ModelConfig&, const TrainSettings&)> roof;
 };

@@ -248,7 +248,7 @@ TEST_F(RunResumeTest, WhatLeavesResultsAloneMayChange) {
   const RunHooks hooks = At(request, 3, [] { raise(SIGINT); });
   ASSERT_EQ(RunTraining(request, hooks), RunEnd::kInterrupted);
   request = Resume("run");
-  request.settings.recompute = "block";
+  request.settings.recompute = Recompute::kBlock;
   request.settings.save_every = 4;
   request.settings.keep = 9;
   const RunHooks again = At(request, 6, [] { raise(SIGINT); });

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "model/hf_config.h"
 
 namespace taipan {
 namespace {
@@ -106,7 +107,7 @@ RunSummary ReadRun(const std::string& folder) {
   const std::string run_file = folder + "/run.json", config_file = folder + "/model/config.json";
   if (!PathExists(run_file)) {
     throw UserError({folder, "holds no run", "the --out folder of `taipan train`, with its run.json",
-                     PathExists(folder) ? "none in it" : "nothing of that name", ""});
+                     PathExists(folder) ? "none in it" : "nothing of that name"});
   }
   RunSummary run;
   std::filesystem::path path = std::filesystem::path(folder).lexically_normal();

@@ -205,7 +205,7 @@ TEST_F(RunTest, RequestedSettingsComeFromTheRunWhereItIsResumed) {
 
 TEST_F(RunTest, TrainsOnBroughtWeightsAndTokenFiles) {
   MakeDirectories(folder_ / "start");
-  Model start = TestModel(TestConfig(97));
+  LanguageModel start = TestModel(TestConfig(97));
   SaveModel(start, folder_ / "start");
   std::string bytes;
   for (int32_t id : TestTokens(1000)) bytes += {static_cast<char>(id), '\0'};

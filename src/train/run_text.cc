@@ -68,7 +68,7 @@ RunTokenizer ChooseTokenizer(const TrainSettings& settings, const std::string& w
   if (!settings.tokenizer.empty()) {
     RunTokenizer t = FromFolder(settings.tokenizer, /*needed=*/true);
     if (t.tokenizer == nullptr) {
-      throw UserError({settings.tokenizer, "no tokenizer in this folder", "a tokenizer among its files", "none", ""});
+      throw UserError({settings.tokenizer, "no tokenizer in this folder", "a tokenizer among its files", "none"});
     }
     return t;
   }
@@ -82,8 +82,7 @@ RunTokenizer ChooseTokenizer(const TrainSettings& settings, const std::string& w
 void CheckVocabulary(const RunTokenizer& t, int64_t vocab_size, const std::string& model) {
   if (!t.tokenizer || t.tokenizer->vocab_size() <= vocab_size) return;
   throw UserError({model, fmt::format("the tokenizer {} gives ids that the model does not have", t.source),
-                   fmt::format("a vocabulary of at least {}", t.tokenizer->vocab_size()), std::to_string(vocab_size),
-                   ""});
+                   fmt::format("a vocabulary of at least {}", t.tokenizer->vocab_size()), std::to_string(vocab_size)});
 }
 
 void SaveStamps(const std::vector<FileStamp>& stamps, const std::string& path) {

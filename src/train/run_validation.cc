@@ -21,7 +21,7 @@ std::unique_ptr<Corpus> OpenValidation(const TrainSettings& settings, const Toke
     valid = std::make_unique<Corpus>(paths, tokenizer, train.vocab_size(), DataUse::kValidation);
   }
   if (valid->size() >= 2) return valid;
-  throw UserError({paths[0], "too short to validate on", "at least 2 tokens", fmt::format("{}", valid->size()), ""});
+  throw UserError({paths[0], "too short to validate on", "at least 2 tokens", fmt::format("{}", valid->size())});
 }
 
 bool LacksValidation(const std::string& path, int64_t step) {
@@ -31,13 +31,13 @@ bool LacksValidation(const std::string& path, int64_t step) {
 void CheckSteps(const TrainSettings& resolved, int64_t made) {
   if (resolved.steps >= made) return;
   throw UserError({"--steps", "the run has made more steps already", fmt::format("at least {}", made),
-                   fmt::format("{}", resolved.steps), ""});
+                   fmt::format("{}", resolved.steps)});
 }
 
 void CheckWarmUp(const TrainSettings& resolved) {
   if (*resolved.warmup_steps <= resolved.steps) return;
   throw UserError({"--warmup-steps", "longer than the run", fmt::format("at most {}", resolved.steps),
-                   std::to_string(*resolved.warmup_steps), ""});
+                   std::to_string(*resolved.warmup_steps)});
 }
 
 }  // namespace taipan

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "model/config_validate.h"
 #include "model/default_dtype.h"
 
 namespace taipan {
@@ -52,18 +53,18 @@ void VisitShape(TrainSettings& s, const FieldVisitor& visit) {
          .help = "stop and save after this many seconds, 0: none; shapes no schedule",
          .range = AtLeast(0)},
         &s.time_limit);
-  visit({.name = "order", .help = "of the windows over the data", .choices = {"sequential", "shuffled"}}, &s.order);
+  VisitEnum(visit, {.name = "order", .help = "of the windows over the data"}, &s.order);
   visit({.name = "seed", .help = "of weights, order and noise", .range = AtLeast(0)}, &s.seed);
-  visit(
+  VisitEnum(
+      visit,
       {.name = "dtype",
        .help = "of activations and matrix products; master weights, sums, states and the optimizer are f32. auto: bf16 "
-               "where the CPU has AVX512-BF16 or AMX, else f32; losses differ by 0.25 % after 1,000 steps",
-       .choices = {"auto", "f32", "bf16"}},
+               "where the CPU has AVX512-BF16 or AMX, else f32; losses differ by 0.25 % after 1,000 steps"},
       &s.dtype);
-  visit({.name = "recompute",
-         .help = "what backward computes again to save memory: nothing, Mamba-2 mixers, or whole blocks",
-         .choices = {"none", "mixer", "block"}},
-        &s.recompute);
+  VisitEnum(visit,
+            {.name = "recompute",
+             .help = "what backward computes again to save memory: nothing, Mamba-2 mixers, or whole blocks"},
+            &s.recompute);
 }
 
 void VisitOptimizer(TrainSettings& s, const FieldVisitor& visit) {
@@ -223,37 +224,37 @@ BudgetRamp ParseRamp(const std::string& text) {
     good = second.ec == std::errc() && second.ptr == end && ramp.begin >= 0 && ramp.end >= ramp.begin;
   }
   if (!good) {
-    throw UserError({"--budget-ramp", "not a pair of steps", "A:B with 0 <= A <= B", "\"" + text + "\"", ""});
+    throw UserError({"--budget-ramp", "not a pair of steps", "A:B with 0 <= A <= B", "\"" + text + "\""});
   }
   return ramp;
 }
 
 TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool new_weights) {
-  if (s.dtype == "auto") s.dtype = FastDType(config) == DType::kBF16 ? "bf16" : "f32";
-  if (s.dtype == "bf16") CheckAllowsBF16(config);
+  if (s.dtype == ComputeType::kAuto) s.dtype = ComputeTypeOf(FastDType(config));
+  if (s.dtype == ComputeType::kBF16) CheckAllowsBF16(config);
   if (s.valid_split > 0 && !s.valid_data.empty()) {
-    throw UserError({"--valid-split", "not together with --valid-data", "one of them", "both", ""});
+    throw UserError({"--valid-split", "not together with --valid-data", "one of them", "both"});
   }
   if (!s.micro_batch_size) s.micro_batch_size = s.batch_size;
   if (*s.micro_batch_size > s.batch_size) {
     throw UserError({"--micro-batch-size", "larger than the batch", fmt::format("at most {}", s.batch_size),
-                     std::to_string(*s.micro_batch_size), ""});
+                     std::to_string(*s.micro_batch_size)});
   }
   if (static_cast<double>(s.batch_size) * static_cast<double>(s.context) > kMostTokens) {
     throw UserError({"--batch-size", "times --context is more tokens a step than any machine holds",
-                     fmt::format("at most {:.0f}", kMostTokens), fmt::format("{} * {}", s.batch_size, s.context), ""});
+                     fmt::format("at most {:.0f}", kMostTokens), fmt::format("{} * {}", s.batch_size, s.context)});
   }
   if (!s.min_learning_rate) s.min_learning_rate = s.learning_rate / 50;
   if (*s.min_learning_rate > s.learning_rate) {
     throw UserError({"--min-learning-rate", "larger than the peak", fmt::format("at most {}", s.learning_rate),
-                     fmt::format("{}", *s.min_learning_rate), ""});
+                     fmt::format("{}", *s.min_learning_rate)});
   }
   if (!s.warmup_steps) s.warmup_steps = std::min<int64_t>(2000, s.steps / 20);
   if (!s.budget) s.budget = config.attention_budget;
   if (!s.initializer_range) s.initializer_range = config.initializer_range;
-  if (s.refinement.empty()) s.refinement = NameOf(config.refinement);
-  if (s.selection.empty()) s.selection = NameOf(config.selection);
-  const bool by_loss = s.selection == NameOf(Selection::kArgmax);  // a budget loss holds the share
+  if (s.refinement.empty()) s.refinement = NameIn(config.refinement);
+  if (s.selection.empty()) s.selection = NameIn(config.selection);
+  const bool by_loss = s.selection == NameIn(Selection::kArgmax);  // a budget loss holds the share
   if (s.gumbel_noise.empty()) s.gumbel_noise = by_loss ? "on" : "off";
   if (!s.budget_loss_weight) {
     s.budget_loss_weight = !new_weights ? config.budget_loss_weight : by_loss ? 30.0 : 0.0;
@@ -272,8 +273,8 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
 ModelConfig ApplySettings(ModelConfig config, const TrainSettings& resolved) {
   config.initializer_range = resolved.initializer_range.value();
   if (config.num_sals() == 0) return config;
-  config.refinement = RefinementNamed(resolved.refinement);
-  config.selection = SelectionNamed(resolved.selection);
+  config.refinement = EnumNamed<Refinement>(resolved.refinement);
+  config.selection = EnumNamed<Selection>(resolved.selection);
   config.attention_budget = resolved.budget.value();
   config.budget_loss_weight = resolved.budget_loss_weight.value();
   config.gumbel_temperature = resolved.gumbel_temperature.value();

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "base/fields.h"
-#include "model/config.h"
+#include "data/windows.h"
+#include "model/default_dtype.h"
+#include "model/model.h"
 
 namespace taipan {
 
@@ -24,9 +26,9 @@ struct TrainSettings {
   int64_t batch_size = 8;                   // sequences a step
   std::optional<int64_t> micro_batch_size;  // sequences a forward; default: the batch
   int64_t steps = 1000;
-  double time_limit = 0;           // seconds, 0: none
-  std::string order = "shuffled";  // of windows
-  int64_t seed = 0;                // of weights, order and noise
+  double time_limit = 0;  // seconds, 0: none
+  WindowOrder order = WindowOrder::kShuffled;
+  int64_t seed = 0;  // of weights, order and noise
 
   // Peak for models of 1M to 30M parameters and batches of a few thousand tokens; the paper's 5e-4 is for 190M and up
   // at half a million tokens a step.
@@ -50,13 +52,13 @@ struct TrainSettings {
   int64_t gumbel_noise_until = 0;                  // the last step with noise, 0: every step
   std::string straight_through;                    // selected | all; default: the config's
 
-  std::optional<int64_t> valid_every;  // steps, 0: only at the end; default: 1/20 of the steps
-  int64_t valid_tokens = 65536;        // of a periodic validation; 16 times as many at the end
-  int64_t sample_every = 0;            // steps, 0: never
-  int64_t save_every = 500;            // steps, 0: only at the end
-  int64_t keep = 2;                    // checkpoints
-  std::string dtype = "f32";           // of activations and products, "auto": by the CPU; master weights are always f32
-  std::string recompute = "none";      // none | mixer | block
+  std::optional<int64_t> valid_every;     // steps, 0: only at the end; default: 1/20 of the steps
+  int64_t valid_tokens = 65536;           // of a periodic validation; 16 times as many at the end
+  int64_t sample_every = 0;               // steps, 0: never
+  int64_t save_every = 500;               // steps, 0: only at the end
+  int64_t keep = 2;                       // checkpoints
+  ComputeType dtype = ComputeType::kF32;  // of activations and products, kAuto: by the CPU; masters are always f32
+  Recompute recompute = Recompute::kNone;
 
   bool operator==(const TrainSettings&) const = default;
 };

@@ -32,7 +32,7 @@ std::vector<Rule> RulesOf(const TrainSettings& s, const ModelConfig& config, boo
       {s.gumbel_noise == "off", {"gumbel_noise_until"}, "there is no noise"},
       {!new_weights, {"gate_bias", "initializer_range"}, "the weights are read, not initialised"},
       {ParseRamp(s.budget_ramp).end <= 1, {"budget_loss_weight_start"}, "the ramp is over at the first step"},
-      {s.recompute == "mixer" && !LeavesOutAny(config), {"recompute"}, "the model has no Mamba-2 mixers"},
+      {s.recompute == Recompute::kMixer && !LeavesOutAny(config), {"recompute"}, "the model has no Mamba-2 mixers"},
       {s.valid_data.empty() && s.valid_split == 0, {"valid_every", "valid_tokens"}, "there is no data to validate on"}};
 }
 

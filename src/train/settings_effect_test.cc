@@ -32,7 +32,8 @@ TEST(WithoutEffect, NamesWhatTheRunDoesNotDo) {
   EXPECT_EQ(Idle({"budget_loss_weight_start"}, LayerKind::kSelectiveAttention, true,
                  [](TrainSettings& s) { s.budget_ramp = "0:0"; }),
             "--budget-loss-weight-start: the ramp is over at the first step");
-  EXPECT_EQ(Idle({"recompute"}, LayerKind::kMamba2, true, [](TrainSettings& s) { s.recompute = "mixer"; }), "");
+  EXPECT_EQ(Idle({"recompute"}, LayerKind::kMamba2, true, [](TrainSettings& s) { s.recompute = Recompute::kMixer; }),
+            "");
 }
 
 }  // namespace

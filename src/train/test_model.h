@@ -24,9 +24,9 @@ inline ModelConfig TestConfig(int64_t vocab_size = 97) {
   return config;
 }
 
-inline Model TestModel(const ModelConfig& config = TestConfig()) {
+inline LanguageModel TestModel(const ModelConfig& config = TestConfig()) {
   SetNumThreads(1);  // threads cost more than they bring at this size
-  Model model(config);
+  LanguageModel model(config);
   model.Initialise(/*seed=*/5, /*gate_bias=*/1);
   return model;
 }
@@ -64,11 +64,11 @@ struct TestTraining {
                 std::make_shared<CorpusSource>(
                     WindowLoader(corpus, settings.context, settings.batch_size, WindowOrder::kShuffled, 3))) {}
   Corpus corpus;
-  Trainer trainer;
+  ModelTrainer trainer;
 };
 
 // All weights, one after the other.
-inline std::vector<float> Weights(Trainer& trainer) {
+inline std::vector<float> Weights(ModelTrainer& trainer) {
   std::vector<float> all;
   trainer.model().params().ForEach(
       [&](Weight& weight) { all.insert(all.end(), weight.F32(), weight.F32() + weight.f32.size()); });

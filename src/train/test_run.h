@@ -52,7 +52,7 @@ class RunFixture : public testing::Test {
   static RunHooks At(RunRequest& request, int64_t step, std::function<void()> act) {
     request.settings.sample_every = step;
     RunHooks hooks;
-    hooks.sample = [=](const Model&, const Tokenizer*, int64_t now) {
+    hooks.sample = [=](const LanguageModel&, const Tokenizer*, int64_t now) {
       if (now == step) act();
     };
     return hooks;

@@ -9,9 +9,8 @@
 
 #include "train/batch_source.h"
 #include "train/metrics.h"
-#include "train/optimizer.h"
-#include "train/running_threshold.h"
 #include "train/settings.h"
+#include "train/step.h"
 #include "train/validation.h"
 
 namespace taipan {
@@ -23,14 +22,12 @@ struct TrainingEnd {
   std::string error = {};         // of a run that failed
 };
 
-class Trainer {
+class ModelTrainer {
  public:
   // settings: what they leave open comes from the model's config. The source gives settings.batch_size rows a step.
-  Trainer(Model model, const TrainSettings& settings, std::shared_ptr<const BatchSource> source);
+  ModelTrainer(LanguageModel model, const TrainSettings& settings, std::shared_ptr<const BatchSource> source);
 
-  // One update of the weights: forward and backward of every micro-batch with the divisors of the whole step, clipping,
-  // AdamW. A loss or gradient norm that is not finite is a UserError naming the step and the first tensor at fault; the
-  // weights are then as before the step.
+  // The next update of the weights (step.h).
   StepMetrics Step();
 
   // Scores at most `max_tokens` tokens from the start of the data, without noise, and selected shares with noise. The
@@ -50,25 +47,19 @@ class Trainer {
   int64_t step() const { return step_; }  // updates done
   double seconds() const { return seconds_; }
   const TrainSettings& settings() const { return settings_; }
-  Model& model() { return model_; }
-  const Model& model() const { return model_; }
+  LanguageModel& model() { return model_; }
+  const LanguageModel& model() const { return model_; }
 
  private:
   void FillBatches();
-  GateOptions TrainingGate(int64_t step) const;
-  [[noreturn]] void ReportNonFinite(const StepMetrics& m);
+  GateOptions GateOf(int64_t step) const;
 
-  Model model_;
+  LanguageModel model_;
   TrainSettings settings_;
   std::shared_ptr<const BatchSource> source_;
-  ModelParams gradients_;
-  Optimizer optimizer_;
-  ForwardContext context_;
+  TrainingStep training_;
   std::vector<Batch> batches_;  // the micro-batches of a step
-  StepTotals totals_;
-  RunningThreshold threshold_;
   std::optional<double> forced_share_;
-  bool gradients_are_zero_ = true;
   int64_t step_ = 0, tokens_ = 0;
   double seconds_ = 0;
 };

@@ -54,7 +54,7 @@ TEST(Trainer, NoiseIsNewAtEveryStepAndForEverySeed) {
   settings.learning_rate = settings.weight_decay = 0;
   const auto losses = [&](const TrainSettings& s) {
     const WindowLoader loader(corpus, s.context, s.batch_size, WindowOrder::kSequential, 0);
-    Trainer trainer(TestModel(), s, std::make_shared<CorpusSource>(loader));
+    ModelTrainer trainer(TestModel(), s, std::make_shared<CorpusSource>(loader));
     std::set<double> different;
     for (int i = 0; i < 10; ++i) different.insert(trainer.Step().ce);
     return different;
@@ -64,7 +64,7 @@ TEST(Trainer, NoiseIsNewAtEveryStepAndForEverySeed) {
   EXPECT_EQ(losses(settings), first);
   settings.seed = 1;
   EXPECT_NE(losses(settings), first);
-  settings.gumbel_noise = "off";
+  settings.gumbel_noise = Switch::kOff;
   EXPECT_EQ(losses(settings).size(), 1u);
 }
 
@@ -195,9 +195,9 @@ TEST(Trainer, TakesAnySourceOfRows) {
   TrainSettings settings = TestSettings();
   settings.batch_size = 3;
   settings.budget_ramp = "0:0";
-  Trainer whole(TestModel(), settings, std::make_shared<OddSource>());
+  ModelTrainer whole(TestModel(), settings, std::make_shared<OddSource>());
   settings.micro_batch_size = 1;
-  Trainer parts(TestModel(), settings, std::make_shared<OddSource>());
+  ModelTrainer parts(TestModel(), settings, std::make_shared<OddSource>());
   const StepMetrics a = whole.Step(), b = parts.Step();
   EXPECT_EQ(a.tokens, 8 + 13 + 18 + 3 * 4);
   EXPECT_NEAR(a.ce, std::log(97.0), 0.2);
@@ -205,16 +205,13 @@ TEST(Trainer, TakesAnySourceOfRows) {
   EXPECT_NEAR(a.grad_norm, b.grad_norm, 1e-5 * a.grad_norm);
 }
 
-TEST(AddTotals, CountsLabelsAndRowLengths) {
-  Batch batch;
-  OddSource().Fill(0, 0, 3, batch);
-  StepTotals totals;
-  AddTotals(batch, totals);
+TEST(TotalsOf, CountsLabelsAndRowLengthsOfEveryBatch) {
+  std::vector<Batch> batches(2);
+  OddSource().Fill(0, 0, 2, batches[0]);
+  OddSource().Fill(0, 2, 1, batches[1]);
+  const StepTotals totals = TotalsOf(batches);
   EXPECT_EQ(totals.row_lengths, (std::vector<int64_t>{12, 17, 22}));
   EXPECT_EQ(totals.targets, 0.5 * (12 + 17 + 22 - 3));
-  const StepTotals own = TotalsOf(batch);
-  EXPECT_EQ(own.row_lengths, totals.row_lengths);
-  EXPECT_EQ(own.targets, totals.targets);
 }
 
 TEST(Optimizer, MomentsSurviveTheFile) {

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
-#include <numeric>
 
+#include "model/selection.h"
 #include "train/batch_source.h"
 
 namespace taipan {
@@ -22,25 +22,6 @@ void FillWindows(const Corpus& corpus, int64_t context, int64_t targets, int64_t
     AppendWindow(batch, window.data(), n, row);
   }
 }
-
-struct ShareSums {
-  std::vector<double> selected;
-  int64_t tokens = 0;
-
-  void Add(const ForwardContext& context, int64_t batch_tokens) {
-    const std::vector<GateReport>& gates = context.gates();
-    selected.resize(gates.size(), 0.0);
-    for (size_t i = 0; i < gates.size(); ++i) {
-      selected[i] = std::accumulate(gates[i].row_sums.begin(), gates[i].row_sums.end(), selected[i]);
-    }
-    tokens += batch_tokens;
-  }
-  std::vector<double> Shares() const {
-    std::vector<double> shares = selected;
-    for (double& share : shares) share /= static_cast<double>(tokens);
-    return shares;
-  }
-};
 
 // Bytes of text that tokens [1, 1 + count) stand for; 0: not known.
 double TextBytes(const Corpus& corpus, const Tokenizer* tokenizer, int64_t count) {
@@ -71,18 +52,18 @@ void AddRecall(const Batch& batch, const std::vector<float>& logprobs, int64_t r
 
 }  // namespace
 
-std::optional<ValidMetrics> Validate(const Model& model, const Corpus& corpus, const Tokenizer* tokenizer,
+std::optional<ValidMetrics> Validate(const LanguageModel& model, const Corpus& corpus, const Tokenizer* tokenizer,
                                      const ValidationOptions& options, ForwardContext& context) {
   CHECK_GE(corpus.size(), 2);
   const int64_t targets = std::min(corpus.size() - 1, options.max_tokens);
   const int64_t windows = (targets + options.context - 1) / options.context;
-  const GateOptions silent = RuleOfUse(model.config());
+  const GateOptions silent = InferenceGate(model.config());
   GateOptions noisy = silent;
   noisy.noise = GateNoise::kCounter;
   noisy.seed = options.seed;
   Batch batch;
   ValidMetrics m;
-  ShareSums share, share_noise;
+  SelectionCounts share, share_noise;
   double negative_log_p = 0;
   for (int64_t first = 0; first < windows; first += options.rows) {
     if (options.stop && options.stop()) return std::nullopt;

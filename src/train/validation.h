@@ -22,7 +22,7 @@ struct ValidationOptions {
 // Consecutive windows, each a fresh document, the last one as long as the data allows, so that every token but the
 // first is scored once. Without noise; where the model has SALs, a second forward over at most a quarter of the windows
 // measures the selected shares with noise. No value where `stop` gave up.
-std::optional<ValidMetrics> Validate(const Model& model, const Corpus& corpus, const Tokenizer* tokenizer,
+std::optional<ValidMetrics> Validate(const LanguageModel& model, const Corpus& corpus, const Tokenizer* tokenizer,
                                      const ValidationOptions& options, ForwardContext& context);
 
 // Bytes of text a token, over the first tokens of the data: 1 for bytes, 0 where no tokenizer says.

@@ -24,7 +24,7 @@ class PairTokenizer : public Tokenizer {
 };
 
 // Mean -log p over windows, one forward each.
-double MeanByWindow(const Model& model, const std::vector<int32_t>& tokens, int64_t context, int64_t targets) {
+double MeanByWindow(const LanguageModel& model, const std::vector<int32_t>& tokens, int64_t context, int64_t targets) {
   double sum = 0;
   ForwardContext forward;
   for (int64_t begin = 0; begin < targets; begin += context) {
@@ -38,7 +38,7 @@ double MeanByWindow(const Model& model, const std::vector<int32_t>& tokens, int6
 }
 
 TEST(Validate, ScoresEveryTokenOnceInSequentialWindows) {
-  const Model model = TestModel();
+  const LanguageModel model = TestModel();
   const std::vector<int32_t> tokens = TestTokens(131);
   const Corpus corpus(tokens, 97, "valid");
   ForwardContext forward;
@@ -56,7 +56,7 @@ TEST(Validate, ScoresEveryTokenOnceInSequentialWindows) {
 }
 
 TEST(Validate, BitsPerByteFollowTheTokenizer) {
-  const Model model = TestModel(TestConfig(256));
+  const LanguageModel model = TestModel(TestConfig(256));
   ForwardContext forward;
   const ValidationOptions options{.context = 24};
   const Corpus bytes(TestTokens(100, 256), 256, "bytes");
@@ -64,7 +64,7 @@ TEST(Validate, BitsPerByteFollowTheTokenizer) {
   EXPECT_DOUBLE_EQ(m.bits_per_byte, m.ce / std::numbers::ln2);
   EXPECT_EQ(BytesPerToken(bytes, nullptr), 1);
 
-  const Model small = TestModel();
+  const LanguageModel small = TestModel();
   const Corpus pairs(TestTokens(100), 97, "pairs");
   const PairTokenizer tokenizer;
   const ValidMetrics p = Validate(small, pairs, &tokenizer, options, forward).value();
@@ -75,7 +75,7 @@ TEST(Validate, BitsPerByteFollowTheTokenizer) {
 
 // A gate whose weights are zero selects everything or nothing without noise, and with noise by its bias alone.
 TEST(Validate, SharesWithAndWithoutNoise) {
-  Model model = TestModel();
+  LanguageModel model = TestModel();
   model.params().ForEach([&](Weight& weight) {
     if (weight.spec.name.ends_with("gate.weight")) weight.f32.Zero();
     if (weight.spec.name.ends_with("gate.bias")) weight.F32()[0] = 1.0f, weight.F32()[1] = 0.0f;
@@ -89,7 +89,7 @@ TEST(Validate, SharesWithAndWithoutNoise) {
 }
 
 TEST(Validate, GivesUpWhenAsked) {
-  const Model model = TestModel();
+  const LanguageModel model = TestModel();
   const Corpus corpus(TestTokens(1000), 97, "valid");
   ForwardContext forward;
   int forwards = 0;

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "e2e/tiny_model.h"
+#include "model/presets.h"
 
 namespace taipan {
 namespace {

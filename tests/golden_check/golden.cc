@@ -61,7 +61,7 @@ std::vector<float> Values(const SafetensorsFile& file, const std::string& name,
 std::vector<uint8_t> Bytes(const SafetensorsFile& file, const std::string& name, int64_t n) {
   const SafetensorsEntry& entry = file.At(name);
   if (entry.bytes != n) {
-    throw UserError({file.path(), "tensor " + name, fmt::format("{} bytes", n), fmt::format("{}", entry.bytes), ""});
+    throw UserError({file.path(), "tensor " + name, fmt::format("{} bytes", n), fmt::format("{}", entry.bytes)});
   }
   const auto* data = static_cast<const uint8_t*>(entry.data);
   return {data, data + n};

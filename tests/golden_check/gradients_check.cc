@@ -110,7 +110,7 @@ void CompareGradients(const GradientSet& set, const StepResult& result) {
 void CheckGradients(const std::string& folder) {
   const GradientSet set{ReadJson(folder + "/expected.json"), SafetensorsFile(PathOf(folder + "/inputs.safetensors")),
                         SafetensorsFile(PathOf(folder + "/grads.safetensors"))};
-  const Model model = LoadModel(PathOf(set.expected.at("model")));
+  const LanguageModel model = LoadModel(PathOf(set.expected.at("model")));
   const StepSpec spec = SpecOf(set, model.config());
   const std::pair<const char*, StepPlan> plans[] = {{"one batch", test::WholeStep(spec)},
                                                     {"row by row", test::RowByRow(spec)},

@@ -8,6 +8,7 @@
 #include "golden_check/golden.h"
 #include "kernels/rms_norm.h"
 #include "model/model_files.h"
+#include "model/selection.h"
 #include "support/inference_runs.h"
 
 namespace taipan::golden {
@@ -20,7 +21,7 @@ using test::Trace;
 struct LogitsSet {
   std::string folder;
   nlohmann::json info;
-  Model model;
+  LanguageModel model;
   test::Sequences sequences;
   Bounds bounds;
   std::vector<int64_t> sal_layers;
@@ -177,7 +178,7 @@ void CheckLogits(const std::string& folder, const std::string& model) {
   }
   set.bounds = BoundsOf(OracleError(info), largest);
   set.sal_layers = SalLayers(set.model.config());
-  for (double delta : set.model.config().selection_threshold) set.gate.delta.push_back(static_cast<float>(delta));
+  set.gate = InferenceGate(set.model.config());
 
   ComparePlan(set, "whole", test::WholePlan(set.sequences));
   ComparePlan(set, "all sequences packed", test::TogetherPlan(set.sequences));

@@ -7,6 +7,7 @@
 
 #include "golden_check/golden.h"
 #include "model/model_files.h"
+#include "model/selection.h"
 #include "support/inference_runs.h"
 
 namespace taipan::golden {
@@ -15,7 +16,7 @@ namespace {
 using test::Trace;
 
 struct StatesSet {
-  Model model;
+  LanguageModel model;
   std::vector<int32_t> tokens;
   SafetensorsFile file;
   std::vector<float> logits;  // [n, V] of the whole sequence
@@ -100,7 +101,7 @@ void CheckStates(const std::string& folder) {
   const int64_t n = static_cast<int64_t>(set.tokens.size());
   set.logits = Values(set.file, "logits", {{n, set.model.config().vocab_size}});
   set.bounds = BoundsOf(OracleError(info), MaxAbs(set.logits));
-  for (double delta : set.model.config().selection_threshold) set.gate.delta.push_back(static_cast<float>(delta));
+  set.gate = InferenceGate(set.model.config());
   for (int64_t k : info.at("prefixes").get<std::vector<int64_t>>()) {
     SCOPED_TRACE(fmt::format("prefix of {} tokens", k));
     CheckPrefix(set, k);

@@ -31,7 +31,7 @@ struct Trajectory {
   Json train;
   std::vector<Json> metrics;
   std::vector<uint16_t> tokens;
-  Model model;
+  LanguageModel model;
   std::map<std::string, std::vector<float>> start, m, v;  // by parameter
   bool flipped = false;
 };

@@ -44,7 +44,7 @@ Batch MakeBatch(const ModelConfig& config, const std::vector<int64_t>& lengths) 
   return batch;
 }
 
-std::vector<float> LogitsOf(const Model& model, ForwardContext& context, int64_t rows) {
+std::vector<float> LogitsOf(const LanguageModel& model, ForwardContext& context, int64_t rows) {
   std::vector<int64_t> all;
   for (int64_t r = 0; r < rows; ++r) all.push_back(r);
   Tensor logits({rows, model.config().vocab_size});
@@ -65,11 +65,11 @@ struct Result {
   std::vector<float> logits;
   std::vector<std::vector<float>> gradients;  // a tensor each
 };
-Result Train(Model& model, const Batch& batch, DType dtype, Recompute recompute = Recompute::kNone) {
+Result Train(LanguageModel& model, const Batch& batch, DType dtype, Recompute recompute = Recompute::kNone) {
   model.SetDType(dtype);
   ForwardContext context;
   context.SetRecompute(recompute);
-  const StepTotals totals = TotalsOf(batch);
+  const StepTotals totals = TotalsOf({&batch, 1});
   model.Forward(batch, Drawn(), /*keep=*/true, context);
   Result result{LogitsOf(model, context, batch.size()), {}};
   BudgetSums sums;
@@ -87,7 +87,7 @@ class BF16Model : public testing::TestWithParam<NamedPattern> {
     batch_ = MakeBatch(config_, {70, 1, 33, 64});
   }
   ModelConfig config_;
-  Model model_;
+  LanguageModel model_;
   Batch batch_;
 };
 

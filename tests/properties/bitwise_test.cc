@@ -40,7 +40,7 @@ class Bitwise : public testing::TestWithParam<Case> {
   }
 
   ModelConfig config_;
-  Model model_;
+  LanguageModel model_;
   Sequences sequences_;
 };
 

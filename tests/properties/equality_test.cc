@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "model/selection.h"
 #include "support/inference_runs.h"
 #include "support/random_model.h"
 
@@ -31,7 +32,7 @@ class Equality : public testing::TestWithParam<Case> {
     if (GetParam().seed % 3 == 0) config_.selection_threshold.assign(static_cast<size_t>(config_.num_sals()), 0.2);
     if (GetParam().seed % 5 == 1) config_.selection = Selection::kRandom;
     if (GetParam().seed % 5 == 2) config_.selection = Selection::kPeriodic;
-    gate_ = RuleOfUse(config_);
+    gate_ = InferenceGate(config_);
     tolerance_ = TraceTolerance(config_, 7, sequences_, gate_);
     whole_ = RunPlan(model_, sequences_, WholePlan(sequences_), gate_);
   }
@@ -47,7 +48,7 @@ class Equality : public testing::TestWithParam<Case> {
   }
 
   ModelConfig config_;
-  Model model_;
+  LanguageModel model_;
   Sequences sequences_;
   GateOptions gate_;
   Tolerances tolerance_;

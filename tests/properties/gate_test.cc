@@ -23,7 +23,7 @@ class Gates : public testing::TestWithParam<uint64_t> {
   }
 
   ModelConfig config_;
-  Model model_;
+  LanguageModel model_;
   StepSpec spec_;
 };
 

@@ -84,7 +84,7 @@ class Gradients : public testing::TestWithParam<Case> {
   void ExpectReference();
 
   ModelConfig config_;
-  Model model_;
+  LanguageModel model_;
   StepSpec spec_;
   std::vector<double> bounds_;  // of each tensor
 };

@@ -41,7 +41,7 @@ struct Named {
   std::vector<double> values;
 };
 std::vector<Named> Initialised(uint64_t seed, double gate_bias) {
-  Model model(WideConfig());
+  LanguageModel model(WideConfig());
   model.Initialise(seed, gate_bias);
   std::vector<Named> all;
   model.params().ForEach([&](Weight& weight) {

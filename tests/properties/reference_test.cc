@@ -21,7 +21,7 @@ std::vector<float> ToFloat(const std::vector<Row>& rows, size_t skip = 0) {
 }
 
 // The reference's run as a trace, its state in the engine's form.
-Trace ReferenceTrace(const ModelConfig& config, Model& model, const std::vector<int32_t>& tokens,
+Trace ReferenceTrace(const ModelConfig& config, LanguageModel& model, const std::vector<int32_t>& tokens,
                      const GateOptions& gate_options) {
   const ReferenceModel reference(config, model);
   ReferenceState state = reference.NewState();
@@ -58,7 +58,7 @@ TEST_P(Reference, ForwardAgrees) {
   for (int64_t i = 0; i < Scaled(6); ++i) {
     const uint64_t seed = 400 + 10 * static_cast<uint64_t>(i) + GetParam().layers.size();
     const ModelConfig config = RandomConfig(GetParam().layers, seed);
-    Model model = RandomModel(config, seed);
+    LanguageModel model = RandomModel(config, seed);
     const Sequences sequences = {RandomTokens(config, 75, seed)};
     GateOptions gate;
     for (int64_t sal = 0; i % 2 == 1 && sal < config.num_sals(); ++sal) {
@@ -75,7 +75,7 @@ TEST_P(Reference, ForwardAgrees) {
 
 TEST_P(Reference, ScoresAreLogProbabilities) {
   const ModelConfig config = RandomConfig(GetParam().layers, 55);
-  Model model = RandomModel(config, 55);
+  LanguageModel model = RandomModel(config, 55);
   Batch batch;
   batch.tokens = RandomTokens(config, 50, 1);
   batch.targets.assign(batch.tokens.begin() + 1, batch.tokens.end());

@@ -35,7 +35,7 @@ class StateTest : public testing::TestWithParam<NamedPattern> {
   std::vector<int32_t> Tokens(uint64_t seed) { return RandomTokens(config_, 40, seed); }
 
   ModelConfig config_;
-  Model model_;
+  LanguageModel model_;
   std::vector<int32_t> prefix_;
 };
 

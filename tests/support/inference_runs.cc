@@ -20,7 +20,7 @@ struct Call {
   std::vector<int64_t> sequence;
 };
 
-void AppendRows(const Model& model, ForwardContext& context, const Call& call, std::vector<Trace>& traces) {
+void AppendRows(const LanguageModel& model, ForwardContext& context, const Call& call, std::vector<Trace>& traces) {
   const int64_t n = call.batch.size(), vocab = model.config().vocab_size;
   std::vector<int64_t> rows(static_cast<size_t>(n));
   std::iota(rows.begin(), rows.end(), int64_t{0});
@@ -163,7 +163,8 @@ Plan AlonePlan(const Plan& plan, int64_t sequence) {
   return alone;
 }
 
-std::vector<Trace> RunPlan(const Model& model, const Sequences& sequences, const Plan& plan, const GateOptions& gate) {
+std::vector<Trace> RunPlan(const LanguageModel& model, const Sequences& sequences, const Plan& plan,
+                           const GateOptions& gate) {
   std::vector<Trace> traces(sequences.size());
   std::vector<int64_t> done(sequences.size(), 0);
   ForwardContext context;
@@ -188,7 +189,7 @@ std::vector<Trace> RunPlan(const Model& model, const Sequences& sequences, const
   return traces;
 }
 
-Trace Continue(const Model& model, const std::vector<int32_t>& tokens, const std::vector<int64_t>& pieces,
+Trace Continue(const LanguageModel& model, const std::vector<int32_t>& tokens, const std::vector<int64_t>& pieces,
                SequenceState& state, const GateOptions& gate) {
   std::vector<Trace> traces(1);
   ForwardContext context;

@@ -38,11 +38,11 @@ struct Trace {
 
 // Fresh sequences start without a state or with an empty one, in turn; later pieces update their state in place.
 // Sequences that the plan does not touch have empty traces. The rows of noise are the sequences.
-std::vector<Trace> RunPlan(const Model& model, const Sequences& sequences, const Plan& plan,
+std::vector<Trace> RunPlan(const LanguageModel& model, const Sequences& sequences, const Plan& plan,
                            const GateOptions& gate = {});
 
 // The same for one sequence whose state exists: `tokens` in pieces of the given lengths, the state updated.
-Trace Continue(const Model& model, const std::vector<int32_t>& tokens, const std::vector<int64_t>& pieces,
+Trace Continue(const LanguageModel& model, const std::vector<int32_t>& tokens, const std::vector<int64_t>& pieces,
                SequenceState& state, const GateOptions& gate = {});
 
 // Keys and values of a cache, rows ascending.

@@ -128,8 +128,8 @@ ModelConfig RandomConfig(const std::vector<LayerKind>& pattern, uint64_t seed) {
   return config;
 }
 
-Model RandomModel(const ModelConfig& config, uint64_t seed, double perturbation, uint64_t signs) {
-  Model model(config);
+LanguageModel RandomModel(const ModelConfig& config, uint64_t seed, double perturbation, uint64_t signs) {
+  LanguageModel model(config);
   model.params().BindZeros();
   RandomSource weights(seed), sign(signs + 0x5eed);
   model.params().ForEach([&](Weight& weight) {

@@ -40,7 +40,7 @@ bool HasAttention(const ModelConfig& config);  // of any of the three kinds
 ModelConfig RandomConfig(const std::vector<LayerKind>& pattern, uint64_t seed);
 
 // Weights from the seed. perturbation: each is multiplied by 1 +- perturbation, the signs drawn from `signs`.
-Model RandomModel(const ModelConfig& config, uint64_t seed, double perturbation = 0, uint64_t signs = 0);
+LanguageModel RandomModel(const ModelConfig& config, uint64_t seed, double perturbation = 0, uint64_t signs = 0);
 
 std::vector<int32_t> RandomTokens(const ModelConfig& config, int64_t n, uint64_t seed);
 

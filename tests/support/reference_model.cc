@@ -42,7 +42,7 @@ struct ReferenceModel::Token {
   const ReferenceOptions* options = nullptr;
 };
 
-ReferenceModel::ReferenceModel(const ModelConfig& config, Model& weights_from) : config_(config) {
+ReferenceModel::ReferenceModel(const ModelConfig& config, LanguageModel& weights_from) : config_(config) {
   weights_from.params().ForEach(
       [&](Weight& weight) { weights_[weight.spec.name] = Row(weight.F32(), weight.F32() + weight.f32.size()); });
 }

@@ -42,7 +42,7 @@ struct ReferenceOutput {
 
 class ReferenceModel {
  public:
-  explicit ReferenceModel(const ModelConfig& config, Model& weights_from);
+  explicit ReferenceModel(const ModelConfig& config, LanguageModel& weights_from);
 
   std::map<std::string, Row>& weights() { return weights_; }
   ReferenceState NewState() const;

@@ -46,9 +46,9 @@ struct PlannedBatch {
 using DocumentKey = std::pair<int64_t, int64_t>;
 
 struct StepRunner {
-  StepRunner(const Model& m, const StepSpec& s) : model(m), spec(s), places(PlacesOf(s)) {}
+  StepRunner(const LanguageModel& m, const StepSpec& s) : model(m), spec(s), places(PlacesOf(s)) {}
 
-  const Model& model;
+  const LanguageModel& model;
   const StepSpec& spec;
   std::vector<std::vector<Place>> places;
   std::vector<std::unique_ptr<PlannedBatch>> batches;
@@ -233,7 +233,7 @@ const NamedGradient& StepResult::Of(const std::string& name) const {
   return *found;
 }
 
-StepResult RunStep(const Model& model, const StepSpec& spec, const StepPlan& plan, StateGradients carry) {
+StepResult RunStep(const LanguageModel& model, const StepSpec& spec, const StepPlan& plan, StateGradients carry) {
   StepRunner runner(model, spec);
   StepResult result;
   const StepTotals totals = spec.totals();

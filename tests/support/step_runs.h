@@ -60,7 +60,7 @@ struct StepResult {
 };
 
 // Forward of all batches in order, then backward in reverse order, the states' gradients handed back or dropped.
-StepResult RunStep(const Model& model, const StepSpec& spec, const StepPlan& plan,
+StepResult RunStep(const LanguageModel& model, const StepSpec& spec, const StepPlan& plan,
                    StateGradients carry = StateGradients::kExact);
 
 double Norm(const std::vector<float>& x);

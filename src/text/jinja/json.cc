@@ -164,11 +164,11 @@ class Reader : public nlohmann::json_sax<nlohmann::json> {
   };
 
   [[noreturn]] void TooLarge(const std::string& found) const {
-    throw UserError({where_, "a whole number is too large", "at most 64 bits with the sign", found, ""});
+    throw UserError({where_, "a whole number is too large", "at most 64 bits with the sign", found});
   }
 
   bool Open(bool is_dict) {
-    if (open_.size() >= 64) throw UserError({where_, "JSON is nested too deeply", "at most 64 levels", "", ""});
+    if (open_.size() >= 64) throw UserError({where_, "JSON is nested too deeply", "at most 64 levels"});
     open_.push_back({is_dict});
     return true;
   }

@@ -312,7 +312,7 @@ class Lexer {
 
 void Refuse(const std::string& where, int line, const std::string& problem, const std::string& expected,
             const std::string& found) {
-  throw UserError({where, fmt::format("chat template, line {}: {}", line, problem), expected, OneLine(found), ""});
+  throw UserError({where, fmt::format("chat template, line {}: {}", line, problem), expected, OneLine(found)});
 }
 
 std::vector<Token> Tokenize(std::string_view source, const std::string& where) { return Lexer(source, where).Run(); }

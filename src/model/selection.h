@@ -1,5 +1,5 @@
 #pragma once
-// The gates at inference: no noise, calibrated thresholds, and a count of what they selected.
+// How a config's selective layers select, and a count of what they did.
 
 #include <vector>
 
@@ -7,8 +7,10 @@
 
 namespace taipan {
 
-// No Gumbel noise; the thresholds of the config where calibration wrote some.
+// In use: no noise; the thresholds of training or calibration; draws by the position in the sequence.
 GateOptions InferenceGate(const ModelConfig& config);
+// In training, before noise: another draw for every row and step; thresholds only where training sets them.
+GateOptions TrainingGate(const ModelConfig& config);
 
 // How many tokens each SAL selected so far.
 struct SelectionCounts {

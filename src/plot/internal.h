@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "base/plot.h"
+#include "plot/plot.h"
 
 namespace taipan::internal {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/plot_internal.h"
+#include "plot/internal.h"
 
 namespace taipan {
 namespace {

@@ -1,4 +1,4 @@
-#include "base/plot.h"
+#include "plot/plot.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

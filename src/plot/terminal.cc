@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <utility>
 
-#include "base/plot_internal.h"
+#include "plot/internal.h"
 
 namespace taipan {
 namespace {

@@ -1,4 +1,4 @@
-#include "base/plot.h"
+#include "plot/plot.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "base/error.h"
-#include "base/plot_internal.h"
+#include "plot/internal.h"
 
 namespace taipan {
 namespace {

@@ -1,0 +1,53 @@
+#pragma once
+// One update of a model's weights, as `taipan train` and the library's Trainer make it: forward and backward of every
+// micro-batch with the divisors of the whole step, clipping, AdamW, and the thresholds of selective layers.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+#include "train/optimizer.h"
+#include "train/running_threshold.h"
+
+namespace taipan {
+
+struct StepOptions {
+  GateOptions gate;
+  LossOptions loss;
+  AdamWSettings adamw;   // step: the number of this update, from 1
+  double clip_norm = 0;  // 0: no clipping
+  double pace = 1;       // the learning rate as a share of its peak, for running thresholds
+  std::string hint;      // what to change where training diverges; may be empty
+};
+
+struct StepResult {
+  double loss = 0, ce = 0, budget_loss = 0;  // nats a token; before the update
+  double grad_norm = 0;                      // before clipping
+  std::vector<double> selected_share;        // of each SAL, with the noise of training
+  int64_t tokens = 0;
+};
+
+class TrainingStep {
+ public:
+  explicit TrainingStep(LanguageModel& model);  // takes the memory of gradients and moments
+
+  // The micro-batches of one step; a row of the step lies in one of them. A loss or gradient norm that is not finite is
+  // a UserError naming the step and the first tensor at fault; the weights are then as before the step.
+  StepResult Run(LanguageModel& model, std::span<const Batch> batches, const StepOptions& options);
+
+  Optimizer& optimizer() { return optimizer_; }
+  ForwardContext& context() { return context_; }
+
+ private:
+  StepResult Gradients(const LanguageModel& model, std::span<const Batch> batches, const StepOptions& options);
+
+  ModelParams gradients_;
+  Optimizer optimizer_;
+  ForwardContext context_;
+  RunningThreshold threshold_;
+  bool gradients_are_zero_ = true;
+};
+
+}  // namespace taipan
