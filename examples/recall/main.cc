@@ -132,6 +132,8 @@ int main(int argc, char** argv) {
   app.add_option("--budget-ramp", o.train.budget_ramp, "A:B in steps, 0:0 constant");
   app.add_option("--gate-bias", o.train.gate_bias, "initial s_1 - s_0");
   app.add_option("--gumbel-temperature", o.train.gumbel_temperature, "tau");
+  app.add_option("--refinement", o.train.refinement, "mix or residual");
+  app.add_option("--selection", o.train.selection, "argmax, threshold, random, periodic, all or none");
   app.add_option("--gumbel-noise", o.train.gumbel_noise, "on or off");
   app.add_option("--straight-through", o.train.straight_through, "selected or all");
   app.add_option("--length", o.task.length, "tokens a sequence");

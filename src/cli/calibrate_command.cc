@@ -24,8 +24,7 @@ void RunCalibrate(const CalibrateFlags& flags) {
   const std::string config_path = folder + "/config.json";
   LanguageModel model = LoadModelDirectory(folder);
   if (IsGgufPath(folder) || model.config().num_sals() == 0) {
-    throw UserError(
-        {flags.model, "has no selective attention layers to calibrate", "a folder of a taipan model", ""});
+    throw UserError({flags.model, "has no selective attention layers to calibrate", "a folder of a taipan model", ""});
   }
   UseDType(model, folder, flags.dtype);
   const auto tokenizer = RequireText(folder, model.config(), flags.tokenizer).tokenizer;

@@ -50,8 +50,8 @@ std::vector<std::vector<float>> MarginsOf(const LanguageModel& model, std::span<
 
 }  // namespace
 
-SelectionQuantiles Calibrate(LanguageModel& model, std::span<const int32_t> tokens, double budget, const std::string& where,
-                             const std::function<void(int64_t)>& on_progress) {
+SelectionQuantiles Calibrate(LanguageModel& model, std::span<const int32_t> tokens, double budget,
+                             const std::string& where, const std::function<void(int64_t)>& on_progress) {
   const auto n = static_cast<int64_t>(tokens.size());
   CheckAsksGates(model.config(), where);
   CheckIsEnough(n, budget, where);

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "base/parallel.h"
+#include "model/hf_config.h"
 #include "model/selection_quantiles.h"
 #include "train/test_run.h"
 

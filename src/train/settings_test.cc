@@ -59,7 +59,7 @@ TEST(Settings, RunFileRoundTrip) {
   s.model = "taipan-1m";
   s.data = {"a.txt", "folder with spaces/\"b\".txt"};
   s.learning_rate = 0.1 + 0.2;  // needs 17 digits
-  s.gumbel_noise = Switch::kOff;
+  s.gumbel_noise = "off";
   s.seed = 123456789012345;
   TrainSettings read;
   ReadRunKeys(ParseJson(WriteFields(s), "run.json"), "run.json", read);

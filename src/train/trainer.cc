@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/op_timer.h"
+#include "model/hf_config.h"
 #include "model/model_files.h"
 #include "model/selection.h"
 #include "train/schedule.h"

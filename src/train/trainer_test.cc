@@ -64,7 +64,7 @@ TEST(Trainer, NoiseIsNewAtEveryStepAndForEverySeed) {
   EXPECT_EQ(losses(settings), first);
   settings.seed = 1;
   EXPECT_NE(losses(settings), first);
-  settings.gumbel_noise = Switch::kOff;
+  settings.gumbel_noise = "off";
   EXPECT_EQ(losses(settings).size(), 1u);
 }
 
