@@ -93,10 +93,10 @@ class TAIPAN_API Session {
 
 struct TrainOptions {
   double learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.01;
-  double clip_norm = 1;           // 0: off
-  double budget_loss_weight = 0;  // lambda: how strongly gates are held to the budget of attention
-  bool gumbel_noise = true;
-  uint64_t seed = 0;  // of the noise
+  double clip_norm = 1;                             // 0: off
+  double budget_loss_weight = 0;                    // lambda: how strongly gates are held to the budget of attention
+  std::optional<bool> gumbel_noise = std::nullopt;  // on the gates; default: on where the model selects by argmax
+  uint64_t seed = 0;                                // of the noise
 };
 struct TrainResult {
   int64_t step = 0;                                     // from 1

@@ -51,7 +51,8 @@ StepOptions Trainer::Impl::OptionsOf(const TrainOptions& options) const {
   const ModelConfig& config = model->model.config();
   StepOptions o;
   o.gate = TrainingGate(config);
-  o.gate.noise = options.gumbel_noise ? GateNoise::kCounter : GateNoise::kNone;
+  o.gate.noise =
+      options.gumbel_noise.value_or(config.selection == Selection::kArgmax) ? GateNoise::kCounter : GateNoise::kNone;
   o.gate.seed = options.seed;
   o.gate.step = static_cast<uint32_t>(step + 1);
   o.loss = {.budget = config.attention_budget, .budget_weight = options.budget_loss_weight};
