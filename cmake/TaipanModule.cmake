@@ -45,7 +45,7 @@ function(taipan_add_halves label target)
     add_test(NAME ${label}_${half} COMMAND ${target} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
     set_tests_properties(${label}_${half} PROPERTIES LABELS ${label}
       COST 30  # seconds: ctest begins with what takes longest
-      ENVIRONMENT "GTEST_TOTAL_SHARDS=2;GTEST_SHARD_INDEX=${index}")
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=2;GTEST_SHARD_INDEX=${index};GTEST_OUTPUT=xml:${PROJECT_BINARY_DIR}/test-results/${label}_${half}.xml")
   endforeach()
 endfunction()
 
