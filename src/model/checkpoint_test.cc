@@ -241,6 +241,51 @@ TEST(Checkpoint, RefusesWhatIsNoModel) {
   EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder.path()); }), HasSubstr("config.json"));
 }
 
+// The kinds of layers of hybrids stand in lists of a number each.
+TEST(Gguf, HybridsNameTheirLayersByLists) {
+  const TestFolder folder;
+  const auto array = [](std::vector<uint32_t> numbers) { return GgufArray{std::move(numbers)}; };
+  const auto read = [&](const std::string& arch, const GgufMetadata& changes) {
+    GgufMetadata metadata = {{"general.architecture", arch}};
+    const GgufMetadata common = {{"block_count", uint32_t{3}},          {"embedding_length", uint32_t{32}},
+                                 {"vocab_size", uint32_t{4}},           {"feed_forward_length", uint32_t{48}},
+                                 {"ssm.inner_size", uint32_t{48}},      {"ssm.time_step_rank", uint32_t{6}},
+                                 {"ssm.state_size", uint32_t{8}},       {"ssm.group_count", uint32_t{2}},
+                                 {"ssm.conv_kernel", uint32_t{4}},      {"attention.layer_norm_rms_epsilon", 1e-5f},
+                                 {"attention.head_count", uint32_t{4}}, {"attention.head_count_kv", array({0, 2, 0})}};
+    for (const auto& [key, value] : common) metadata[arch + "." + key] = value;
+    for (const auto& [key, value] : changes) metadata[arch + "." + key] = value;
+    WriteGguf(folder / "x.gguf", metadata, {{"token_embd.weight", GgmlType::kF32, {4, 32}, [] {
+                                               return Tensor({4, 32});
+                                             }}});
+    return GgufModelConfig(GgufFile(folder / "x.gguf"));
+  };
+  const ModelConfig granite = read(
+      "granitehybrid",
+      {{"rope.scaling.finetuned", false}, {"residual_scale", 0.25f}, {"attention.scale", 0.5f}, {"logit_scale", 8.0f}});
+  EXPECT_EQ(granite.layer_pattern,
+            (std::vector<LayerKind>{LayerKind::kMamba2Mlp, LayerKind::kAttention, LayerKind::kMamba2Mlp}));
+  EXPECT_EQ(granite.num_key_value_heads, 2);
+  EXPECT_EQ(granite.ssm_num_heads, 6);
+  EXPECT_FALSE(granite.rope_theta);
+  EXPECT_EQ(granite.ssm_out_multiplier, 0.25);
+  EXPECT_EQ(granite.attention_multiplier, 0.5);
+  EXPECT_EQ(granite.logits_scaling, 8);
+  EXPECT_EQ(granite.embedding_multiplier, 1);
+  EXPECT_EQ(read("granitehybrid", {}).rope_theta, 10000);
+  const ModelConfig nemotron = read("nemotron_h", {{"feed_forward_length", array({48, 0, 0})}});
+  EXPECT_EQ(nemotron.layer_pattern,
+            (std::vector<LayerKind>{LayerKind::kRelu2Mlp, LayerKind::kAttentionOnly, LayerKind::kMamba2}));
+  const auto error = [&](const std::string& arch, const GgufMetadata& changes) {
+    return UserErrorOf([&] { read(arch, changes); });
+  };
+  EXPECT_THAT(error("granitehybrid", {{"expert_count", uint32_t{4}}}), HasSubstr("mixture of experts"));
+  EXPECT_THAT(error("granitehybrid", {{"attention.head_count_kv", array({0, 2})}}), HasSubstr("another length"));
+  EXPECT_THAT(error("granitehybrid", {{"attention.head_count_kv", array({1, 2, 0})}}), HasSubstr("every layer"));
+  EXPECT_THAT(error("falcon-h1", {{"attention.head_count_kv", uint32_t{2}}, {"ssm.time_step_rank", uint32_t{5}}}),
+              HasSubstr("ssm.inner_size does not fit"));
+}
+
 TEST(Gguf, RefusesOtherArchitectures) {
   const TestFolder folder;
   const auto error = [&](GgufMetadata metadata) {

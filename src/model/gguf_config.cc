@@ -132,13 +132,14 @@ class Reader {
     const bool grouped = file_.HasKey(Key("attention.head_count_kv"));
     c_.num_key_value_heads = grouped ? OneOfLayers("attention.head_count_kv") : c_.num_attention_heads;
     const int64_t head = Size("attention.key_length", std::max<int64_t>(c_.hidden_size / c_.num_attention_heads, 1));
-    const int64_t value = Size("attention.value_length", head), rotary = Size("rope.dimension_count", head);
+    const int64_t value = Size("attention.value_length", head);
     Refuse(value != head, "attention.value_length", std::to_string(head), std::to_string(value));
-    Refuse(rotary != head, "rope.dimension_count", std::to_string(head), std::to_string(rotary));
     c_.attention_head_dim = head;
   }
 
   void ReadRope() {
+    const int64_t head = c_.attention_head_dim, rotary = Size("rope.dimension_count", head);
+    Refuse(rotary != head, "rope.dimension_count", std::to_string(head), std::to_string(rotary));
     c_.rope_theta = Decimal(file_.GetFloat(Key("rope.freq_base"), 10000.0));
     const std::string scaling = file_.GetString(Key("rope.scaling.type"), "none");
     const double factor =

@@ -9,7 +9,8 @@ namespace taipan {
 // By which llama3 scaling divides the rotary frequencies [rotary_dim / 2]; llama.cpp has it as a tensor.
 inline constexpr const char* kRopeDivisorsName = "rope_freqs.weight";
 
-// Architectures llama and mamba2; others are refused by name, and what llama.cpp computes for them but this engine does
+// Architectures llama, mamba2, granite, granitehybrid, nemotron_h and falcon-h1; others are refused by name, and what
+// llama.cpp computes for them but this engine does
 // not (experts, yarn). Sizes are checked; the tensors are not looked at beyond those that the config needs.
 ModelConfig GgufModelConfig(const GgufFile& file);
 

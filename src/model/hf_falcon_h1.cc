@@ -104,8 +104,9 @@ ModelConfig ReadFalconH1(const Json& json, const std::string& where) {
   RefusePartialRope(where, c);
   RefuseFlag(f.projectors_bias, false, "projectors_bias", where);
   SetLayers(f, LayerKind::kMamba2Attention, c);
-  const int64_t expand = Needed(f.mamba_expand, "mamba_expand", where);
-  SetMamba(f, f.mamba_d_ssm ? Needed(f.mamba_d_ssm, "mamba_d_ssm", where) : expand * c.hidden_size, where, c);
+  const int64_t inner = f.mamba_d_ssm ? Needed(f.mamba_d_ssm, "mamba_d_ssm", where)
+                                      : Needed(f.mamba_expand, "mamba_expand", where) * c.hidden_size;
+  SetMamba(f, inner, where, c);
   c.gated_norm = !f.mamba_rms_norm          ? GatedNorm::kNone
                  : f.mamba_norm_before_gate ? GatedNorm::kNormFirst
                                             : GatedNorm::kGateFirst;

@@ -43,8 +43,8 @@ void VisitFields(LlamaFields& f, const FieldVisitor& visit);
 // Mamba-2 as Bamba has it, and the hybrids after it.
 struct MambaFields {
   Json mamba_d_head;
-  std::optional<int64_t> mamba_n_heads;
-  int64_t mamba_d_conv = 0, mamba_d_state = 0, mamba_expand = 0, mamba_n_groups = 0, mamba_chunk_size = 0;
+  std::optional<int64_t> mamba_n_heads, mamba_expand;
+  int64_t mamba_d_conv = 0, mamba_d_state = 0, mamba_n_groups = 0, mamba_chunk_size = 0;
   std::array<double, 2> time_step_limit = {};
   bool mamba_conv_bias = false, mamba_proj_bias = false;
 };

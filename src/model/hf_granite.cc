@@ -54,7 +54,8 @@ constexpr LayerName kGraniteLayers[] = {{"mamba", LayerKind::kMamba2Mlp},
                                         {"full_attention", LayerKind::kAttention}};
 
 struct GraniteFields : LlamaFields {
-  double embedding_multiplier = 0, logits_scaling = 0, residual_multiplier = 0, attention_multiplier = 0;
+  double embedding_multiplier = 0, logits_scaling = 0, residual_multiplier = 0;
+  std::optional<double> attention_multiplier;  // null: the usual one
 };
 
 void VisitFields(GraniteFields& f, const FieldVisitor& visit) {

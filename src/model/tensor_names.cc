@@ -112,10 +112,11 @@ void SetFusedMlp(ForeignTensor& t) {
 // Its Falcon-H1 keeps the rows of rotating pairs where they were; Nemotron-H has one name for every norm.
 void SetGgufLayout(const ModelConfig& c, ForeignTensor& t) {
   const auto is = [&](std::string_view end) { return t.parameter.ends_with(end); };
-  const bool pairs = CountBlocks(c, LayerKind::kMamba2Attention) == 0;
-  if (is("mlp_norm.weight") && CountBlocks(c, LayerKind::kRelu2Mlp) > 0) {
-    t.name.replace(t.name.find("ffn_norm"), 8, "attn_norm");
-  } else if (pairs && (is("attention.q_proj.weight") || is("attention.k_proj.weight"))) {
+  const bool falcon = CountBlocks(c, LayerKind::kMamba2Attention) > 0;
+  if (is("mlp_norm.weight")) {
+    if (falcon) t.name.erase(t.name.rfind(".weight"));
+    if (CountBlocks(c, LayerKind::kRelu2Mlp) > 0) t.name.replace(t.name.find("ffn_norm"), 8, "attn_norm");
+  } else if (!falcon && (is("attention.q_proj.weight") || is("attention.k_proj.weight"))) {
     t.layout = Layout::kRopePairs;
     t.heads = is("q_proj.weight") ? c.num_attention_heads : c.num_key_value_heads;
   } else if (is("mixer.conv1d.weight")) {
