@@ -398,7 +398,7 @@ void Run::Validate(int64_t max_tokens, RunProgress& progress) {
 
 void Run::Save(const TrainingEnd& end) {
   metrics_->Sync();
-  const Checkpoint done = checkpoints_.Write(trainer_->step(), [&](const std::string& directory) {
+  const SavedStep done = checkpoints_.Write(trainer_->step(), [&](const std::string& directory) {
     trainer_->Save(directory, end);
     data_.text.WriteFiles(directory + "/model");
   });
