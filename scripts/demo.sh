@@ -26,10 +26,9 @@ train=(build/taipan train --model "$model" --data data/books/train --context "$c
 # numbers KEY FILE: the values of a key in JSON lines; a list comes with its brackets.
 numbers() { sed -n 's/.*"'"$1"'": *\(\[[^]]*\]\|[-+.0-9eE]*\).*/\1/p' "$2"; }
 
-# The learning-rate schedule needs the number of steps beforehand: a few steps tell the machine's rate. The gate starts
-# open and ends nearly closed; half open costs what the whole run costs a step, on average.
+# The learning-rate schedule needs the number of steps beforehand: a few steps tell the machine's rate.
 say "measuring the training rate"
-"${train[@]}" --steps "$probe_steps" --gate-bias 0 --out "$run/probe" 2>"$run/probe.log" || { cat "$run/probe.log" >&2 && exit 1; }
+"${train[@]}" --steps "$probe_steps" --out "$run/probe" 2>"$run/probe.log" || { cat "$run/probe.log" >&2 && exit 1; }
 rate=$(numbers tokens_per_second "$run/probe/metrics.jsonl" | tail -n +3 | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }')
 steps=$(awk -v r="$rate" -v s="$seconds" -v n=$((context * batch)) 'BEGIN { n = int(0.93 * s * r / n); print n < 10 ? 10 : n }')
 rm -r "$run/probe" "$run/probe.log"
