@@ -1,6 +1,6 @@
-# taipan_sources(TARGET FOLDER): adds every .cc of a folder that is not a test, a benchmark or a test's reference.
+# taipan_sources(TARGET FOLDER): adds every .cc below a folder that is not a test, a benchmark or a test's reference.
 function(taipan_sources target folder)
-  file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${folder}/*.cc")
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${folder}/*.cc")
   list(FILTER sources EXCLUDE REGEX "_(test|bench|reference)\\.cc$")
   target_sources(${target} PRIVATE ${sources})
   target_link_libraries(${target} PRIVATE taipan_flags)
@@ -32,7 +32,7 @@ function(taipan_module name)
   endforeach()
   set_property(GLOBAL APPEND PROPERTY TAIPAN_MODULES ${target})
 
-  file(GLOB tests CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${name}/*_test.cc")
+  file(GLOB_RECURSE tests CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${name}/*_test.cc")
   if(TAIPAN_BUILD_TESTS AND tests)
     taipan_test_program(${name} unit SOURCES ${tests} LIBRARIES ${target})
   endif()

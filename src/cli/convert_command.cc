@@ -13,7 +13,7 @@
 #include "model/export.h"
 #include "model/model_files.h"
 #include "model/parameters.h"
-#include "text/gguf_vocabulary_files.h"
+#include "text/gguf/gguf_vocabulary_files.h"
 #include "text/tokenizer_config.h"
 
 namespace taipan {

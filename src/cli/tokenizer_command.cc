@@ -13,7 +13,7 @@
 #include "cli/output.h"
 #include "cli/token_lines.h"
 #include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan {
 namespace {

@@ -9,10 +9,10 @@
 #include "cli/flags.h"
 #include "cli/output.h"
 #include "data/corpus.h"
-#include "text/bpe_train.h"
-#include "text/byte_alphabet.h"
+#include "text/bpe/bpe_train.h"
 #include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "text/unicode/byte_alphabet.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan {
 namespace {

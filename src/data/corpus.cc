@@ -17,7 +17,7 @@
 #include "data/gunzip.h"
 #include "data/json_texts.h"
 #include "data/stream_input.h"
-#include "text/utf8.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan {
 namespace {

@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "data/gunzip.h"
 #include "data/token_header.h"
-#include "text/utf8.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan {
 namespace {

@@ -2,7 +2,7 @@
 // The keys tokenizer.* of a GGUF file.
 
 #include "formats/gguf.h"
-#include "text/gguf_vocabulary.h"
+#include "text/gguf/gguf_vocabulary.h"
 
 namespace taipan {
 

@@ -2,8 +2,8 @@
 
 #include <bit>
 
+#include "kernels/gemm/tile_bf16.h"
 #include "kernels/test_util.h"
-#include "kernels/tile_bf16.h"
 
 namespace taipan {
 namespace {

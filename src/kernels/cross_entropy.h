@@ -3,7 +3,7 @@
 
 #include <span>
 
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 #include "tensor/tensor.h"
 
 namespace taipan {

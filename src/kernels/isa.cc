@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "kernels/gemm_tile.h"
-#include "kernels/tile_bf16.h"
+#include "kernels/gemm/gemm_tile.h"
+#include "kernels/gemm/tile_bf16.h"
 
 namespace taipan {
 namespace {

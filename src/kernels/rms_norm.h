@@ -3,7 +3,7 @@
 // Views are [T, d] with any row stride, f32 or bf16; arithmetic, weights and their gradients are f32. Sums over rows
 // run in fixed tiles: thread counts do not matter.
 
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 #include "tensor/tensor.h"
 
 namespace taipan {

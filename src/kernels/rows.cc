@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
-#include "kernels/tile_partials.h"
+#include "kernels/gemm/tile_partials.h"
 
 namespace taipan {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "base/parallel.h"
 #include "kernels/element_type.h"
-#include "kernels/tile_partials.h"
+#include "kernels/gemm/tile_partials.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/token_gate.cc"

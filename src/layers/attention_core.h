@@ -2,7 +2,7 @@
 // Projections, rotary embedding, keys and values across segments, and attention of chosen queries: what plain and
 // selective attention share. Keys and values exist for every token; queries for the chosen rows only.
 
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 #include "layers/branch.h"
 
 namespace taipan {

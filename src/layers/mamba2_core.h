@@ -6,7 +6,7 @@
 #include <array>
 
 #include "kernels/causal_conv1d.h"
-#include "kernels/ssd.h"
+#include "kernels/ssd/ssd.h"
 #include "layers/branch.h"
 #include "layers/gated_norm.h"
 

@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 #include "layers/spec.h"
 #include "tensor/tensor.h"
 

@@ -3,7 +3,7 @@
 
 #include <functional>
 
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 #include "layers/spec.h"
 #include "tensor/tensor.h"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "kernels/gemm_tile.h"
+#include "kernels/gemm/gemm_tile.h"
 
 namespace taipan {
 

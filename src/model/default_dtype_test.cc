@@ -4,7 +4,7 @@
 
 #include "base/test_folder.h"
 #include "formats/safetensors.h"
-#include "kernels/gemm_tile.h"
+#include "kernels/gemm/gemm_tile.h"
 
 namespace taipan {
 namespace {

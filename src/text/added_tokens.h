@@ -11,7 +11,7 @@
 
 #include "text/json_part.h"
 #include "text/normalizer.h"
-#include "text/regex.h"
+#include "text/unicode/regex.h"
 
 namespace taipan {
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "text/byte_alphabet.h"
-#include "text/utf8.h"
+#include "text/unicode/byte_alphabet.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan {
 namespace {

@@ -5,8 +5,8 @@
 #include <gtest/gtest.h>
 
 #include "base/test_folder.h"
-#include "text/gguf_vocabulary_files.h"
-#include "text/sentencepiece_test_model.h"
+#include "text/gguf/gguf_vocabulary_files.h"
+#include "text/sentencepiece/sentencepiece_test_model.h"
 #include "text/tokenizer_config.h"
 #include "text/vocabulary_test_files.h"
 

@@ -6,15 +6,15 @@
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/files.h"
-#include "text/gguf_pre_tokenization.h"
-#include "text/gguf_vocabulary_files.h"
+#include "text/gguf/gguf_pre_tokenization.h"
+#include "text/gguf/gguf_vocabulary_files.h"
 #include "text/json_part.h"
-#include "text/sentencepiece_model.h"
-#include "text/sentencepiece_tokenizer.h"
+#include "text/sentencepiece/sentencepiece_model.h"
+#include "text/sentencepiece/sentencepiece_tokenizer.h"
 #include "text/tokenizer_config.h"
 #include "text/tokenizer_json.h"
+#include "text/unicode/word_pattern.h"
 #include "text/vocabulary_files.h"
-#include "text/word_pattern.h"
 
 namespace taipan {
 namespace {

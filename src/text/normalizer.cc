@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "text/regex.h"
-#include "text/utf8.h"
+#include "text/unicode/regex.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/rng.h"
-#include "text/utf8.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan {
 namespace {

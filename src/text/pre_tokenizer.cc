@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "text/byte_alphabet.h"
-#include "text/newer_characters.h"
-#include "text/utf8.h"
-#include "text/word_pattern.h"
+#include "text/unicode/byte_alphabet.h"
+#include "text/unicode/newer_characters.h"
+#include "text/unicode/utf8.h"
+#include "text/unicode/word_pattern.h"
 
 namespace taipan {
 namespace {

@@ -5,12 +5,12 @@
 
 #include "base/error.h"
 #include "base/files.h"
-#include "text/byte_alphabet.h"
-#include "text/sentencepiece_tokenizer.h"
+#include "text/sentencepiece/sentencepiece_tokenizer.h"
 #include "text/tokenizer_config.h"
 #include "text/tokenizer_json.h"
 #include "text/tokenizer_json_write.h"
-#include "text/utf8.h"
+#include "text/unicode/byte_alphabet.h"
+#include "text/unicode/utf8.h"
 #include "text/vocabulary_files.h"
 
 namespace taipan {

@@ -6,12 +6,12 @@
 
 #include "base/error.h"
 #include "text/added_tokens.h"
-#include "text/bpe.h"
-#include "text/byte_alphabet.h"
+#include "text/bpe/bpe.h"
 #include "text/decoder.h"
 #include "text/normalizer.h"
 #include "text/post_processor.h"
 #include "text/pre_tokenizer.h"
+#include "text/unicode/byte_alphabet.h"
 
 namespace taipan {
 namespace {

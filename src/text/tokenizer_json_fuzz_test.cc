@@ -9,7 +9,7 @@
 
 #include "base/test_fuzz.h"
 #include "text/tokenizer_json.h"
-#include "text/utf8.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan {
 namespace {

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/test_folder.h"
-#include "text/utf8.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan {
 namespace {

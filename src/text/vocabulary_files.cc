@@ -7,9 +7,9 @@
 
 #include "base/error.h"
 #include "base/fields.h"
-#include "text/bpe_tokenizer.h"
-#include "text/byte_alphabet.h"
-#include "text/merge_list.h"
+#include "text/bpe/bpe_tokenizer.h"
+#include "text/bpe/merge_list.h"
+#include "text/unicode/byte_alphabet.h"
 
 namespace taipan {
 namespace {

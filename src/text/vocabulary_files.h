@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "text/bpe_tokenizer.h"
+#include "text/bpe/bpe_tokenizer.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_config.h"
 

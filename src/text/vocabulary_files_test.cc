@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/test_folder.h"
-#include "text/sentencepiece_test_model.h"
+#include "text/sentencepiece/sentencepiece_test_model.h"
 #include "text/vocabulary_test_files.h"
 
 namespace taipan {

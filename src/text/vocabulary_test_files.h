@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "text/byte_alphabet.h"
+#include "text/unicode/byte_alphabet.h"
 
 namespace taipan {
 

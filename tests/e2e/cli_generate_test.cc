@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "e2e/tiny_model.h"
-#include "text/utf8.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan {
 namespace {

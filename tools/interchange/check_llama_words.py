@@ -8,7 +8,7 @@ folder. Exits 1 where ids differ, 77 where a package is not installed.
 
     python3 tools/interchange/check_llama_words.py [--program build/taipan] [--random N] [--values] [NAME ...]
 
---values prints what the unit test src/text/gguf_pre_tokenization_test.cc compares with.
+--values prints what the unit test src/text/gguf/gguf_pre_tokenization_test.cc compares with.
 """
 import argparse
 import ctypes

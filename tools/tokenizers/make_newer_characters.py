@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes src/text/newer_character_table.cc: the characters that Unicode 16.0 has and 14.0 lacks.
+"""Writes src/text/unicode/newer_character_table.cc: the characters that Unicode 16.0 has and 14.0 lacks.
 
 Needs Python 3.11 (its unicodedata is 14.0) and the packages unicodedata2 16.0.0 and regex (for scripts).
 
-    python3 tools/tokenizers/make_newer_characters.py >src/text/newer_character_table.cc
+    python3 tools/tokenizers/make_newer_characters.py >src/text/unicode/newer_character_table.cc
 """
 import sys
 import unicodedata
@@ -15,7 +15,7 @@ import unicodedata2
 SCRIPTS = ("Arabic", "Cyrillic", "Devanagari", "Han", "Hiragana", "Kannada", "Katakana", "Latin", "Telugu")
 
 HEAD = """// Made by tools/tokenizers/make_newer_characters.py, do not edit.
-#include "text/newer_characters.h"
+#include "text/unicode/newer_characters.h"
 
 namespace taipan {
 

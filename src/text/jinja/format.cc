@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "text/jinja/methods.h"
 #include "text/jinja/text.h"
-#include "text/utf8.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan::jinja {
 namespace {

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "text/jinja/text.h"
-#include "text/utf8.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan::jinja {
 namespace {

@@ -8,7 +8,7 @@
 #include "text/jinja/syntax.h"
 #include "text/jinja/text.h"
 #include "text/one_line.h"
-#include "text/utf8.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan::jinja {
 namespace {

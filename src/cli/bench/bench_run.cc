@@ -1,0 +1,91 @@
+#include "cli/bench/bench_run.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file_checks.h"
+#include "base/files.h"
+#include "base/rng.h"
+#include "cli/flags.h"
+#include "cli/model_argument.h"
+#include "model/model_files.h"
+#include "model/selection.h"
+
+namespace taipan {
+namespace {
+
+constexpr uint64_t kSeed = 1;    // of random weights, tokens and selections
+constexpr double kGateBias = 3;  // of random weights, as `train` starts
+
+}  // namespace
+
+void AddBenchFlags(CLI::App& command, BenchOptions& o) {
+  command.add_option("-m,--model", o.model, "A preset or a config file (random weights), or a model directory")
+      ->required()
+      ->type_name("PRESET|FILE|DIR");
+  AddBenchDTypeFlag(command, o.dtype);
+  command
+      .add_option("--selected-share", o.selected_share,
+                  "Share of tokens that every selective attention layer attends, 0 to 1 (default: the config's budget "
+                  "with random weights, else as the gates decide)")
+      ->check(NumberFromTo(0, 1));
+  command.add_option("--runs", o.runs, "Timed runs")->check(WholeNumber(1, 1000))->capture_default_str();
+  command.add_option("--warmup", o.warmup, "Runs before them")->check(WholeNumber(0, 1000))->capture_default_str();
+  command.add_option("--svg", o.svg, "Write the times by operation as a bar chart")->type_name("FILE");
+  CLI::Option* refresh = command.add_flag("--refresh", o.refresh, "Measure the roof again although it is known");
+  command.add_flag("--no-roof", o.no_roof, "Leave the roof out")->excludes(refresh);
+  AddJsonFlag(command, o.json);
+  AddLoadFlags(command);
+  AddThreadsFlag(command);
+}
+
+BenchModel LoadBenchModel(const BenchOptions& o) {
+  if (!o.svg.empty()) CheckCanWrite(o.svg);
+  const NamedConfig named = ResolveConfig(o.model);
+  std::optional<double> share = o.selected_share;
+  if (share && named.config.num_sals() == 0) {
+    Note("without effect: --selected-share: the model has no selective attention layers");
+    share.reset();
+  }
+  if (!named.directory.empty()) return {LoadModel(named.directory, GivenLoadOptions()), named.source, share};
+  BenchModel bench{LanguageModel(named.config), named.source, share};
+  bench.model.Initialise(kSeed, kGateBias);
+  if (named.config.num_sals() > 0 && !share) bench.forced_share = named.config.attention_budget;
+  return bench;
+}
+
+double MeanShare(const BenchModel& bench, const std::vector<double>& selected) {
+  if (bench.forced_share) return *bench.forced_share;
+  double sum = 0;
+  for (const double share : selected) sum += share;
+  return selected.empty() ? 1 : sum / static_cast<double>(selected.size());
+}
+
+void AddTimes(const std::vector<OpTime>& from, std::vector<OpTime>& to) {
+  for (const OpTime& t : from) {
+    auto it = std::find_if(to.begin(), to.end(), [&](const OpTime& known) { return known.op == t.op; });
+    if (it == to.end()) it = to.insert(to.end(), OpTime{t.op, 0, 0});
+    it->seconds += t.seconds;
+    it->calls += t.calls;
+  }
+}
+
+std::vector<int32_t> RandomTokens(int64_t n, int64_t vocab_size) {
+  std::vector<int32_t> tokens(static_cast<size_t>(n));
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    tokens[i] = static_cast<int32_t>(RandomBelow({kSeed, kTestStream}, i, static_cast<uint64_t>(vocab_size)));
+  }
+  return tokens;
+}
+
+GateOptions GateOf(const BenchModel& bench) {
+  GateOptions gate = InferenceGate(bench.model.config());
+  if (bench.forced_share) {
+    gate.rule = SelectionRule::kRandom;
+    gate.seed = kSeed;
+    gate.share = *bench.forced_share;
+  }
+  return gate;
+}
+
+}  // namespace taipan

@@ -1,0 +1,138 @@
+#include "kernels/gemm/gemm.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "base/parallel.h"
+#include "kernels/gemm/gemm_rows.h"
+#include "kernels/gemm/gemm_tile.h"
+
+namespace taipan {
+namespace {
+
+constexpr int64_t kColTile = 512;
+
+int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Columns of a tile: about kColTile, full cache lines and vectors, a function of n alone.
+int64_t ColTile(int64_t n) {
+  const int64_t tiles = (n + kColTile - 1) / kColTile;
+  return std::min(n, RoundUp((n + tiles - 1) / tiles, 64));
+}
+
+// Scratch of a thread: zero-padded input rows, and their results.
+struct PadBuffers {
+  std::vector<uint8_t> x, y;
+
+  static void* Grown(std::vector<uint8_t>& v, int64_t bytes) {
+    if (static_cast<int64_t>(v.size()) < bytes) v.resize(static_cast<size_t>(bytes));
+    return v.data();
+  }
+  static MatrixView Matrix(std::vector<uint8_t>& v, int64_t rows, int64_t cols, DType dtype) {
+    return {Grown(v, rows * cols * SizeOf(dtype)), dtype, rows, cols, cols};
+  }
+};
+PadBuffers& ThreadBuffers() {
+  thread_local PadBuffers buffers;
+  return buffers;
+}
+
+TileOperand RowsOf(ConstMatrixView x) { return {x.data, x.stride, false}; }
+
+// A tile whose row count would change the bits, as a tile of `rows` rows of which the last ones are zero.
+void PaddedTile(ConstMatrixView x, int64_t rows, TileOperand b, MatrixView y, bool add) {
+  PadBuffers& buffers = ThreadBuffers();
+  const MatrixView in = PadBuffers::Matrix(buffers.x, rows, x.cols, x.dtype);
+  const MatrixView out = PadBuffers::Matrix(buffers.y, rows, y.cols, y.dtype);
+  CopyMatrix(x, in.Rows(0, x.rows));
+  in.Rows(x.rows, rows - x.rows).Zero();
+  if (add) CopyMatrix(y, out.Rows(0, y.rows));
+  if (add) out.Rows(y.rows, rows - y.rows).Zero();
+  TileProduct(x.cols, x.dtype, RowsOf(in), b, out, add);
+  CopyMatrix(out.Rows(0, y.rows), y);
+}
+
+// y[T, n] = x op(B), or +=, in tiles that are a function of the shapes alone.
+void RowProduct(ConstMatrixView x, int64_t n, TileOperand b, MatrixView y, Accumulate acc) {
+  CHECK_EQ(x.rows, y.rows);
+  if (x.rows == 0 || n == 0) return;
+  const bool add = acc == Accumulate::kAdd;
+  const RowRule rule = RowRuleOf(x.dtype);
+  const int64_t row_tiles = (x.rows + rule.tile - 1) / rule.tile, width = ColTile(n),
+                col_tiles = (n + width - 1) / width;
+  ParallelFor(row_tiles * col_tiles, [&](int64_t task) {
+    const int64_t r0 = task / col_tiles * rule.tile, c0 = task % col_tiles * width;
+    const int64_t rows = std::min(rule.tile, x.rows - r0), cols = std::min(width, n - c0);
+    const int64_t padded = RoundUp(std::max(rows, rule.least), rule.multiple);
+    const ConstMatrixView in = x.Rows(r0, rows);
+    const MatrixView out = y.Rows(r0, rows).Cols(c0, cols);
+    const TileOperand columns = TileColumns(b, x.dtype, c0);
+    if (padded == rows) {
+      TileProduct(x.cols, x.dtype, RowsOf(in), columns, out, add);
+    } else {
+      PaddedTile(in, padded, columns, out, add);
+    }
+  });
+}
+
+// The weight in the type of the activations, from row `row` on.
+TileOperand Weight(const LinearWeight& w, DType dtype, int64_t row, bool transposed) {
+  const ConstMatrixView& m = dtype == DType::kBF16 ? w.bf16 : w.f32;
+  CHECK(m && m.dtype == dtype);
+  return {m.Rows(row, m.rows - row).data, m.stride, transposed};
+}
+
+}  // namespace
+
+void Linear(ConstMatrixView x, const LinearWeight& w, MatrixView y, Accumulate acc) {
+  CHECK_EQ(x.cols, w.inputs());
+  CHECK_EQ(y.cols, w.outputs());
+  if (x.dtype == DType::kBF16 && x.rows <= kFewRows) {
+    FewRowsProduct(x, w.bf16, y, acc == Accumulate::kAdd);
+    return;
+  }
+  RowProduct(x, w.outputs(), Weight(w, x.dtype, 0, true), y, acc);
+}
+
+void LinearSlice(ConstMatrixView x, const LinearWeight& w, int64_t row_begin, MatrixView y) {
+  CHECK_EQ(x.cols, w.inputs());
+  CHECK_LE(row_begin + y.cols, w.outputs());
+  RowProduct(x, y.cols, Weight(w, x.dtype, row_begin, true), y, Accumulate::kWrite);
+}
+
+void LinearBackwardInput(ConstMatrixView dy, const LinearWeight& w, MatrixView dx, Accumulate acc) {
+  CHECK_EQ(dy.cols, w.outputs());
+  CHECK_EQ(dx.cols, w.inputs());
+  RowProduct(dy, w.inputs(), Weight(w, dy.dtype, 0, false), dx, acc);
+}
+
+void LinearBackwardWeight(ConstMatrixView dy, ConstMatrixView x, MatrixView dw) {
+  CHECK_EQ(dy.rows, x.rows);
+  CHECK_EQ(dw.rows, dy.cols);
+  CHECK_EQ(dw.cols, x.cols);
+  if (dy.rows == 0) return;
+  MatMul(dy, true, x, false, dw, Accumulate::kAdd);
+}
+
+void MatMul(ConstMatrixView a, bool transpose_a, ConstMatrixView b, bool transpose_b, MatrixView c, Accumulate acc) {
+  const int64_t k = transpose_a ? a.rows : a.cols;
+  CHECK_EQ(transpose_a ? a.cols : a.rows, c.rows);
+  CHECK_EQ(transpose_b ? b.rows : b.cols, c.cols);
+  CHECK_EQ(transpose_b ? b.cols : b.rows, k);
+  CHECK(a.dtype == b.dtype || (a.dtype == DType::kU8 && b.dtype == DType::kI8));
+  const int64_t m = c.rows, n = c.cols;
+  if (m == 0 || n == 0) return;
+  const int64_t height = std::min<int64_t>(256, RoundUp((m + 1) / 2, 16)), row_tiles = (m + height - 1) / height;
+  const int64_t width = ColTile(n), col_tiles = (n + width - 1) / width;
+  ParallelFor(row_tiles * col_tiles, [&](int64_t task) {
+    const int64_t r0 = task / col_tiles * height, c0 = task % col_tiles * width;
+    const int64_t rows = std::min(height, m - r0), cols = std::min(width, n - c0);
+    const ConstMatrixView rows_of_a = transpose_a ? a.Cols(r0, rows) : a.Rows(r0, rows);
+    TileProduct(k, a.dtype, {rows_of_a.data, a.stride, transpose_a},
+                TileColumns({b.data, b.stride, transpose_b}, b.dtype, c0), c.Rows(r0, rows).Cols(c0, cols),
+                acc == Accumulate::kAdd);
+  });
+}
+
+}  // namespace taipan
