@@ -1,6 +1,8 @@
 #include "train/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
+#include <sstream>
 
 #include "formats/safetensors.h"
 
@@ -25,7 +27,20 @@ Optimizer::Optimizer(ModelParams& params) {
   params.ForEach([&](Weight& p) { moments_.push_back({p.spec.name, Tensor(p.spec.shape), Tensor(p.spec.shape)}); });
 }
 
-void Optimizer::Step(ModelParams& params, ModelParams& gradients, const AdamWSettings& settings) {
+WeightGroups::WeightGroups(const std::string& names, const std::vector<ParameterGroup>& groups) {
+  std::stringstream list(names);
+  for (std::string name; std::getline(list, name, ',');) {
+    if (std::none_of(groups.begin(), groups.end(), [&](const ParameterGroup& g) { return g.name == name; })) {
+      std::string known;
+      for (const ParameterGroup& g : groups) known += (known.empty() ? "" : ", ") + g.name;
+      throw UserError({"--train-only", "no group of this model's weights", known, "\"" + name + "\""});
+    }
+    names_.insert(name);
+  }
+}
+
+void Optimizer::Step(ModelParams& params, ModelParams& gradients, const AdamWSettings& settings,
+                     const WeightGroups& trained) {
   std::vector<float*> g;
   gradients.ForEach([&](Weight& w) { g.push_back(w.F32()); });
   CHECK_EQ(g.size(), moments_.size());
@@ -34,9 +49,13 @@ void Optimizer::Step(ModelParams& params, ModelParams& gradients, const AdamWSet
     AdamWSettings own = settings;
     if (!p.spec.decay) own.weight_decay = 0;
     Moments& moments = moments_[i];
-    AdamW(p.F32(), g[i], moments.m.F32(), moments.v.F32(), p.f32.size(), own,
-          {.bf16 = p.bf16.empty() ? nullptr : p.bf16.As<BF16>(), .clear = g[i]});
-    ++i;
+    float* const gradient = g[i++];
+    if (!trained.Has(p.spec.group)) {
+      std::fill_n(gradient, p.f32.size(), 0.0f);
+      return;
+    }
+    AdamW(p.F32(), gradient, moments.m.F32(), moments.v.F32(), p.f32.size(), own,
+          {.bf16 = p.bf16.empty() ? nullptr : p.bf16.As<BF16>(), .clear = gradient});
   });
 }
 

@@ -135,6 +135,11 @@ void VisitGate(TrainSettings& s, const FieldVisitor& visit) {
          .help = "tokens that carry the gradient of selection (default: the config's)",
          .choices = {"", "selected", "all"}},
         &s.straight_through);
+  visit(
+      {.name = "train_only",
+       .help = "groups of weights to train, as inspect names them, separated by commas, e.g. gate: the others stay as "
+               "they are (default: all)"},
+      &s.train_only);
 }
 
 void VisitReports(TrainSettings& s, const FieldVisitor& visit) {

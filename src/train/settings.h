@@ -51,6 +51,7 @@ struct TrainSettings {
   std::string gumbel_noise;                  // on | off; default: on where the selection is argmax
   int64_t gumbel_noise_until = 0;            // the last step with noise, 0: every step
   std::string straight_through;              // selected | all; default: the config's
+  std::string train_only;                    // groups of weights, separated by commas; empty: all
 
   std::optional<int64_t> valid_every;     // steps, 0: only at the end; default: 1/20 of the steps
   int64_t valid_tokens = 65536;           // of a periodic validation; 16 times as many at the end

@@ -1,5 +1,6 @@
 #include "train/step.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/op_timer.h"
@@ -28,7 +29,8 @@ bool IsByThreshold(const ModelConfig& config) {
 
 }  // namespace
 
-TrainingStep::TrainingStep(LanguageModel& model) : gradients_(model.NewGradients()), optimizer_(model.params()) {}
+TrainingStep::TrainingStep(LanguageModel& model, const std::string& only)
+    : trained_(only, ParameterGroups(model.config())), gradients_(model.NewGradients()), optimizer_(model.params()) {}
 
 StepResult TrainingStep::Run(LanguageModel& model, std::span<const Batch> batches, const StepOptions& options) {
   const StepResult r = Gradients(model, batches, options);
@@ -40,7 +42,7 @@ StepResult TrainingStep::Run(LanguageModel& model, std::span<const Batch> batche
     adamw.gradient_scale = static_cast<float>(options.clip_norm / r.grad_norm);
   }
   const OpTimer timer("optimizer");
-  optimizer_.Step(model.params(), gradients_, adamw);
+  optimizer_.Step(model.params(), gradients_, adamw, trained_);
   gradients_are_zero_ = true;
   if (IsByThreshold(model.config())) {
     model.SetSelectionThreshold(
@@ -74,6 +76,9 @@ StepResult TrainingStep::Gradients(const LanguageModel& model, std::span<const B
   r.selected_share = selection.Shares();
   r.tokens = selection.tokens;
   const OpTimer timer("gradient norm");
+  gradients_.ForEach([&](Weight& g) {
+    if (!trained_.Has(g.spec.group)) std::fill_n(g.F32(), g.f32.size(), 0.0f);
+  });
   r.grad_norm = GradientNorm(gradients_);
   return r;
 }

@@ -31,7 +31,9 @@ struct StepResult {
 
 class TrainingStep {
  public:
-  explicit TrainingStep(LanguageModel& model);  // takes the memory of gradients and moments
+  // Takes the memory of gradients and moments. only: the groups of weights that are trained, separated by commas;
+  // empty: all. A group that the model has not is a UserError.
+  explicit TrainingStep(LanguageModel& model, const std::string& only = "");
 
   // The micro-batches of one step; a row of the step lies in one of them. A loss or gradient norm that is not finite is
   // a UserError naming the step and the first tensor at fault; the weights are then as before the step.
@@ -43,6 +45,7 @@ class TrainingStep {
  private:
   StepResult Gradients(const LanguageModel& model, std::span<const Batch> batches, const StepOptions& options);
 
+  WeightGroups trained_;
   ModelParams gradients_;
   Optimizer optimizer_;
   ForwardContext context_;

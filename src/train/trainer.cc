@@ -35,7 +35,7 @@ ModelTrainer::ModelTrainer(LanguageModel model, const TrainSettings& settings,
     : model_(std::move(model)),
       settings_(ResolveSettings(settings, model_.config(), /*new_weights=*/false)),
       source_(std::move(source)),
-      training_(model_) {
+      training_(model_, settings_.train_only) {
   CHECK_EQ(source_->batch_size(), settings_.batch_size);
   model_.SetDType(DTypeOf(settings_.dtype));
   training_.context().SetRecompute(settings_.recompute);

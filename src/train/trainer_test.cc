@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -48,6 +49,25 @@ TEST(Trainer, ThresholdsFollowAsFastAsTheLearningRateAsks) {
   TestTraining t(settings, config);
   t.trainer.Step();  // at a fiftieth of the peak
   EXPECT_NEAR(t.trainer.model().config().selection_threshold.at(0), 100 - (0.1 + 0.4 / 50) * 98.5, 0.5);
+}
+
+TEST(Trainer, TrainsOneGroupOfWeightsAlone) {
+  TrainSettings settings = TestSettings();
+  settings.train_only = "gate";
+  TestTraining t(settings);
+  LanguageModel before = TestModel(t.trainer.model().config());
+  for (int i = 0; i < 3; ++i) EXPECT_GT(t.trainer.Step().grad_norm, 0);
+  std::vector<const Weight*> old;
+  before.params().ForEach([&](Weight& w) { old.push_back(&w); });
+  size_t i = 0, changed = 0;
+  t.trainer.model().params().ForEach([&](Weight& w) {
+    const bool same = std::equal(w.F32(), w.F32() + w.f32.size(), old[i++]->f32.F32());
+    EXPECT_EQ(same, w.spec.group != "gate") << w.spec.name;
+    changed += !same;
+  });
+  EXPECT_EQ(changed, 2u);
+  settings.train_only = "gates";
+  EXPECT_THAT(UserErrorOf([&] { TestTraining{settings}; }), testing::HasSubstr("--train-only"));
 }
 
 TEST(Trainer, PatternsWithoutGatesHaveNoShares) {
