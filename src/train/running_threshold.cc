@@ -19,15 +19,13 @@ void RunningThreshold::Collect(const ForwardContext& context, int64_t tokens) {
   }
 }
 
-std::vector<double> RunningThreshold::Update(const std::vector<double>& before, double budget, double pace) {
-  std::vector<double> after = before;
-  after.resize(margins_.size());
+std::vector<double> RunningThreshold::Falls(const std::vector<double>& delta, double budget, double pace) {
+  std::vector<double> falls;
   for (size_t s = 0; s < margins_.size(); ++s) {
-    const double now = MarginQuantile(margins_[s], budget);
-    after[s] = before.empty() ? now : before[s] + Rate(pace) * (now - before[s]);
+    falls.push_back(Rate(pace) * (MarginQuantile(margins_[s], budget) - (delta.empty() ? 0 : delta[s])));
     margins_[s].clear();
   }
-  return after;
+  return falls;
 }
 
 }  // namespace taipan

@@ -44,11 +44,19 @@ StepResult TrainingStep::Run(LanguageModel& model, std::span<const Batch> batche
   const OpTimer timer("optimizer");
   optimizer_.Step(model.params(), gradients_, adamw, trained_);
   gradients_are_zero_ = true;
-  if (IsByThreshold(model.config())) {
-    model.SetSelectionThreshold(
-        threshold_.Update(model.config().selection_threshold, options.loss.budget, options.pace));
-  }
+  if (IsByThreshold(model.config())) MoveBiases(model, options);
   return r;
+}
+
+void TrainingStep::MoveBiases(LanguageModel& model, const StepOptions& options) {
+  const std::vector<double> falls =
+      threshold_.Falls(model.config().selection_threshold, options.loss.budget, options.pace);
+  size_t sal = 0;
+  model.params().ForEach([&](Weight& w) {
+    if (w.spec.init != Init::kGateBias) return;
+    if (trained_.Has(w.spec.group)) w.F32()[1] -= static_cast<float>(falls[sal]);
+    ++sal;
+  });
 }
 
 StepResult TrainingStep::Gradients(const LanguageModel& model, std::span<const Batch> batches,

@@ -44,6 +44,7 @@ class TrainingStep {
 
  private:
   StepResult Gradients(const LanguageModel& model, std::span<const Batch> batches, const StepOptions& options);
+  void MoveBiases(LanguageModel& model, const StepOptions& options);
 
   WeightGroups trained_;
   ModelParams gradients_;

@@ -137,8 +137,6 @@ void ModelTrainer::Load(const std::string& directory) {
   TrainerState state;
   ReadFields(ParseJson(ReadFile(path), path), path, state);
   LoadWeights(model_, directory + "/model");
-  const ModelConfig config = LoadModelConfig(directory + "/model/config.json");
-  if (config.selection == Selection::kThreshold) model_.SetSelectionThreshold(config.selection_threshold);
   model_.RefreshCopies();
   training_.optimizer().Load(directory + "/optimizer.safetensors");
   step_ = state.step;
