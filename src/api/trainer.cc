@@ -93,7 +93,11 @@ void Trainer::Impl::Update(const TrainOptions& options, double gradient_norm) {
   optimizer.Step(model->model.params(), gradients, adamw);
 }
 
-Trainer::Trainer(const Model& model) : impl_(Guarded([&] { return std::make_unique<Impl>(model.impl_); })) {}
+Trainer::Trainer(const Model& model)
+    : impl_(Guarded([&] {
+        model.impl_->model.RequireMasters("training");
+        return std::make_unique<Impl>(model.impl_);
+      })) {}
 Trainer::Trainer(Trainer&&) noexcept = default;
 Trainer::~Trainer() = default;
 

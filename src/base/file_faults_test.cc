@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <numeric>
 
 #include "base/test_folder.h"
 
@@ -43,6 +45,32 @@ TEST(FileFaultsDeathTest, OtherFaultsAreAsBefore) {
 #else
   EXPECT_EXIT(raise_other(), testing::KilledBySignal(SIGBUS), "^$");
 #endif
+}
+
+// KiB of a mapping that are in memory.
+int64_t ResidentKib(const char* data) {
+  std::ifstream maps("/proc/self/smaps");
+  const std::string address = fmt::format("{:x}-", reinterpret_cast<uintptr_t>(data));
+  bool found = false;
+  for (std::string line; std::getline(maps, line);) {
+    found = found || line.starts_with(address);
+    if (found && line.starts_with("Rss:")) return std::stoll(line.substr(4));
+  }
+  return -1;
+}
+
+TEST(MappedFile, ReleasedPagesLeaveMemory) {
+  const TestFolder folder;
+  WriteFileAtomically(folder / "weights", std::string(kBytes, 'x'));
+  const MappedFile file(folder / "weights");
+  const auto sum = [&] { return std::accumulate(file.data(), file.data() + file.size(), int64_t{0}); };
+  const int64_t before = sum();
+  EXPECT_EQ(ResidentKib(file.data()), kBytes / 1024);
+  file.Release(file.data() + 100, kBytes / 2);
+  EXPECT_LE(ResidentKib(file.data()), kBytes / 2048);
+  file.Release(file.data(), kBytes);
+  EXPECT_EQ(ResidentKib(file.data()), 0);
+  EXPECT_EQ(sum(), before);
 }
 
 // Within the last page a cut file reads as zeros, without any signal.

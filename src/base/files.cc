@@ -125,6 +125,16 @@ MappedFile::~MappedFile() {
   ::munmap(const_cast<char*>(data_), static_cast<size_t>(size_));
 }
 
+void MappedFile::Release(const void* begin, int64_t bytes) const {
+  static const int64_t page = ::sysconf(_SC_PAGESIZE);
+  const int64_t offset = static_cast<const char*>(begin) - data_;
+  CHECK(bytes >= 0 && offset >= 0 && offset + bytes <= size_);
+  const int64_t first = offset / page * page;
+  if (bytes == 0) return;
+  // Advice: failure does no harm.
+  ::madvise(const_cast<char*>(data_) + first, static_cast<size_t>(offset + bytes - first), MADV_DONTNEED);
+}
+
 void MappedFile::CheckUnchanged() const {
   struct stat info;
   if (::fstat(fd_, &info) != 0) Fail(path_, "read", errno);

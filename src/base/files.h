@@ -25,6 +25,8 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
   const char* data() const { return data_; }
   int64_t size() const { return size_; }
+  // These bytes have been used: their pages leave the memory of this process until they are read again.
+  void Release(const void* begin, int64_t bytes) const;
   // UserError where the file was written or cut since it was opened: what was read from it until then is not to be
   // used.
   void CheckUnchanged() const;

@@ -29,24 +29,28 @@ void AddLoadFlags(CLI::App& command) {
   command.add_flag("--ignore-extra", ignore_extra, "Leave out tensors that the model's config does not have");
 }
 
-LoadOptions GivenLoadOptions() { return {.ignore_extra = ignore_extra}; }
-
-std::string ModelPathWithNote(const std::string& given) {
+Checkpoint OpenModel(const std::string& given) {
+  const auto is_it = [&](const Preset& preset) { return preset.name == given; };
+  if (!PathExists(given) && std::any_of(Presets().begin(), Presets().end(), is_it)) {
+    throw UserError({given, "a preset has no weights",
+                     "a folder with config.json and model.safetensors, or a GGUF file", "a preset",
+                     "`taipan init` and `taipan train` make one from it"});
+  }
   const std::string found = ModelPathOf(given);
   if (given != found && given != found + "/") Note(fmt::format("{}: reads {}", given, found));
-  return found;
+  return OpenCheckpoint(found, {.ignore_extra = ignore_extra});
 }
 
 NamedConfig ResolveConfig(const std::string& model) {
   if (!IsConfigFile(model) && !FindModel(model).empty()) {
-    const std::string found = ModelPathWithNote(model);
-    return {ReadCheckpointConfig(found).config, found, found};
+    Checkpoint checkpoint = OpenModel(model);
+    return {checkpoint.config, checkpoint.path, std::move(checkpoint)};
   }
   const bool other = std::filesystem::is_regular_file(model) && !model.ends_with(".json");
   if (IsDirectory(model) || other) ModelPathOf(model);  // says what it lacks
-  if (PathExists(model)) return {LoadModelConfig(model), model, ""};
+  if (PathExists(model)) return {LoadModelConfig(model), model, std::nullopt};
   for (const Preset& preset : Presets()) {
-    if (preset.name == model) return {preset.config, "preset " + preset.name, ""};
+    if (preset.name == model) return {preset.config, "preset " + preset.name, std::nullopt};
   }
   std::vector<std::string> names;
   for (const Preset& preset : Presets()) names.push_back(preset.name);
@@ -54,16 +58,6 @@ NamedConfig ResolveConfig(const std::string& model) {
   throw UserError(
       {model, "no such model", "a model directory, a GGUF file, a config file or a preset", "none of them",
        nearest.empty() ? "`taipan presets` lists the presets" : "did you mean the preset " + nearest + "?"});
-}
-
-Model LoadModelDirectory(const std::string& directory) {
-  const auto is_it = [&](const Preset& preset) { return preset.name == directory; };
-  if (!PathExists(directory) && std::any_of(Presets().begin(), Presets().end(), is_it)) {
-    throw UserError({directory, "a preset has no weights",
-                     "a folder with config.json and model.safetensors, or a GGUF file", "a preset",
-                     "`taipan init` and `taipan train` make one from it"});
-  }
-  return LoadModel(ModelPathWithNote(directory), GivenLoadOptions());
 }
 
 CLI::Option* AddDTypeFlag(CLI::App& command, std::string& dtype) {
@@ -85,28 +79,27 @@ void AddBudgetFlag(CLI::App& command, std::optional<double>& budget) {
       ->check(NumberFromTo(1e-6, 1.0));
 }
 
-void UseBudgetIfGiven(Model& model, const std::string& path, const std::optional<double>& budget) {
-  if (budget) UseBudget(model, ModelPathOf(path), *budget);
+void UseBudgetIfGiven(Model& model, const Checkpoint& checkpoint, const std::optional<double>& budget) {
+  if (budget) UseBudget(model, checkpoint.path, *budget);
 }
 
-void UseDType(Model& model, const std::string& path, const std::string& asked) {
+Model LoadToRun(const Checkpoint& checkpoint, const std::string& asked) {
   DType dtype = asked == "bf16" ? DType::kBF16 : DType::kF32;
-  if (asked == "auto") {
-    dtype = DefaultInferenceDType(model.config(), *OpenTensors(ModelPathOf(path)));
-    if (dtype == DType::kBF16) {
-      Note("computes in bf16, for which this CPU has instructions (--dtype f32 is slower and rounds less)");
-    }
+  if (asked == "auto") dtype = DefaultInferenceDType(checkpoint.config, checkpoint.Tensors());
+  Model model = LoadModel(checkpoint, BindingOf(dtype));
+  if (asked == "auto" && dtype == DType::kBF16) {
+    Note("computes in bf16, for which this CPU has instructions (--dtype f32 is slower and rounds less)");
   }
-  if (dtype != model.dtype()) model.SetDType(dtype);
+  return model;
 }
 
-ModelText RequireText(const std::string& model, const ModelConfig& config, const std::string& tokenizer) {
-  ModelText text = LoadModelText(model, config, tokenizer);
+ModelText RequireText(const Checkpoint& model, const std::string& tokenizer) {
+  ModelText text = LoadModelText(model, tokenizer);
   if (text.tokenizer == nullptr && !tokenizer.empty()) {
     throw UserError({tokenizer, "no tokenizer", "a tokenizer among the files", "none", ""});
   }
   if (text.tokenizer == nullptr) {
-    throw UserError({model, "the model has no tokenizer", "a tokenizer among its files", "none",
+    throw UserError({model.path, "the model has no tokenizer", "a tokenizer among its files", "none",
                      "--tokenizer names one; `taipan score --tokens` works with token ids"});
   }
   if (!text.problems.empty()) Note("left out: " + text.problems);

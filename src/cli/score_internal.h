@@ -10,6 +10,7 @@
 #include "cli/output.h"
 #include "infer/scoring.h"
 #include "model/model.h"
+#include "text/tokenizer.h"
 
 namespace taipan {
 
@@ -24,8 +25,8 @@ struct ScoreFlags {
   bool json = false;
 };
 
-void ScoreText(const Model& model, const ScoreFlags& flags);
-void ScorePairs(const Model& model, const ScoreFlags& flags);
+void ScoreText(const Model& model, const Tokenizer& tokenizer, const ScoreFlags& flags);
+void ScorePairs(const Model& model, const Tokenizer& tokenizer, const ScoreFlags& flags);
 
 OrderedJson NullUnlessFinite(double value);
 

@@ -55,10 +55,10 @@ class Folder {
   }
 
   // "" where it is read as the model that it was.
-  std::string Error(const LoadOptions& options = {}) {
+  std::string Error(const OpenOptions& options = {}) {
     WriteSafetensors(folder_ / "model.safetensors", items_);
     return UserErrorOf([&] {
-      Model read = LoadModel(folder_.path(), options);
+      Model read = LoadModel(OpenCheckpoint(folder_.path(), options));
       EXPECT_EQ(Weights(read), Weights(model_));
     });
   }

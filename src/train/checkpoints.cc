@@ -86,25 +86,25 @@ Checkpoints::Checkpoints(const std::string& run_dir, int64_t keep) : folder_(run
   CHECK_GE(keep, 1);
 }
 
-std::vector<Checkpoint> Checkpoints::List() const {
-  std::vector<Checkpoint> all;
+std::vector<SavedStep> Checkpoints::List() const {
+  std::vector<SavedStep> all;
   if (!IsDirectory(folder_)) return all;
   for (const std::string& name : ListDirectory(folder_)) {
     if (!name.starts_with(kPrefix)) continue;
     const char* const begin = name.data() + sizeof(kPrefix) - 1;
     const char* const end = name.data() + name.size();
-    Checkpoint c;
+    SavedStep c;
     const auto parsed = std::from_chars(begin, end, c.step);
     if (parsed.ec != std::errc() || parsed.ptr != end) continue;
     c.path = folder_ + "/" + name;
     all.push_back(c);
   }
-  std::sort(all.begin(), all.end(), [](const Checkpoint& a, const Checkpoint& b) { return a.step < b.step; });
+  std::sort(all.begin(), all.end(), [](const SavedStep& a, const SavedStep& b) { return a.step < b.step; });
   return all;
 }
 
 CheckpointChoice Checkpoints::Choose() const {
-  const std::vector<Checkpoint> all = List();
+  const std::vector<SavedStep> all = List();
   CheckpointChoice choice;
   for (auto it = all.rbegin(); it != all.rend(); ++it) {
     const std::string damage = DamageOf(it->path);
@@ -117,9 +117,9 @@ CheckpointChoice Checkpoints::Choose() const {
   return choice;
 }
 
-Checkpoint Checkpoints::Write(int64_t step, const std::function<void(const std::string&)>& fill) {
+SavedStep Checkpoints::Write(int64_t step, const std::function<void(const std::string&)>& fill) {
   const std::string unfinished = fmt::format("{}/{}{}", folder_, kUnfinished, step);
-  const Checkpoint done{step, fmt::format("{}/{}{}", folder_, kPrefix, step)};
+  const SavedStep done{step, fmt::format("{}/{}{}", folder_, kPrefix, step)};
   MakeDirectories(folder_);
   RemoveTree(unfinished);
   const RemovedBySignal until_done(unfinished);
@@ -132,7 +132,7 @@ Checkpoint Checkpoints::Write(int64_t step, const std::function<void(const std::
     RemoveTree(unfinished);
     throw;
   }
-  const std::vector<Checkpoint> all = List();
+  const std::vector<SavedStep> all = List();
   for (size_t i = 0; i + static_cast<size_t>(keep_) < all.size(); ++i) RemoveTree(all[i].path);
   return done;
 }
@@ -144,7 +144,7 @@ void Checkpoints::RemoveUnfinished() {
   }
 }
 
-std::string Checkpoints::SetAside(const Checkpoint& damaged) {
+std::string Checkpoints::SetAside(const SavedStep& damaged) {
   const std::string name = folder_ + "/" + kDamaged + fs::path(damaged.path).filename().string();
   std::string free = name;
   for (int i = 2; PathExists(free); ++i) free = fmt::format("{}-{}", name, i);

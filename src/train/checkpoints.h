@@ -10,19 +10,19 @@
 
 namespace taipan {
 
-struct Checkpoint {
+struct SavedStep {
   int64_t step = 0;
   std::string path;
 };
 
 struct DamagedCheckpoint {
-  Checkpoint checkpoint;
+  SavedStep checkpoint;
   std::string why;  // "model/model.safetensors has another checksum ..."
 };
 
 // What a run can continue from.
 struct CheckpointChoice {
-  std::optional<Checkpoint> newest;        // the newest complete one
+  std::optional<SavedStep> newest;         // the newest complete one
   std::vector<DamagedCheckpoint> damaged;  // the newer ones that were passed over, newest first
 };
 
@@ -36,14 +36,14 @@ class Checkpoints {
 
   // fill writes the files, each durably, into the folder it is given. On an error nothing is left of it and the
   // checkpoints there were stay. Afterwards all but the `keep` newest are removed.
-  Checkpoint Write(int64_t step, const std::function<void(const std::string& directory)>& fill);
+  SavedStep Write(int64_t step, const std::function<void(const std::string& directory)>& fill);
 
   void RemoveUnfinished();  // what a killed process left half-written
   // Renames a damaged one so that it is no checkpoint any more and is never removed; where it is now.
-  std::string SetAside(const Checkpoint& damaged);
+  std::string SetAside(const SavedStep& damaged);
 
  private:
-  std::vector<Checkpoint> List() const;  // ascending
+  std::vector<SavedStep> List() const;  // ascending
   std::string folder_;
   int64_t keep_;
 };

@@ -12,7 +12,7 @@ namespace {
 
 class CheckpointsTest : public testing::Test {
  protected:
-  Checkpoint Write(int64_t step, int64_t keep = 2) {
+  SavedStep Write(int64_t step, int64_t keep = 2) {
     return Checkpoints(folder_.path(), keep).Write(step, [&](const std::string& directory) {
       MakeDirectories(directory + "/model");
       WriteFileAtomically(directory + "/model/weights", fmt::format("weights of step {}", step));
@@ -44,7 +44,7 @@ TEST_F(CheckpointsTest, KeepsTheNewest) {
 
 TEST_F(CheckpointsTest, PassesOverDamagedOnesAndSaysWhy) {
   Write(5);
-  const Checkpoint damaged = Write(6);
+  const SavedStep damaged = Write(6);
   WriteFileAtomically(damaged.path + "/model/weights", "short");
   EXPECT_EQ(NewestStep(), 5);
   ASSERT_EQ(Choose().damaged.size(), 1u);
@@ -59,7 +59,7 @@ TEST_F(CheckpointsTest, PassesOverDamagedOnesAndSaysWhy) {
 }
 
 TEST_F(CheckpointsTest, FlippedBitsInAnyFileAreNoticed) {
-  const Checkpoint written = Write(5);
+  const SavedStep written = Write(5);
   for (const char* name : {"/model/weights", "/trainer.json", "/files.json"}) {
     const std::string path = written.path + name, good = ReadFile(path);
     ASSERT_EQ(NewestStep(), 5);
@@ -79,7 +79,7 @@ TEST_F(CheckpointsTest, FlippedBitsInAnyFileAreNoticed) {
 
 // What versions before checksums wrote: sizes alone.
 TEST_F(CheckpointsTest, OldManifestsAreGoodForWhatTheySay) {
-  const Checkpoint written = Write(5);
+  const SavedStep written = Write(5);
   WriteFileAtomically(written.path + "/files.json", R"({"model/weights": 17, "trainer.json": 2})");
   EXPECT_EQ(DamageOf(written.path), "");
   WriteFileAtomically(written.path + "/files.json", R"({"model/weights": 18, "trainer.json": 2})");

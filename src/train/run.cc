@@ -182,7 +182,7 @@ ModelConfig Run::ChooseConfig() {
   if (!SavedConfig().empty()) {
     CheckSameArchitecture(LoadModelConfig(SavedConfig()), config, !vocabulary_follows, SavedConfig());
   }
-  settings_ = ResolveSettings(asked, config, /*new_weights=*/request_.weights_directory.empty());
+  settings_ = ResolveSettings(asked, config, /*new_weights=*/!request_.weights);
   if (continues_) {
     CheckSameSettings(saved_, settings_, folder_ + "/run.json");
   } else {  // a run that is shortened keeps its own
@@ -190,8 +190,9 @@ ModelConfig Run::ChooseConfig() {
   }
   // A run keeps its tokenizer beside its model, so it does not depend on the folder that the first weights came from.
   const std::string own_model = (choice_.newest ? choice_.newest->path : folder_) + "/model";
-  data_ = OpenData(settings_, continues_ && IsDirectory(own_model) ? own_model : request_.weights_directory,
-                   config.vocab_size, vocabulary_follows);
+  const std::string first_model = request_.weights ? request_.weights->path : "";
+  data_ = OpenData(settings_, continues_ && IsDirectory(own_model) ? own_model : first_model, config.vocab_size,
+                   vocabulary_follows);
   config.vocab_size = data_.train->vocab_size();
   config = ApplySettings(config, settings_);
   ValidateModelConfig(config, settings_.model);
@@ -208,10 +209,10 @@ void Run::CheckContinues(const ModelConfig& config) const {
 // The weights of step 0.
 Model Run::FirstModel(const ModelConfig& config) const {
   Model model(config);
-  if (request_.weights_directory.empty()) {
-    model.Initialise(static_cast<uint64_t>(settings_.seed), settings_.gate_bias);
+  if (request_.weights) {
+    LoadWeights(model, *request_.weights);
   } else {
-    LoadWeights(model, request_.weights_directory, request_.load);
+    model.Initialise(static_cast<uint64_t>(settings_.seed), settings_.gate_bias);
   }
   return model;
 }
@@ -397,7 +398,7 @@ void Run::Validate(int64_t max_tokens, RunProgress& progress) {
 
 void Run::Save(const TrainingEnd& end) {
   metrics_->Sync();
-  const Checkpoint done = checkpoints_.Write(trainer_->step(), [&](const std::string& directory) {
+  const SavedStep done = checkpoints_.Write(trainer_->step(), [&](const std::string& directory) {
     trainer_->Save(directory, end);
     data_.text.WriteFiles(directory + "/model");
   });

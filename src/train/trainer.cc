@@ -53,6 +53,7 @@ Trainer::Trainer(Model model, const TrainSettings& settings, std::shared_ptr<con
       source_(std::move(source)),
       gradients_(model_.NewGradients()),
       optimizer_(model_.params()) {
+  model_.RequireMasters("training");
   CHECK_EQ(source_->batch_size(), settings_.batch_size);
   model_.SetDType(settings_.dtype == "bf16" ? DType::kBF16 : DType::kF32);
   context_.SetRecompute(settings_.recompute == "block"   ? Recompute::kBlock
@@ -200,7 +201,7 @@ void Trainer::Load(const std::string& directory) {
   const std::string path = directory + "/trainer.json";
   TrainerState state;
   ReadFields(ParseJson(ReadFile(path), path), path, state);
-  LoadWeights(model_, directory + "/model");
+  LoadWeights(model_, OpenCheckpoint(directory + "/model"));
   const ModelConfig config = LoadModelConfig(directory + "/model/config.json");
   if (config.selection == Selection::kThreshold) model_.SetSelectionThreshold(config.selection_threshold);
   model_.RefreshCopies();
