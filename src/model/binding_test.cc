@@ -172,6 +172,22 @@ TEST_F(Binds, LogitsAreThoseOfMasters) {
   }
 }
 
+// Of other programs' files, whose tensors may hold several weights.
+TEST_F(Binds, LogitsOfForeignFoldersAreThoseOfMasters) {
+  for (const char* text : {kHfMamba2Text, kHfBambaText, kHfGraniteHybridText, kHfNemotronHText, kHfFalconH1Text}) {
+    const ModelConfig config = ParseCheckpointConfig(text, "a").config;
+    Model model = Fresh(config);
+    for (const GgmlType type : {GgmlType::kF32, GgmlType::kF16, GgmlType::kBF16}) {
+      const TestFolder folder;
+      ExportFolder(model, TransformersNaming(config, "a"), type, folder.path(), "a");
+      Model masters = LoadModel(folder.path());
+      EXPECT_EQ(LogitsOf(LoadModel(folder.path(), Binding::kF32)), LogitsOf(masters)) << text;
+      masters.SetDType(DType::kBF16);
+      EXPECT_EQ(LogitsOf(LoadModel(folder.path(), Binding::kBF16)), LogitsOf(masters)) << text;
+    }
+  }
+}
+
 TEST_F(Binds, WhatChangesOrSavesRefusesIt) {
   const std::string path = Folder(Config(LayerKind::kMamba2, true), GgmlType::kF32);
   Model narrow = LoadModel(path, Binding::kBF16);

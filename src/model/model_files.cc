@@ -90,6 +90,7 @@ void LoadWeights(Model& model, const Checkpoint& checkpoint) {
 }
 
 Model LoadModel(const Checkpoint& checkpoint, Binding binding) {
+  if (binding == Binding::kBF16) CheckAllowsBF16(checkpoint.config);
   const TensorSource& tensors = checkpoint.Tensors();  // refused before memory is taken
   Model model(checkpoint.config);
   if (binding == Binding::kMasters) {
