@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "base/parallel.h"
+#include "model/selection.h"
 #include "task.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
@@ -60,7 +61,7 @@ Result Evaluate(const LanguageModel& model, const Options& o) {
   double queries = 0, tokens = 0, selected = 0;
   for (int64_t step = 0; step * 64 < o.eval_sequences; ++step) {
     source.Fill(step, 0, 64, batch);
-    model.Forward(batch, GateOptions{}, false, context);
+    model.Forward(batch, InferenceGate(model.config()), false, context);
     std::vector<int64_t> rows;
     for (int64_t i = 0; i < batch.size(); ++i) {
       if (batch.targets[static_cast<size_t>(i)] >= 0) rows.push_back(i);
@@ -137,6 +138,7 @@ int main(int argc, char** argv) {
   app.add_option("--gumbel-noise", o.train.gumbel_noise, "on or off");
   app.add_option("--straight-through", o.train.straight_through, "selected or all");
   app.add_option("--length", o.task.length, "tokens a sequence");
+  app.add_option("--contexts", o.task.contexts, "above 1: joint recall, the keys' values depend on a context token");
   app.add_option("--pairs", o.task.pairs, "key-value pairs a sequence");
   app.add_option("--heads", o.heads, "attention heads");
   app.add_option("--d-state", o.d_state, "of the Mamba-2 blocks");

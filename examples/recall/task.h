@@ -12,6 +12,11 @@ struct RecallTask {
   int64_t length = 128;  // tokens a sequence
   int64_t pairs = 16;
   int64_t vocab = 256;  // 0: blank; keys 1 ... vocab/2 - 1; values vocab/2 ... vocab - 1
+  // Joint recall (after "Overcoming Long-Context Limitations of State-Space Models via Context-Dependent Sparse
+  // Attention", 2025) where above 1: the same pairs / contexts keys stand behind each of so many context tokens (the
+  // lowest keys), with values of their own; a context token and a key ask for the value. Which pair matters depends on
+  // more than the token that asks.
+  int64_t contexts = 1;
   uint64_t seed = 0;
 };
 

@@ -91,7 +91,7 @@ TEST(FileKind, RefusesWhatIsNoDataByItsName) {
        "an ELF program"},
       {"meta.pkl", "\x80\x04}.", "a Python pickle"},
       {"a.db", "SQLite format 3\0"s + more, "an SQLite database"},
-      {"a.tar", std::string(257, 'a') + "ustar" + more, "a tar archive"},
+      {"a.tar", std::string(257, 'a').append("ustar").append(more), "a tar archive"},
       {"model.safetensors", Ids({500}, 8) + "{\"__metadata__\"", "a safetensors file"},
       {"a.txt", "\xff\xfeH\0i\0"s, "UTF-16 text"},
       {"a.txt", "\xfe\xff\0H\0i"s, "UTF-16 text"},

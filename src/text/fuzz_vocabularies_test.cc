@@ -48,7 +48,7 @@ void Use(const Tokenizer& t) {
 // `f` reads and uses what it makes of the draws. Neither all nor none of it can be read.
 template <class F>
 void FuzzSome(F&& f) {
-  const FuzzCounts counts = Fuzz("", f, 1000);
+  const FuzzCounts counts = Fuzz("", f, 500);
   EXPECT_GT(counts.parsed, counts.inputs / 50);
   EXPECT_LT(counts.parsed, counts.inputs);
 }

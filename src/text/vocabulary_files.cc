@@ -57,7 +57,7 @@ bool DecodeBase64(std::string_view text, std::string* bytes) {
     if (i % 4 != 3) continue;
     *bytes += {static_cast<char>(bits >> 16), static_cast<char>(bits >> 8), static_cast<char>(bits)};
   }
-  bytes->resize(bytes->size() - padding);
+  for (size_t i = 0; i < padding; ++i) bytes->pop_back();
   return true;
 }
 

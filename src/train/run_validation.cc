@@ -13,7 +13,13 @@ std::unique_ptr<Corpus> OpenValidation(const TrainSettings& settings, const Toke
   std::unique_ptr<Corpus> valid;
   std::vector<std::string> paths = settings.valid_data;
   if (settings.valid_split > 0) {
+    const int64_t all = train.size();
     valid = train.HoldOut(settings.valid_split);
+    if (train.size() <= settings.context && all > settings.context) {
+      throw UserError({"--valid-split", "leaves too little to train on",
+                       fmt::format("more than --context {} tokens", settings.context),
+                       fmt::format("{} of {}", train.size(), all)});
+    }
     paths = {"--valid-split"};
   } else {
     if (paths.empty()) paths = FindData(settings.data, DataUse::kTraining).valid;

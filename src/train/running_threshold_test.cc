@@ -38,6 +38,7 @@ class ThresholdRun : public RunFixture {
     request.settings.budget = 0.25;
     request.settings.budget_loss_weight = 0;
     request.settings.budget_loss_weight_start = 0;
+    request.settings.budget_ramp = "0:0";
     return request;
   }
   std::vector<double> Thresholds(const std::string& run) const {

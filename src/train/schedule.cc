@@ -5,6 +5,16 @@
 #include <numbers>
 
 namespace taipan {
+namespace {
+
+double Ramped(const TrainSettings& s, double start, double full, int64_t step) {
+  const BudgetRamp ramp = ParseRamp(s.budget_ramp);
+  if (step >= ramp.end) return full;
+  if (step <= ramp.begin) return start;
+  return start + (full - start) * static_cast<double>(step - ramp.begin) / static_cast<double>(ramp.end - ramp.begin);
+}
+
+}  // namespace
 
 double LearningRate(const TrainSettings& s, int64_t step) {
   const double peak = s.learning_rate, low = s.min_learning_rate.value();
@@ -16,11 +26,11 @@ double LearningRate(const TrainSettings& s, int64_t step) {
 }
 
 double BudgetLossWeight(const TrainSettings& s, int64_t step) {
-  const double start = s.budget_loss_weight_start.value(), full = s.budget_loss_weight.value();
-  const BudgetRamp ramp = ParseRamp(s.budget_ramp);
-  if (step >= ramp.end) return full;
-  if (step <= ramp.begin) return start;
-  return start + (full - start) * static_cast<double>(step - ramp.begin) / static_cast<double>(ramp.end - ramp.begin);
+  return Ramped(s, s.budget_loss_weight_start.value(), s.budget_loss_weight.value(), step);
+}
+
+double Budget(const TrainSettings& s, int64_t step) {
+  return s.selection == NameIn(Selection::kThreshold) ? Ramped(s, 1, s.budget.value(), step) : s.budget.value();
 }
 
 }  // namespace taipan

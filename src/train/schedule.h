@@ -11,4 +11,8 @@ double LearningRate(const TrainSettings& s, int64_t step);
 // lambda: the start value until step A, then linearly to the final value at step B; "0:0": the final value throughout.
 double BudgetLossWeight(const TrainSettings& s, int64_t step);
 
+// C, the share of tokens to select. By threshold: all until step A, then linearly fewer to the budget at step B, so
+// that alpha learns on every token what attention is worth; "0:0" and other rules: the budget throughout.
+double Budget(const TrainSettings& s, int64_t step);
+
 }  // namespace taipan

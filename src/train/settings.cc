@@ -100,8 +100,9 @@ void VisitGate(TrainSettings& s, const FieldVisitor& visit) {
          .range = Between(0, 1e9)},
         &s.budget_loss_weight_start);
   visit({.name = "budget_ramp",
-         .help = "A:B, lambda rises from step A to step B, 0:0: constant (default for new weights: 1/3 to 2/3 of the "
-                 "steps)"},
+         .help = "A:B, from step A to step B lambda rises, or by threshold the share of tokens falls from 1 to the "
+                 "budget; 0:0: constant, the default but where --selection argmax makes new weights (1/3 to 2/3 of "
+                 "the steps)"},
         &s.budget_ramp);
   visit({.name = "gate_bias", .help = "s_1 - s_0 of new weights: how open the gates start", .range = Between(-50, 50)},
         &s.gate_bias);
@@ -260,7 +261,7 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
     s.budget_loss_weight = !new_weights ? config.budget_loss_weight : by_loss ? 30.0 : 0.0;
   }
   if (s.budget_ramp.empty()) {
-    s.budget_ramp = new_weights ? fmt::format("{}:{}", s.steps / 3, 2 * s.steps / 3) : "0:0";
+    s.budget_ramp = new_weights && by_loss ? fmt::format("{}:{}", s.steps / 3, 2 * s.steps / 3) : "0:0";
   }
   ParseRamp(s.budget_ramp);
   if (!s.budget_loss_weight_start) s.budget_loss_weight_start = new_weights ? 0.0 : config.budget_loss_weight;

@@ -42,15 +42,15 @@ struct TrainSettings {
   std::optional<double> budget;                    // C; default: the config's attention_budget
   std::optional<double> budget_loss_weight;        // lambda at the end; default: 30 for new weights, else the config's
   std::optional<double> budget_loss_weight_start;  // lambda until step A; default: 0 for new weights, else the config's
-  std::string budget_ramp;                         // "A:B" in steps; default: 1/3 to 2/3 of the steps for new weights
-  double gate_bias = 3;                            // s_1 - s_0 of new weights
-  std::optional<double> initializer_range;         // standard deviation of new weights; default: the config's
-  std::optional<double> gumbel_temperature;        // default: the config's
-  std::string refinement;                          // mix | residual; default: the config's
-  std::string selection;                           // argmax | threshold | ...; default: the config's
-  std::string gumbel_noise;                        // on | off; default: on where the selection is argmax
-  int64_t gumbel_noise_until = 0;                  // the last step with noise, 0: every step
-  std::string straight_through;                    // selected | all; default: the config's
+  std::string budget_ramp;  // "A:B" in steps; default: 0:0, for argmax and new weights 1/3 to 2/3 of them
+  double gate_bias = 3;     // s_1 - s_0 of new weights
+  std::optional<double> initializer_range;   // standard deviation of new weights; default: the config's
+  std::optional<double> gumbel_temperature;  // default: the config's
+  std::string refinement;                    // mix | residual; default: the config's
+  std::string selection;                     // argmax | threshold | ...; default: the config's
+  std::string gumbel_noise;                  // on | off; default: on where the selection is argmax
+  int64_t gumbel_noise_until = 0;            // the last step with noise, 0: every step
+  std::string straight_through;              // selected | all; default: the config's
 
   std::optional<int64_t> valid_every;     // steps, 0: only at the end; default: 1/20 of the steps
   int64_t valid_tokens = 65536;           // of a periodic validation; 16 times as many at the end

@@ -174,5 +174,19 @@ TEST(Schedule, LambdaRamp) {
   EXPECT_EQ(BudgetLossWeight(s, 1), 30);
 }
 
+TEST(Schedule, TheShareFallsToTheBudgetByThresholdAlone) {
+  TrainSettings s = Resolved(300);
+  s.budget_ramp = "100:200";
+  EXPECT_EQ(Budget(s, 150), 0.25) << s.selection;
+  s.selection = "threshold";
+  EXPECT_EQ(Budget(s, 100), 1);
+  EXPECT_DOUBLE_EQ(Budget(s, 150), 0.625);
+  EXPECT_EQ(Budget(s, 200), 0.25);
+  s.budget_ramp = "";
+  s = ResolveSettings(s, SomeConfig(), true);
+  EXPECT_EQ(s.budget_ramp, "0:0");
+  EXPECT_EQ(Budget(s, 1), 0.25);
+}
+
 }  // namespace
 }  // namespace taipan

@@ -78,7 +78,7 @@ StepMetrics ModelTrainer::Step() {
     FillBatches();
   }
   const StepOptions options{.gate = GateOf(m.step),
-                            .loss = {.budget = settings_.budget.value(), .budget_weight = m.budget_loss_weight},
+                            .loss = {.budget = Budget(settings_, m.step), .budget_weight = m.budget_loss_weight},
                             .adamw = {.lr = m.lr,
                                       .beta1 = settings_.beta1,
                                       .beta2 = settings_.beta2,
@@ -86,6 +86,7 @@ StepMetrics ModelTrainer::Step() {
                                       .weight_decay = settings_.weight_decay,
                                       .step = m.step},
                             .clip_norm = settings_.clip_norm,
+                            .pace = settings_.learning_rate > 0 ? m.lr / settings_.learning_rate : 1,
                             .hint = "lower --learning-rate, lengthen --warmup-steps or lower --clip-norm"};
   const StepResult r = training_.Run(model_, batches_, options);
   m.loss = r.loss;

@@ -35,6 +35,21 @@ TEST(Trainer, LearnsAndReports) {
   EXPECT_DOUBLE_EQ(last.lr, settings.learning_rate / 50);
 }
 
+// Margins of a model that hardly learns stand still: their quantile, about 1.5, is approached slowly.
+TEST(Trainer, ThresholdsFollowAsFastAsTheLearningRateAsks) {
+  ModelConfig config = TestConfig();
+  config.selection = Selection::kThreshold;
+  config.selection_threshold = {100};
+  TrainSettings settings = TestSettings();
+  settings.selection = "threshold";
+  settings.budget_ramp = "0:0";
+  settings.steps = 100;
+  settings.warmup_steps = 50;
+  TestTraining t(settings, config);
+  t.trainer.Step();  // at a fiftieth of the peak
+  EXPECT_NEAR(t.trainer.model().config().selection_threshold.at(0), 100 - (0.1 + 0.4 / 50) * 98.5, 0.5);
+}
+
 TEST(Trainer, PatternsWithoutGatesHaveNoShares) {
   ModelConfig config = TestConfig();
   config.layer_pattern = {LayerKind::kMamba2, LayerKind::kSlidingAttention};

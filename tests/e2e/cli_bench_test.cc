@@ -124,7 +124,7 @@ TEST_F(BenchTest, EveryOperationOfTheFloorIsTimed) {
 }
 
 TEST_F(BenchTest, PrefillAndDecodeCountTheirTokens) {
-  const Json prefill = Report("prefill", {"--prompt", "300", "--piece", "64", "--runs", "2"});
+  const Json prefill = Report("prefill", {"--prompt", "300", "--piece", "64", "--runs", "2", "--no-roof"});
   ExpectContract(prefill, 300, 2);
   EXPECT_EQ(prefill.at("piece"), 64);
   const Json decode = Report("decode", {"--context", "100", "--tokens", "5", "--batch-size", "3", "--runs", "2"});
@@ -185,7 +185,7 @@ TEST_F(BenchTest, RoofCommandReportsEachTypeAndKeepsIt) {
 }
 
 TEST_F(BenchTest, KernelsAreMeasuredOneByOne) {
-  const Json report = Report("kernels", {"--tokens", "64", "--runs", "1"});
+  const Json report = Report("kernels", {"--tokens", "64", "--runs", "1", "--run-seconds", "0.001"});
   std::set<std::string> ops;
   std::vector<double> shares;
   for (const Json& kernel : report.at("kernels")) {
@@ -223,7 +223,8 @@ TEST_F(BenchTest, Bf16RunsEverywhere) {
   for (const char* command : {"train", "prefill", "decode"}) {
     EXPECT_EQ(Report(command, {"--dtype", "bf16", "--runs", "1", "--no-roof"}).at("dtype"), "bf16") << command;
   }
-  Report("kernels", {"--tokens", "16", "--runs", "1", "--dtype", "bf16", "--only", "backward"});  // forwards run first
+  Report("kernels", {"--tokens", "16", "--runs", "1", "--run-seconds", "0.001", "--dtype", "bf16", "--only",
+                     "backward"});  // forwards run first
 }
 
 TEST_F(BenchTest, RefusesWrongFlags) {

@@ -33,7 +33,8 @@ TEST(Memory, ACommandThatHasTooLittleSaysSo) {
   for (const int more : {0, 4, 16, 48}) {
     const std::string limit = limit_of(least + more);
     for (const std::string command :
-         {"init --preset taipan-8m --out init", "bench kernels --model taipan-1m --runs 1 --tokens 32 --threads 1",
+         {"init --preset taipan-8m --out init",
+          "bench kernels --model taipan-1m --runs 1 --run-seconds 0.001 --tokens 32 --threads 1",
           "train --model taipan-1m --data text.txt --steps 1 --context 64 --threads 2 --out run",
           "train --model taipan-1m --dtype bf16 --data text.txt --steps 1 --context 64 --threads 2 --out run2",
           "generate --model model --prompt x --max-tokens 2 --seed 1 --threads 16"}) {

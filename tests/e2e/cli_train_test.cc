@@ -278,7 +278,7 @@ TEST_F(TrainCommand, HoldsOutAShareToValidateOn) {
   for (const char* share : {"1", "-0.1", "nan"})
     ExpectOneLineError(Train("x", {"--valid-split", share}), 2, {"--valid-split"});
   ExpectOneLineError(Train("x", {"--valid-split", "0.0001"}), 2, {"--valid-split", "at least 2 tokens"});
-  ExpectOneLineError(Train("x", {"--valid-split", "0.999"}), 1, {"the data is shorter than one context"});
+  ExpectOneLineError(Train("x", {"--valid-split", "0.999"}), 2, {"--valid-split", "leaves too little to train on"});
 }
 
 }  // namespace

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <optional>
+#include <tuple>
 
 #include "support/random_model.h"
 #include "support/reference_model.h"
@@ -20,8 +22,8 @@ struct Case {
 };
 std::vector<Case> Cases() {
   std::vector<Case> cases;
-  for (const NamedPattern& pattern : TestPatterns(Scaled(4))) {
-    for (int64_t i = 0; i < Scaled(2); ++i) cases.push_back({pattern, static_cast<uint64_t>(cases.size() + 201)});
+  for (const NamedPattern& pattern : TestPatterns(Scaled(8))) {
+    for (int64_t i = 0; i < Scaled(1); ++i) cases.push_back({pattern, static_cast<uint64_t>(cases.size() + 201)});
   }
   return cases;
 }
@@ -32,7 +34,13 @@ class Gradients : public testing::TestWithParam<Case> {
  protected:
   Gradients()
       : config_(RandomConfig(GetParam().pattern.layers, GetParam().seed)), model_(RandomModel(config_, kWeights)) {
-    Draw(3, 3, 80);  // beyond a tile of keys and the longest chunk
+    static std::map<uint64_t, std::pair<StepSpec, std::vector<double>>> drawn;  // one for all tests of a case
+    auto [at, is_new] = drawn.try_emplace(GetParam().seed);
+    if (is_new) {
+      Draw(3, 3, 80);  // beyond a tile of keys and the longest chunk
+      at->second = {spec_, bounds_};
+    }
+    std::tie(spec_, bounds_) = at->second;
   }
 
   // Near-ties are rare: the first or second draw has none.

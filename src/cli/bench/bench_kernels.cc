@@ -19,6 +19,7 @@ struct KernelOptions {
   std::string model, only, svg;
   ComputeType dtype = ComputeType::kF32;
   int64_t tokens = 4096, runs = 5;
+  double run_seconds = 0.05;
   bool json = false;
 };
 
@@ -29,12 +30,10 @@ struct KernelRate {
   double gflops = 0, gbytes = 0;
 };
 
-constexpr double kRunSeconds = 0.05;
-
 KernelRate Measure(const KernelCase& kernel, const KernelOptions& o) {
   const std::function<void()> call = kernel.prepare();
   call();  // kernels for new shapes are generated, arenas grow
-  const int64_t repetitions = Repetitions(kRunSeconds, call);
+  const int64_t repetitions = Repetitions(o.run_seconds, call);
   std::vector<double> seconds;
   for (int64_t run = 0; run < o.runs; ++run) {
     const double start = NowSeconds();
@@ -112,8 +111,9 @@ void AddBenchKernels(CLI::App& bench) {
       ->capture_default_str();
   AddBenchDTypeFlag(*command, o->dtype);
   command->add_option("--only", o->only, "Operations with this text in their name (default: all)")->type_name("TEXT");
-  command->add_option("--runs", o->runs, "Repetitions, 0.05 s each")
-      ->check(WholeNumber(1, 1000))
+  command->add_option("--runs", o->runs, "Repetitions")->check(WholeNumber(1, 1000))->capture_default_str();
+  command->add_option("--run-seconds", o->run_seconds, "Length of a repetition: longer ones are less noisy")
+      ->check(NumberFromTo(1e-6, 60))
       ->capture_default_str();
   command->add_option("--svg", o->svg, "Write the times as a bar chart")->type_name("FILE");
   AddJsonFlag(*command, o->json);

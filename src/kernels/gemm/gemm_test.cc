@@ -124,8 +124,8 @@ TEST(Gemm, ARowDependsOnNothingButItselfAndTheWeight) {
         const std::vector<float> whole = run(0, s.t, 1);
         const int64_t cols = backward ? s.k : s.n;
         for (const int64_t rows : {1, 2, 7, 15, 16, 17, 33, 40, 64, 129, 300}) {
-          if (rows > s.t) continue;
-          for (const int threads : {1, 2, 8}) {
+          if (rows > s.t || (s.n * s.k > 200000 && rows > 1 && rows < 300 && rows != 17)) continue;
+          for (const int threads : {1, rows % 2 == 0 ? 2 : 8}) {
             const int64_t begin = s.t - rows;
             const std::vector<float> expected(whole.begin() + begin * cols, whole.end());
             ASSERT_TRUE(test::SameBits(run(begin, rows, threads), expected))
