@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/inspect_selection.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
 #include "model/checkpoint.h"
@@ -122,10 +123,13 @@ void AddInspectCommand(CLI::App& app) {
   auto model = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
   command->add_option("MODEL", *model, "A model directory or GGUF file, a preset or a config file")->required();
+  const auto inspect_selection = AddSelectionFlags(*command);
   AddJsonFlag(*command, *json);
   AddLoadFlags(*command);
   AddThreadsFlag(*command);
-  command->callback([model, json] { RunInspect(*model, *json); });
+  command->callback([model, json, inspect_selection] {
+    if (!inspect_selection(*model, *json)) RunInspect(*model, *json);
+  });
 }
 
 }  // namespace taipan

@@ -1,6 +1,8 @@
 #include "cli/token_lines.h"
 
 #include <charconv>
+#include <cstring>
+#include <fstream>
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -9,9 +11,13 @@
 #include "base/fields.h"
 #include "base/files.h"
 #include "data/file_kind.h"
+#include "data/gunzip.h"
+#include "text/unicode/utf8.h"
 
 namespace taipan {
 namespace {
+
+constexpr size_t kCutCharacter = 4;  // bytes that may lack their end
 
 std::vector<int32_t> ParseTokens(std::string_view line, int64_t vocab, const std::string& where) {
   const Json json = ParseJson(line, where);
@@ -39,6 +45,26 @@ std::string InputName(const std::string& path) { return path == "-" ? "standard 
 std::string ReadInput(const std::string& path) {
   if (path != "-") return AsText(path, ReadFile(path));
   return AsText(InputName(path), {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()});
+}
+
+TextHead ReadInputHead(const std::string& path, int64_t bytes) {
+  const std::string name = InputName(path);
+  std::ifstream file;
+  if (path != "-") file.open(path, std::ios::binary);
+  std::istream& in = path == "-" ? std::cin : file;
+  std::string head(static_cast<size_t>(bytes), '\0');
+  if (in) in.read(head.data(), bytes);
+  if (in.bad() || (in.fail() && !in.eof())) throw UserError(name, fmt::format("cannot read: {}", std::strerror(errno)));
+  head.resize(static_cast<size_t>(in.gcount()));
+  bool whole = in.eof() || in.peek() == std::istream::traits_type::eof();
+  if (IsGzip(head)) {
+    std::string unpacked = GunzipHead(head, bytes);
+    whole = whole && static_cast<int64_t>(unpacked.size()) < bytes;
+    if (!whole) head = std::move(unpacked);
+  }
+  std::string text = AsText(whole ? name : WithoutGz(name), std::move(head));
+  if (!whole) text.resize(ValidUtf8Size(text) + kCutCharacter > text.size() ? ValidUtf8Size(text) : text.size());
+  return {std::move(text), whole};
 }
 
 void ForEachLine(std::string_view text, const std::string& name,

@@ -11,6 +11,12 @@ namespace taipan {
 
 // Text; gzip is unpacked, what looks like something else (an image, an archive, UTF-16) is a UserError.
 std::string ReadInput(const std::string& path);
+// The beginning of such a text, about `bytes` of it, cut between characters; the rest is not read.
+struct TextHead {
+  std::string text;
+  bool whole = true;
+};
+TextHead ReadInputHead(const std::string& path, int64_t bytes);
 // How errors name the input.
 std::string InputName(const std::string& path);
 

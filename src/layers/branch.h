@@ -68,6 +68,7 @@ struct BackwardCall {
   std::span<LayerStateGradient* const> dstate_in;         // a segment each, or empty; null: dropped
   // The gradient of the branch's own loss term (a SAL's budget), a row of the step each; empty: none.
   std::span<const float> auxiliary;
+  BranchReport* report = nullptr;  // what a kind of branch may tell of its backward; its own type
 };
 
 class Branch {

@@ -158,6 +158,7 @@ void SelectiveAttention::Backward(const BranchParams& params, const BackwardCall
     const OpTimer timer("gate backward");
     GatedMixBackward(refinement_, {s.gate, s.rows, s.o, s.norm.h}, dh, d_o, dm, dalpha);
   }
+  if (call.report != nullptr) static_cast<GateGradientReport&>(*call.report).dm.assign(dm, dm + t);
   const MatrixView du = scratch.Matrix(t, d);
   AttendBackward(dims_, p.attention, call, s.attention, s.norm.u,
                  ScaledGradient(d_o, dims_.out_multiplier, call.dtype, scratch), du, g.attention);

@@ -38,7 +38,14 @@ struct GateReport : BranchReport {
   const float* alpha = nullptr;       // [T]
 };
 
-// Its call has GateControls and may have a GateReport; BackwardCall::auxiliary is d total / d m of its budget.
+// What its backward found out about the selection.
+struct GateGradientReport : BranchReport {
+  // [T] dL/d m; the budget's share alone where attention was not computed (attend_all computes it for every token).
+  std::vector<float> dm;
+};
+
+// Its call has GateControls and may have a GateReport, its backward a GateGradientReport; BackwardCall::auxiliary is
+// d total / d m of its budget.
 std::unique_ptr<Branch> MakeSelectiveAttention(const AttentionDims& dims, Refinement refinement);
 
 }  // namespace taipan

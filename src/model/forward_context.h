@@ -16,6 +16,7 @@ struct ForwardContext::Impl {
   std::vector<std::vector<std::unique_ptr<BranchSaved>>> saved;  // a branch each
   std::vector<GateControls> controls;                            // a SAL each
   std::vector<GateReport> gates;                                 // a SAL each
+  std::vector<GateGradientReport> gate_gradients;                // a SAL each
   bool reporting = true;                                         // off while a layer is computed again
   std::vector<LayerSegment> segments;                            // of the layer at work
   std::vector<int64_t> positions;                                // of the batch's segments

@@ -78,6 +78,7 @@ ForwardContext::~ForwardContext() = default;
 ForwardContext::ForwardContext(ForwardContext&&) noexcept = default;
 ForwardContext& ForwardContext::operator=(ForwardContext&&) noexcept = default;
 const std::vector<GateReport>& ForwardContext::gates() const { return impl_->gates; }
+const std::vector<GateGradientReport>& ForwardContext::gate_gradients() const { return impl_->gate_gradients; }
 void ForwardContext::SetRecompute(Recompute recompute) { impl_->recompute = recompute; }
 int64_t ForwardContext::peak_bytes() const {
   return impl_->results.peak_bytes() + impl_->scratch.peak_bytes() + impl_->again.peak_bytes();
@@ -326,6 +327,7 @@ double LanguageModel::Backward(ForwardContext& context, const StepTotals& totals
   const Arena::Scope scope(c.scratch);
   const MatrixView dh = c.scratch.Matrix(c.batch.size(), config_.hidden_size);
   const double nll = HeadBackward(context, totals, grads, dh);
+  c.gate_gradients.resize(c.gates.size());
   const size_t n_segments = c.batch.segments.size();
   std::vector<const LayerStateGradient*> out(dstate_out.empty() ? 0 : n_segments, nullptr);
   std::vector<LayerStateGradient*> in(dstate_in.empty() ? 0 : n_segments, nullptr);
@@ -341,8 +343,9 @@ double LanguageModel::Backward(ForwardContext& context, const StepTotals& totals
     size_t sal = static_cast<size_t>(i + 1 < layers_.size() ? first_sal_[i + 1] : config_.num_sals());
     for (size_t b = branches.size(); b-- > 0;) {
       std::vector<float> dm;
+      BranchReport* report = nullptr;
       if (branches[b]->selective()) {
-        --sal;
+        report = &c.gate_gradients[--sal];
         dm = BudgetGradient(sal < sums.m.size() ? sums.m[sal] : std::vector<double>(), totals, loss);
       }
       const BackwardCall call{.segments = c.segments,
@@ -350,7 +353,8 @@ double LanguageModel::Backward(ForwardContext& context, const StepTotals& totals
                               .dtype = dtype_,
                               .dstate_out = out,
                               .dstate_in = in,
-                              .auxiliary = dm};
+                              .auxiliary = dm,
+                              .report = report};
       branches[b]->Backward(*params_.layers[i][b], call, *c.saved[i][b], dh, *grads.layers[i][b]);
     }
   }

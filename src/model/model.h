@@ -79,8 +79,9 @@ class ForwardContext {
   ForwardContext(ForwardContext&&) noexcept;
   ForwardContext& operator=(ForwardContext&&) noexcept;
 
-  void SetRecompute(Recompute recompute);        // of the forwards to come
-  const std::vector<GateReport>& gates() const;  // of the last forward, one a SAL
+  void SetRecompute(Recompute recompute);                         // of the forwards to come
+  const std::vector<GateReport>& gates() const;                   // of the last forward, one a SAL
+  const std::vector<GateGradientReport>& gate_gradients() const;  // of the last backward, one a SAL
   int64_t peak_bytes() const;
 
  private:
