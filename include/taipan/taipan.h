@@ -41,10 +41,22 @@ struct GenerateOptions {
 };
 using TokenCallback = std::function<bool(int32_t token)>;  // false ends the generation
 
+enum class NumberFormat {
+  kF32,   // weights as 32-bit floats, which can be trained and saved
+  kBF16,  // to run the model only, in half the memory: products of matrices in bf16, sums and states in 32 bits. A file
+          // that does not hold bf16 stays open, and tokens are looked up in it: while the model lives, replace it
+          // (rename another over it), but do not write to it nor cut it (the next call throws)
+};
+struct LoadOptions {
+  NumberFormat dtype = NumberFormat::kF32;
+  bool ignore_extra = false;  // leave out tensors that the config does not have; else they are an error
+};
+
 // A handle: copies share the weights.
 class TAIPAN_API Model {
  public:
-  static Model Load(const std::string& directory);                      // config.json, model.safetensors
+  // A folder with config.json and model.safetensors, a GGUF file, or a run folder.
+  static Model Load(const std::string& path, const LoadOptions& options = {});
   static Model FromPreset(const std::string& name, uint64_t seed = 0);  // fresh weights; `taipan presets` lists names
   static Model FromConfig(const std::string& file, uint64_t seed = 0);  // fresh weights of a config.json
   void Save(const std::string& directory) const;                        // made if it does not exist

@@ -22,7 +22,8 @@ struct Model::Impl {
   std::vector<std::pair<std::string, std::string>> text_files;  // name and content, for Save
   std::string tokenizer_problem;                                // why there is none
 
-  Impl(LanguageModel m, const std::string& path);  // "": fresh weights
+  explicit Impl(const Checkpoint& checkpoint, Binding binding);
+  explicit Impl(LanguageModel fresh);
   static std::shared_ptr<Impl> New(const ModelConfig& config, uint64_t seed);
   const Tokenizer& RequireTokenizer() const;
 };

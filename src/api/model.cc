@@ -4,7 +4,6 @@
 #include "base/files.h"
 #include "base/parallel.h"
 #include "model/hf_config.h"
-#include "model/model_path.h"
 #include "model/parameters.h"
 #include "model/presets.h"
 #include "text/tokenizer_config.h"
@@ -18,20 +17,20 @@ constexpr double kOpenGate = 3;  // s_1 - s_0 of new weights: where training sta
 
 }  // namespace
 
+Model::Impl::Impl(LanguageModel fresh) : model(std::move(fresh)) {
+  if (model.config().vocab_size != 256) return;
+  text.tokenizer = LoadTokenizer("byte");
+  text_files = {{"tokenizer.json", ByteTokenizerJson()}};
+}
+
 // A tokenizer that cannot be read does not keep anybody from working with token ids.
-Model::Impl::Impl(LanguageModel m, const std::string& path) : model(std::move(m)) {
-  if (path.empty()) {
-    if (model.config().vocab_size != 256) return;
-    text.tokenizer = LoadTokenizer("byte");
-    text_files = {{"tokenizer.json", ByteTokenizerJson()}};
-    return;
-  }
+Model::Impl::Impl(const Checkpoint& checkpoint, Binding binding) : model(LoadModel(checkpoint, binding)) {
   try {
-    text = LoadModelText(path, model.config());
+    text = LoadModelText(checkpoint);
   } catch (const UserError& error) {
     tokenizer_problem = error.what();
   }
-  if (IsDirectory(path)) text_files = ReadTokenizerFiles(path);
+  if (!checkpoint.gguf) text_files = ReadTokenizerFiles(checkpoint.path);
 }
 
 const Tokenizer& Model::Impl::RequireTokenizer() const {
@@ -46,10 +45,10 @@ const Tokenizer& Model::Impl::RequireTokenizer() const {
 
 Model::Model(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-Model Model::Load(const std::string& directory) {
+Model Model::Load(const std::string& path, const LoadOptions& options) {
   return Guarded([&] {
-    const std::string path = ModelPathOf(directory);
-    return Model(std::make_shared<Impl>(LoadModel(path), path));
+    const Binding binding = options.dtype == NumberFormat::kBF16 ? Binding::kBF16 : Binding::kMasters;
+    return Model(std::make_shared<Impl>(OpenCheckpoint(path, {.ignore_extra = options.ignore_extra}), binding));
   });
 }
 
@@ -62,13 +61,14 @@ Model Model::FromConfig(const std::string& file, uint64_t seed) {
 }
 
 std::shared_ptr<Model::Impl> Model::Impl::New(const ModelConfig& config, uint64_t seed) {
-  auto impl = std::make_shared<Impl>(LanguageModel(config), "");
+  auto impl = std::make_shared<Impl>(LanguageModel(config));
   impl->model.Initialise(seed, kOpenGate);
   return impl;
 }
 
 void Model::Save(const std::string& directory) const {
   Guarded([&] {
+    impl_->model.RequireF32("saving a model");  // before a folder is made
     MakeDirectories(directory);
     SaveModel(impl_->model, directory);
     for (const auto& [name, content] : impl_->text_files) WriteFileAtomically(directory + "/" + name, content);

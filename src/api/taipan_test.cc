@@ -52,6 +52,31 @@ TEST(PublicHeader, TrainsScoresSavesAndLoads) {
   std::filesystem::remove_all(folder);
 }
 
+TEST(PublicHeader, RunsInBF16WithoutMasters) {
+  const std::string folder = Folder();
+  const taipan::Model model = taipan::Model::FromPreset("taipan-1m", 1);
+  model.Save(folder + "/model");
+  const taipan::Model narrow = taipan::Model::Load(folder + "/model", {.dtype = taipan::NumberFormat::kBF16});
+  const taipan::Tokens text = model.Encode("one two three one two three");
+  const std::vector<double> exact = model.Score(text), rounded = narrow.Score(text);
+  EXPECT_NE(rounded, exact);
+  for (size_t i = 1; i < text.size(); ++i) EXPECT_NEAR(rounded[i], exact[i], 0.1);
+  EXPECT_EQ(narrow.Generate(text, {.max_tokens = 4, .temperature = 0}).size(), 4u);
+  const auto error_of = [](const auto& f) -> std::string {
+    try {
+      f();
+    } catch (const std::runtime_error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::string why = "needs the weights in f32, expected f32, found bf16 alone, as the model was loaded";
+  EXPECT_NE(error_of([&] { taipan::Trainer trainer(narrow); }).find("training " + why), std::string::npos);
+  EXPECT_NE(error_of([&] { narrow.Save(folder + "/copy"); }).find("saving a model " + why), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(folder + "/copy"));
+  std::filesystem::remove_all(folder);
+}
+
 TEST(PublicHeader, SessionsForkSaveAndLoad) {
   const taipan::Model model = taipan::Model::FromPreset("taipan-1m", 2);
   const taipan::Tokens prompt = model.Encode("The taipan waits");

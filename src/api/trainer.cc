@@ -67,7 +67,11 @@ StepOptions Trainer::Impl::OptionsOf(const TrainOptions& options) const {
   return o;
 }
 
-Trainer::Trainer(const Model& model) : impl_(Guarded([&] { return std::make_unique<Impl>(model.impl_); })) {}
+Trainer::Trainer(const Model& model)
+    : impl_(Guarded([&] {
+        model.impl_->model.RequireMasters("training");
+        return std::make_unique<Impl>(model.impl_);
+      })) {}
 Trainer::Trainer(Trainer&&) noexcept = default;
 Trainer::~Trainer() = default;
 

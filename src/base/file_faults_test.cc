@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <numeric>
 
 #include "base/test_folder.h"
 
@@ -43,6 +45,34 @@ TEST(FileFaultsDeathTest, OtherFaultsAreAsBefore) {
 #else
   EXPECT_EXIT(raise_other(), testing::KilledBySignal(SIGBUS), "^$");
 #endif
+}
+
+// KiB of a mapping that are in memory.
+int64_t ResidentKib(const char* data) {
+  std::ifstream maps("/proc/self/smaps");
+  const std::string address = fmt::format("{:x}-", reinterpret_cast<uintptr_t>(data));
+  bool found = false;
+  for (std::string line; std::getline(maps, line);) {
+    found = found || line.starts_with(address);
+    if (found && line.starts_with("Rss:")) return std::stoll(line.substr(4));
+  }
+  return -1;
+}
+
+TEST(MappedFile, ReadsWithoutMappingPages) {
+  const TestFolder folder;
+  std::string content(kBytes, 'x');
+  std::iota(content.begin() + 100, content.begin() + 200, 'a');
+  WriteFileAtomically(folder / "weights", content);
+  const MappedFile file(folder / "weights");
+  std::string part(kBytes - 100, '\0');
+  file.Read(file.data() + 100, kBytes - 100, part.data());
+  EXPECT_EQ(part, content.substr(100));
+  EXPECT_EQ(ResidentKib(file.data()), 0);
+  ASSERT_EQ(::truncate((folder / "weights").c_str(), kBytes / 2), 0);
+  EXPECT_NE(
+      UserErrorOf([&] { file.Read(file.data(), kBytes, part.data()); }).find("the file changed while it was read"),
+      std::string::npos);
 }
 
 // Within the last page a cut file reads as zeros, without any signal.

@@ -125,6 +125,19 @@ MappedFile::~MappedFile() {
   ::munmap(const_cast<char*>(data_), static_cast<size_t>(size_));
 }
 
+void MappedFile::Read(const void* begin, int64_t bytes, void* to) const {
+  const int64_t offset = static_cast<const char*>(begin) - data_;
+  CHECK(bytes >= 0 && offset >= 0 && offset + bytes <= size_);
+  for (int64_t done = 0; done < bytes;) {
+    const ssize_t got = ::pread(fd_, static_cast<char*>(to) + done, static_cast<size_t>(bytes - done), offset + done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) Fail(path_, "read", errno);
+    if (got == 0) CheckUnchanged();
+    CHECK_GT(got, 0);
+    done += got;
+  }
+}
+
 void MappedFile::CheckUnchanged() const {
   struct stat info;
   if (::fstat(fd_, &info) != 0) Fail(path_, "read", errno);

@@ -25,6 +25,9 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
   const char* data() const { return data_; }
   int64_t size() const { return size_; }
+  // Copies bytes of data() without mapping their pages, which would count as memory of this process. UserError where
+  // they are gone.
+  void Read(const void* begin, int64_t bytes, void* to) const;
   // UserError where the file was written or cut since it was opened: what was read from it until then is not to be
   // used.
   void CheckUnchanged() const;

@@ -20,14 +20,14 @@ struct CalibrateFlags {
 };
 
 void RunCalibrate(const CalibrateFlags& flags) {
-  const std::string folder = ModelPathWithNote(flags.model);
+  const Checkpoint checkpoint = OpenModel(flags.model);
+  const std::string& folder = checkpoint.path;
   const std::string config_path = folder + "/config.json";
-  LanguageModel model = LoadModelDirectory(folder);
-  if (IsGgufPath(folder) || model.config().num_sals() == 0) {
-    throw UserError({flags.model, "has no selective attention layers to calibrate", "a folder of a taipan model", ""});
+  if (checkpoint.gguf || checkpoint.config.num_sals() == 0) {
+    throw UserError({flags.model, "has no selective attention layers to calibrate", "a folder of a taipan model"});
   }
-  UseDType(model, folder, flags.dtype);
-  const auto tokenizer = RequireText(folder, model.config(), flags.tokenizer).tokenizer;
+  const auto tokenizer = RequireText(checkpoint, flags.tokenizer).tokenizer;
+  LanguageModel model = LoadToRun(checkpoint, flags.dtype);
   const std::vector<int32_t> tokens = EncodeText(*tokenizer, ReadInput(flags.text));
   const double budget = flags.budget > 0 ? flags.budget : model.config().attention_budget;
   CountProgress progress("calibrating:", static_cast<int64_t>(tokens.size()) * model.config().num_sals());

@@ -36,60 +36,58 @@ auto OrWithoutTokenizer(const F& f) -> decltype(f()) {
 }
 
 // The vocabulary and chat template for a GGUF file; empty where the model has none.
-GgufMetadata TokenizerMetadata(const std::string& in, const ModelConfig& config) {
-  if (IsGgufPath(in)) {
+GgufMetadata TokenizerMetadata(const Checkpoint& in) {
+  if (in.gguf) {
     GgufMetadata tokenizer;
-    const GgufFile file(in);
-    for (const auto& [key, value] : file.metadata()) {
+    for (const auto& [key, value] : in.gguf->metadata()) {
       if (key.starts_with("tokenizer.")) tokenizer[key] = value;
     }
     return tokenizer;
   }
-  if (!HasTokenizer(in)) return {};
+  if (!HasTokenizer(in.path)) return {};
   return OrWithoutTokenizer([&] {
-    FolderVocabulary read = ReadFolderVocabulary(in, config.vocab_size);
-    if (config.eos_token_id) read.vocabulary.AddStop(static_cast<int32_t>(*config.eos_token_id));
-    if (!read.remark.empty()) Note(fmt::format("{}: {}", in, read.remark));
+    FolderVocabulary read = ReadFolderVocabulary(in.path, in.config.vocab_size);
+    if (in.config.eos_token_id) read.vocabulary.AddStop(static_cast<int32_t>(*in.config.eos_token_id));
+    if (!read.remark.empty()) Note(fmt::format("{}: {}", in.path, read.remark));
     return VocabularyMetadata(read.vocabulary);
   });
 }
 
 // Writes the files of the tokenizer and returns how many they are.
-size_t WriteTokenizer(const std::string& in, const std::string& folder) {
+size_t WriteTokenizer(const Checkpoint& in, const std::string& folder) {
   std::vector<std::pair<std::string, std::string>> files;
-  if (IsGgufPath(in)) {
-    const GgufFile file(in);
-    if (HasVocabulary(file)) files = OrWithoutTokenizer([&] { return TokenizerFiles(ReadGgufVocabulary(file), in); });
-  } else {
-    files = ReadTokenizerFiles(in);
+  if (!in.gguf) {
+    files = ReadTokenizerFiles(in.path);
+  } else if (HasVocabulary(*in.gguf)) {
+    files = OrWithoutTokenizer([&] { return TokenizerFiles(ReadGgufVocabulary(*in.gguf), in.path); });
   }
   for (const auto& [name, content] : files) WriteFileAtomically(folder + "/" + name, content);
   return files.size();
 }
 
-void ConvertToGguf(const ConvertOptions& o, GgmlType type) {
+void ConvertToGguf(const Checkpoint& in, const ConvertOptions& o, GgmlType type) {
   if (PathExists(o.out))
     throw UserError(
         {.where = o.out, .problem = "exists already", .expected = "a new file", .hint = "nothing was written"});
   CheckCanWrite(o.out);
-  LanguageModel model = LoadModel(o.in, GivenLoadOptions());
-  const GgufMetadata tokenizer = TokenizerMetadata(o.in, model.config());
-  ExportGguf(model, type, tokenizer, o.out, o.in);
+  LanguageModel model = LoadModel(in, Binding::kView);
+  const GgufMetadata tokenizer = TokenizerMetadata(in);
+  ExportGguf(model, type, tokenizer, o.out, in.path);
   Note(fmt::format("wrote {}: {} parameters, {}{}", o.out, FormatExact(CountParameters(model.config())), o.dtype,
                    tokenizer.empty() ? ", no tokenizer" : ""));
 }
 
-void ConvertToFolder(const ConvertOptions& o, GgmlType type) {
+void ConvertToFolder(const Checkpoint& in, const ConvertOptions& o, GgmlType type) {
   const std::string target = NewFolderTarget(o.out);
-  const ModelConfig config = ReadCheckpointConfig(o.in).config;
+  const ModelConfig& config = in.config;
   const Naming naming = o.to == "taipan"      ? Naming::kTaipan
                         : o.to == "mamba_ssm" ? Naming::kMambaSsm
-                                              : TransformersNaming(config, o.in);
-  if (naming != Naming::kTaipan) ForeignConfigJson(config, naming, "", o.in);  // refuses before the weights are read
+                                              : TransformersNaming(config, in.path);
+  if (naming != Naming::kTaipan) ForeignConfigJson(config, naming, "", in.path);  // refuses before the weights are read
   const TemporaryFolder folder(target);
-  LanguageModel model = LoadModel(o.in, GivenLoadOptions());
-  ExportFolder(model, naming, type, folder.path(), o.in);
-  const size_t files = WriteTokenizer(o.in, folder.path());
+  LanguageModel model = LoadModel(in, Binding::kView);
+  ExportFolder(model, naming, type, folder.path(), in.path);
+  const size_t files = WriteTokenizer(in, folder.path());
   ReplaceDirectory(folder.path(), target);
   Note(fmt::format("wrote {}: {} parameters, {}{}", target, FormatExact(CountParameters(config)), o.dtype,
                    files == 0 ? ", no tokenizer" : ""));
@@ -102,9 +100,9 @@ void RunConvert(ConvertOptions o) {
     throw UserError({"--to", "does not fit the name of OUT", gguf ? "gguf" : "a file that ends in .gguf",
                      fmt::format("{} and {}", o.to, o.out)});
   }
-  o.in = ModelPathWithNote(o.in);
+  const Checkpoint in = OpenModel(o.in);
   const GgmlType type = ParseExportType(o.dtype);
-  gguf ? ConvertToGguf(o, type) : ConvertToFolder(o, type);
+  gguf ? ConvertToGguf(in, o, type) : ConvertToFolder(in, o, type);
 }
 
 }  // namespace

@@ -205,10 +205,14 @@ void Report(const GenerationStats& stats, const GenerateFlags& flags, const std:
 
 void RunGenerate(const GenerateFlags& flags) {
   if (!flags.prompt_file.empty() && flags.prompt_file != "-") CheckCanRead(flags.prompt_file);
-  LanguageModel model = LoadModelDirectory(flags.model);
-  ModelText text = RequireText(flags.model, model.config(), flags.tokenizer);
-  UseDType(model, flags.model, flags.dtype);
-  UseBudgetIfGiven(model, flags.model, flags.budget);
+  ModelText text;
+  const LanguageModel model = [&] {
+    const Checkpoint checkpoint = OpenModel(flags.model);
+    text = RequireText(checkpoint, flags.tokenizer);
+    LanguageModel loaded = LoadToRun(checkpoint, flags.dtype);
+    UseBudgetIfGiven(loaded, checkpoint, flags.budget);
+    return loaded;
+  }();
   Generator generator(model);
   const std::optional<int32_t> last = ReadPrompt(flags, text, generator);
   NoteLongContext(model.config(), generator.state().position + flags.max_tokens, "prompt and --max-tokens make");

@@ -29,7 +29,7 @@ struct InitOptions {
 
 // Of a config file or of a model.
 ModelConfig ReadConfig(const std::string& path) {
-  return IsDirectory(path) || IsGgufPath(path) ? ReadCheckpointConfig(path).config : LoadModelConfig(path);
+  return IsDirectory(path) || IsGgufPath(path) ? OpenCheckpoint(path).config : LoadModelConfig(path);
 }
 
 void RunInit(const InitOptions& o) {

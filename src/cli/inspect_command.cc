@@ -22,10 +22,9 @@ struct Files {
 };
 
 // A damaged file, or one that does not fit its config, shows here without reading the weights.
-std::optional<Files> InspectFiles(const std::string& path) {
-  if (path.empty()) return std::nullopt;
-  const Checkpoint checkpoint = OpenCheckpoint(path, GivenLoadOptions());
-  return Files{checkpoint.format, checkpoint.ElementTypes()};
+std::optional<Files> InspectFiles(const NamedConfig& named) {
+  if (!named.checkpoint) return std::nullopt;
+  return Files{named.checkpoint->format, named.checkpoint->ElementTypes()};
 }
 
 std::string TypesText(const Files& files) {
@@ -109,7 +108,7 @@ void PrintReport(const NamedConfig& named, const std::optional<Files>& files, co
 void RunInspect(const std::string& model, bool json) {
   const NamedConfig named = ResolveConfig(model);
   const MemoryPlan plan = PlanMemory(named.config);
-  const std::optional<Files> files = InspectFiles(named.directory);
+  const std::optional<Files> files = InspectFiles(named);
   if (json) {
     PrintJson(ReportJson(named, files, plan));
   } else {

@@ -176,11 +176,12 @@ void InspectSelection(const std::string& name, const SelectionFlags& flags, bool
   }
   if (flags.text != "-") CheckCanRead(flags.text);
   if (!flags.out.empty()) CheckCanWrite(flags.out);
-  LanguageModel model = LoadModelDirectory(name);
+  const Checkpoint checkpoint = named.checkpoint ? *named.checkpoint : OpenModel(name);  // refuses what has no weights
+  const auto tokenizer = RequireText(checkpoint, flags.tokenizer).tokenizer;
   // Differences of losses are small: rounding to bf16 would drown them.
-  UseDType(model, name, flags.dtype == ComputeType::kAuto && flags.gate_auc ? ComputeType::kF32 : flags.dtype);
-  UseBudgetIfGiven(model, name, flags.budget);
-  const auto tokenizer = RequireText(name, model.config(), flags.tokenizer).tokenizer;
+  const bool exact = flags.dtype == ComputeType::kAuto && flags.gate_auc;
+  LanguageModel model = LoadToRun(checkpoint, exact ? ComputeType::kF32 : flags.dtype);
+  UseBudgetIfGiven(model, checkpoint, flags.budget);
   const std::vector<int32_t> tokens = FirstTokens(*tokenizer, flags);
   NoteLongContext(model.config(), std::min(flags.context, flags.tokens), "a window has");
   Findings findings;

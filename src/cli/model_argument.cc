@@ -31,24 +31,28 @@ void AddLoadFlags(CLI::App& command) {
   command.add_flag("--ignore-extra", ignore_extra, "Leave out tensors that the model's config does not have");
 }
 
-LoadOptions GivenLoadOptions() { return {.ignore_extra = ignore_extra}; }
-
-std::string ModelPathWithNote(const std::string& given) {
+Checkpoint OpenModel(const std::string& given) {
+  const auto is_it = [&](const Preset& preset) { return preset.name == given; };
+  if (!PathExists(given) && std::any_of(Presets().begin(), Presets().end(), is_it)) {
+    throw UserError({given, "a preset has no weights",
+                     "a folder with config.json and model.safetensors, or a GGUF file", "a preset",
+                     "`taipan init` and `taipan train` make one from it"});
+  }
   const std::string found = ModelPathOf(given);
   if (given != found && given != found + "/") Note(fmt::format("{}: reads {}", given, found));
-  return found;
+  return OpenCheckpoint(found, {.ignore_extra = ignore_extra});
 }
 
 NamedConfig ResolveConfig(const std::string& model) {
   if (!IsConfigFile(model) && !FindModel(model).empty()) {
-    const std::string found = ModelPathWithNote(model);
-    return {ReadCheckpointConfig(found).config, found, found};
+    Checkpoint checkpoint = OpenModel(model);
+    return {checkpoint.config, checkpoint.path, std::move(checkpoint)};
   }
   const bool other = std::filesystem::is_regular_file(model) && !model.ends_with(".json");
   if (IsDirectory(model) || other) ModelPathOf(model);  // says what it lacks
-  if (PathExists(model)) return {LoadModelConfig(model), model, ""};
+  if (PathExists(model)) return {LoadModelConfig(model), model, std::nullopt};
   for (const Preset& preset : Presets()) {
-    if (preset.name == model) return {preset.config, "preset " + preset.name, ""};
+    if (preset.name == model) return {preset.config, "preset " + preset.name, std::nullopt};
   }
   std::vector<std::string> names;
   for (const Preset& preset : Presets()) names.push_back(preset.name);
@@ -56,16 +60,6 @@ NamedConfig ResolveConfig(const std::string& model) {
   throw UserError(
       {model, "no such model", "a model directory, a GGUF file, a config file or a preset", "none of them",
        nearest.empty() ? "`taipan presets` lists the presets" : "did you mean the preset " + nearest + "?"});
-}
-
-LanguageModel LoadModelDirectory(const std::string& directory) {
-  const auto is_it = [&](const Preset& preset) { return preset.name == directory; };
-  if (!PathExists(directory) && std::any_of(Presets().begin(), Presets().end(), is_it)) {
-    throw UserError({directory, "a preset has no weights",
-                     "a folder with config.json and model.safetensors, or a GGUF file", "a preset",
-                     "`taipan init` and `taipan train` make one from it"});
-  }
-  return LoadModel(ModelPathWithNote(directory), GivenLoadOptions());
 }
 
 std::string ComputesIn(const LanguageModel& model) { return NameIn(ComputeTypeOf(model.dtype())); }
@@ -77,30 +71,27 @@ void AddBudgetFlag(CLI::App& command, std::optional<double>& budget) {
       ->check(NumberFromTo(1e-6, 1.0));
 }
 
-void UseBudgetIfGiven(LanguageModel& model, const std::string& path, const std::optional<double>& budget) {
-  if (budget) UseBudget(model, ModelPathOf(path), *budget);
+void UseBudgetIfGiven(LanguageModel& model, const Checkpoint& checkpoint, const std::optional<double>& budget) {
+  if (budget) UseBudget(model, checkpoint.path, *budget);
 }
 
-void UseDType(LanguageModel& model, const std::string& path, ComputeType asked) {
-  DType dtype = DType::kF32;
-  if (asked != ComputeType::kAuto) {
-    dtype = DTypeOf(asked);
-  } else {
-    dtype = DefaultInferenceDType(model.config(), *OpenTensors(ModelPathOf(path)));
-    if (dtype == DType::kBF16) {
-      Note("computes in bf16, for which this CPU has instructions (--dtype f32 is slower and rounds less)");
-    }
+LanguageModel LoadToRun(const Checkpoint& checkpoint, ComputeType asked) {
+  const bool decide = asked == ComputeType::kAuto;
+  const DType dtype = decide ? DefaultInferenceDType(checkpoint.config, checkpoint.Tensors()) : DTypeOf(asked);
+  LanguageModel model = LoadModel(checkpoint, BindingOf(dtype));
+  if (decide && dtype == DType::kBF16) {
+    Note("computes in bf16, for which this CPU has instructions (--dtype f32 is slower and rounds less)");
   }
-  if (dtype != model.dtype()) model.SetDType(dtype);
+  return model;
 }
 
-ModelText RequireText(const std::string& model, const ModelConfig& config, const std::string& tokenizer) {
-  ModelText text = LoadModelText(model, config, tokenizer);
+ModelText RequireText(const Checkpoint& model, const std::string& tokenizer) {
+  ModelText text = LoadModelText(model, tokenizer);
   if (text.tokenizer == nullptr && !tokenizer.empty()) {
     throw UserError({tokenizer, "no tokenizer", "a tokenizer among the files", "none"});
   }
   if (text.tokenizer == nullptr) {
-    throw UserError({model, "the model has no tokenizer", "a tokenizer among its files", "none",
+    throw UserError({model.path, "the model has no tokenizer", "a tokenizer among its files", "none",
                      "--tokenizer names one; `taipan score --tokens` works with token ids"});
   }
   if (!text.problems.empty()) Note("left out: " + text.problems);

@@ -17,35 +17,32 @@ namespace taipan {
 
 // The flags of every command that reads a model's weights: --ignore-extra.
 void AddLoadFlags(CLI::App& command);
-LoadOptions GivenLoadOptions();  // what they said
 
-// ModelPathOf, with a note where that is another path than the one given.
-std::string ModelPathWithNote(const std::string& given);
+// The model that a path leads to (OpenCheckpoint), with a note where that is another path than the one given. UserError
+// with a hint where it leads to none.
+Checkpoint OpenModel(const std::string& given);
 
 struct NamedConfig {
   ModelConfig config;
-  std::string source;     // "preset taipan-190m", a path
-  std::string directory;  // where weights are, a folder or a GGUF file; "" for presets and config files
+  std::string source;                    // "preset taipan-190m", a path
+  std::optional<Checkpoint> checkpoint;  // none for presets and config files
 };
 // A config.json stands for itself, not for its folder. UserError where the name is none of them, with the nearest
 // preset.
 NamedConfig ResolveConfig(const std::string& model);
 
-// The model that a path leads to. UserError with a hint where it leads to none.
-LanguageModel LoadModelDirectory(const std::string& directory);
-
-// Computes in `asked` from now on; auto: as the model's files at `path` and the CPU suggest (default_dtype.h), with a
-// line on stderr where that is bf16.
-void UseDType(LanguageModel& model, const std::string& path, ComputeType asked);
+// The model to run in `asked`; auto: as its files and the CPU suggest (default_dtype.h), with a line on stderr where
+// that is bf16.
+LanguageModel LoadToRun(const Checkpoint& checkpoint, ComputeType asked);
 std::string ComputesIn(const LanguageModel& model);  // "f32", "bf16"
 
 // --budget of commands that run a model with selective layers; what it says, given or not.
 void AddBudgetFlag(CLI::App& command, std::optional<double>& budget);
-void UseBudgetIfGiven(LanguageModel& model, const std::string& path, const std::optional<double>& budget);
+void UseBudgetIfGiven(LanguageModel& model, const Checkpoint& checkpoint, const std::optional<double>& budget);
 
 // Its tokenizer and what goes with it, or those of `tokenizer` (--tokenizer, "" where not given). UserError where it
 // has none or one that does not fit the vocabulary.
-ModelText RequireText(const std::string& model, const ModelConfig& config, const std::string& tokenizer);
+ModelText RequireText(const Checkpoint& model, const std::string& tokenizer);
 // The same without a model.
 std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& path);
 // A remark where the text begins with BOS twice: one of them was pasted.

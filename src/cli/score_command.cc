@@ -86,15 +86,21 @@ void RunScore(ScoreFlags flags) {
   for (const std::string& output : {flags.logits, flags.svg}) {
     if (!output.empty()) CheckCanWrite(output);
   }
-  LanguageModel model = LoadModelDirectory(flags.model);
   // Numbers that others compare digit by digit stay exact.
   const bool exact = !flags.pairs.empty() || !flags.tokens.empty() || !flags.logits.empty();
-  UseDType(model, flags.model, flags.dtype == ComputeType::kAuto && exact ? ComputeType::kF32 : flags.dtype);
-  UseBudgetIfGiven(model, flags.model, flags.budget);
+  std::unique_ptr<Tokenizer> tokenizer;
+  const LanguageModel model = [&] {
+    const Checkpoint checkpoint = OpenModel(flags.model);
+    if (flags.tokens.empty()) tokenizer = RequireText(checkpoint, flags.tokenizer).tokenizer;
+    LanguageModel loaded =
+        LoadToRun(checkpoint, flags.dtype == ComputeType::kAuto && exact ? ComputeType::kF32 : flags.dtype);
+    UseBudgetIfGiven(loaded, checkpoint, flags.budget);
+    return loaded;
+  }();
   if (!flags.text.empty()) {
-    ScoreText(model, flags);
+    ScoreText(model, *tokenizer, flags);
   } else if (!flags.pairs.empty()) {
-    ScorePairs(model, flags);
+    ScorePairs(model, *tokenizer, flags);
   } else {
     ScoreSequences(model, flags);
   }

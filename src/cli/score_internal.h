@@ -11,6 +11,7 @@
 #include "infer/scoring.h"
 #include "model/default_dtype.h"
 #include "model/model.h"
+#include "text/tokenizer.h"
 
 namespace taipan {
 
@@ -26,8 +27,8 @@ struct ScoreFlags {
   bool json = false;
 };
 
-void ScoreText(const LanguageModel& model, const ScoreFlags& flags);
-void ScorePairs(const LanguageModel& model, const ScoreFlags& flags);
+void ScoreText(const LanguageModel& model, const Tokenizer& tokenizer, const ScoreFlags& flags);
+void ScorePairs(const LanguageModel& model, const Tokenizer& tokenizer, const ScoreFlags& flags);
 
 OrderedJson NullUnlessFinite(double value);
 

@@ -106,10 +106,9 @@ std::vector<Continuation> EncodePairs(const Tokenizer& tokenizer, const std::vec
 
 }  // namespace
 
-void ScorePairs(const LanguageModel& model, const ScoreFlags& flags) {
-  const auto tokenizer = RequireText(flags.model, model.config(), flags.tokenizer).tokenizer;
+void ScorePairs(const LanguageModel& model, const Tokenizer& tokenizer, const ScoreFlags& flags) {
   const std::vector<Pair> pairs = ParsePairs(ReadInput(flags.pairs), InputName(flags.pairs));
-  const std::vector<Continuation> questions = EncodePairs(*tokenizer, pairs, flags);
+  const std::vector<Continuation> questions = EncodePairs(tokenizer, pairs, flags);
   CountProgress progress("scoring:", static_cast<int64_t>(questions.size()), "pairs");
   const std::vector<ContinuationScore> scores =
       ScoreContinuations(model, questions, [&](int64_t done) { progress.Update(done); });

@@ -141,16 +141,15 @@ ScoreResult Score(const LanguageModel& model, std::span<const int32_t> tokens, c
 
 OrderedJson NullUnlessFinite(double value) { return std::isfinite(value) ? OrderedJson(value) : OrderedJson(nullptr); }
 
-void ScoreText(const LanguageModel& model, const ScoreFlags& flags) {
-  const auto tokenizer = RequireText(flags.model, model.config(), flags.tokenizer).tokenizer;
+void ScoreText(const LanguageModel& model, const Tokenizer& tokenizer, const ScoreFlags& flags) {
   std::vector<int32_t> tokens;
   TextSize size;
   {
     const std::string text = ReadInput(flags.text);
     size = SizeOfText(text);
-    tokens = EncodeText(*tokenizer, text);
-    const size_t added = tokens.size() - tokenizer->Encode(text).size();
-    NoteDoubledBos(*tokenizer, tokens);
+    tokens = EncodeText(tokenizer, text);
+    const size_t added = tokens.size() - tokenizer.Encode(text).size();
+    NoteDoubledBos(tokenizer, tokens);
     if (added > 0) Note(fmt::format("the tokenizer adds {} special tokens to the text, as its files say", added));
   }
   if (size.bytes == 0) throw UserError({InputName(flags.text), "nothing to score", "some text", "an empty file"});

@@ -110,7 +110,7 @@ std::set<std::string> GivenKeys(const TrainArguments& args) {
 // A line each for what was chosen by the CPU, and for flags and keys of the run file that this run does not look at.
 void NoteDefaults(const TrainArguments& args, const RunRequest& request) {
   if (!request.config) return;
-  const bool new_weights = request.weights_directory.empty();
+  const bool new_weights = !request.weights;
   const TrainSettings resolved = ResolveSettings(request.settings, *request.config, new_weights);
   std::string idle = WithoutEffect(GivenKeys(args), resolved, *request.config, new_weights);
   if (!args.sample_flags.empty() && resolved.sample_every == 0) {
@@ -132,10 +132,9 @@ RunRequest RequestOf(const TrainArguments& args) {
   try {
     const NamedConfig named = ResolveConfig(s.model);
     request.config = named.config;
-    request.weights_directory = named.directory;
-    request.load = GivenLoadOptions();
+    request.weights = named.checkpoint;
     request.preset = named.source.starts_with("preset ");
-    if (IsGgufPath(named.directory)) {
+    if (named.checkpoint && named.checkpoint->gguf) {
       throw UserError({.where = s.model,
                        .problem = "training does not start from a GGUF file",
                        .expected = "a folder",

@@ -68,13 +68,8 @@ bool IsGgufFile(const std::string& path) {
   return file.read(magic, sizeof magic) && std::string_view(magic, sizeof magic) == "GGUF";
 }
 
-struct GgufFile::Mapping {
-  explicit Mapping(const std::string& path) : file(path) {}
-  MappedFile file;
-};
-
-GgufFile::GgufFile(const std::string& path) : path_(path), mapping_(std::make_unique<Mapping>(path)) {
-  Parse(mapping_->file.data(), mapping_->file.size());
+GgufFile::GgufFile(const std::string& path) : path_(path), mapping_(std::make_shared<MappedFile>(path)) {
+  Parse(mapping_->data(), mapping_->size());
 }
 
 GgufFile::GgufFile(const void* bytes, int64_t size, const std::string& name) : path_(name) { Parse(bytes, size); }
@@ -207,16 +202,16 @@ std::vector<std::string> GgufFile::Names() const {
 
 StoredTensor GgufFile::Stored(const std::string& name) const {
   const GgufTensor& t = At(name);
-  return {path_, NameOf(t.type), t.shape, t.bytes};
-}
-
-Tensor GgufFile::ReadF32(const std::string& name, const std::vector<int64_t>& shape) const {
-  const GgufTensor& t = At(name);
-  CheckTensorShape(path_, name, shape, t.shape);
-  Tensor values(shape);
-  Dequantize(t.type, t.data, values.size(), values.F32());
-  if (mapping_) mapping_->file.CheckUnchanged();
-  return values;
+  StoredTensor stored{.file = path_, .name = name, .type = NameOf(t.type), .shape = t.shape};
+  stored.data = t.data;
+  stored.bytes = t.bytes;
+  stored.block = BlockElements(t.type);
+  stored.block_bytes = BlockBytes(t.type);
+  if (t.type == GgmlType::kF32) stored.dtype = DType::kF32;
+  if (t.type == GgmlType::kBF16) stored.dtype = DType::kBF16;
+  stored.decode = [type = t.type](const void* from, int64_t n, float* to) { Dequantize(type, from, n, to); };
+  stored.file_mapped = mapping_;
+  return stored;
 }
 
 }  // namespace taipan

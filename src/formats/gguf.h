@@ -69,16 +69,14 @@ class GgufFile : public TensorSource {
   std::vector<std::string> Names() const override;
   bool Has(const std::string& name) const override { return tensors_.count(name) != 0; }
   StoredTensor Stored(const std::string& name) const override;
-  Tensor ReadF32(const std::string& name, const std::vector<int64_t>& shape) const override;
 
  private:
-  struct Mapping;
   void Parse(const void* bytes, int64_t size);
   const GgufValue& Value(const std::string& key) const;
   [[noreturn]] void RefuseValue(const std::string& key, const std::string& expected, const std::string& found) const;
 
   std::string path_;
-  std::unique_ptr<Mapping> mapping_;
+  std::shared_ptr<const MappedFile> mapping_;
   int version_ = 0;
   GgufMetadata metadata_;
   std::map<std::string, GgufTensor> tensors_;

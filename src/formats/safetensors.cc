@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "base/files.h"
-#include "base/parallel.h"
 #include "formats/safetensors_header.h"
 #include "formats/write_values.h"
 #include "tensor/f16.h"
@@ -22,30 +21,39 @@ constexpr int64_t kLengthBytes = 8;                // before the header
 constexpr int64_t kMostHeaderBytes = 100'000'000;  // the limit of the reference implementation
 constexpr int64_t kAlign = 64;                     // of the first tensor in a file that we write
 
-double ToFloat(double x) { return x; }
-
-// Widens n elements of type Stored, which may stand at any address.
+// n elements of type Stored, which may stand at any address.
 template <class Stored>
-void WidenAll(const void* from, float* to, int64_t n) {
-  constexpr int64_t kGrain = int64_t{1} << 18;
-  ParallelForRanges(n, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      Stored element;
-      std::memcpy(&element, static_cast<const char*>(from) + i * static_cast<int64_t>(sizeof element), sizeof element);
-      to[i] = static_cast<float>(ToFloat(element));
+void WidenAll(const void* from, int64_t n, float* to) {
+  for (int64_t i = 0; i < n; ++i) {
+    Stored element;
+    std::memcpy(&element, static_cast<const char*>(from) + i * static_cast<int64_t>(sizeof element), sizeof element);
+    if constexpr (std::is_same_v<Stored, double>) {
+      to[i] = static_cast<float>(element);
+    } else {
+      to[i] = ToFloat(element);
     }
-  });
+  }
+}
+
+DecodeElements DecoderOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return WidenAll<float>;
+    case DType::kF64:
+      return WidenAll<double>;
+    case DType::kBF16:
+      return WidenAll<BF16>;
+    case DType::kF16:
+      return WidenAll<F16>;
+    default:
+      return nullptr;
+  }
 }
 
 }  // namespace
 
-struct SafetensorsFile::Mapping {
-  explicit Mapping(const std::string& path) : file(path) {}
-  MappedFile file;
-};
-
-SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), mapping_(std::make_unique<Mapping>(path)) {
-  Parse(mapping_->file.data(), mapping_->file.size());
+SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), mapping_(std::make_shared<MappedFile>(path)) {
+  Parse(mapping_->data(), mapping_->size());
 }
 
 SafetensorsFile::SafetensorsFile(const void* bytes, int64_t size, const std::string& name) : path_(name) {
@@ -96,43 +104,21 @@ std::vector<std::string> SafetensorsFile::Names() const {
 
 StoredTensor SafetensorsFile::Stored(const std::string& name) const {
   const SafetensorsEntry& e = At(name);
-  return {path_, NameOf(e.dtype), e.shape, e.bytes};
-}
-
-Tensor SafetensorsFile::ReadF32(const std::string& name, const std::vector<int64_t>& shape) const {
-  const SafetensorsEntry& e = At(name);
-  CheckTensorShape(path_, name, shape, e.shape);
-  const bool fits =
-      e.dtype == DType::kF32 || e.dtype == DType::kF64 || e.dtype == DType::kBF16 || e.dtype == DType::kF16;
-  if (!fits) {
-    throw UserError(
-        {path_, "tensor " + QuoteName(name) + " has the wrong dtype", "F32, F64, BF16 or F16", NameOf(e.dtype)});
-  }
-  Tensor t(shape);
-  float* to = t.F32();
-  switch (e.dtype) {
-    case DType::kF64:
-      WidenAll<double>(e.data, to, t.size());
-      break;
-    case DType::kBF16:
-      WidenAll<BF16>(e.data, to, t.size());
-      break;
-    case DType::kF16:
-      WidenAll<F16>(e.data, to, t.size());
-      break;
-    default:
-      std::memcpy(to, e.data, static_cast<size_t>(e.bytes));
-      break;
-  }
-  if (mapping_) mapping_->file.CheckUnchanged();
-  return t;
+  StoredTensor stored{.file = path_, .name = name, .type = NameOf(e.dtype), .shape = e.shape};
+  stored.data = e.data;
+  stored.bytes = e.bytes;
+  stored.block_bytes = SizeOf(e.dtype);
+  if (e.dtype == DType::kF32 || e.dtype == DType::kBF16) stored.dtype = e.dtype;
+  stored.decode = DecoderOf(e.dtype);
+  stored.file_mapped = mapping_;
+  return stored;
 }
 
 Tensor SafetensorsFile::Read(const std::string& name) const {
   const SafetensorsEntry& e = At(name);
   Tensor t(e.shape, e.dtype);
   if (e.bytes > 0) std::memcpy(t.data(), e.data, static_cast<size_t>(e.bytes));
-  if (mapping_) mapping_->file.CheckUnchanged();
+  if (mapping_) mapping_->CheckUnchanged();
   return t;
 }
 

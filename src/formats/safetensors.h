@@ -36,14 +36,12 @@ class SafetensorsFile : public TensorSource {
   const std::string& path() const override { return path_; }
   std::vector<std::string> Names() const override;
   bool Has(const std::string& name) const override { return entries_.count(name) != 0; }
-  StoredTensor Stored(const std::string& name) const override;
-  Tensor ReadF32(const std::string& name, const std::vector<int64_t>& shape) const override;  // F32, F64, BF16, F16
+  StoredTensor Stored(const std::string& name) const override;  // weights: F32, F64, BF16, F16
 
  private:
-  struct Mapping;
   void Parse(const void* bytes, int64_t size);
   std::string path_;
-  std::unique_ptr<Mapping> mapping_;
+  std::shared_ptr<const MappedFile> mapping_;
   std::map<std::string, SafetensorsEntry> entries_;
   std::map<std::string, std::string> metadata_;
 };

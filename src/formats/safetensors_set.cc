@@ -141,10 +141,6 @@ std::vector<std::string> SafetensorsSet::Names() const {
   return names;
 }
 
-Tensor SafetensorsSet::ReadF32(const std::string& name, const std::vector<int64_t>& shape) const {
-  return FileOf(name).ReadF32(name, shape);
-}
-
 void WriteSafetensorsSet(const std::string& folder, const std::vector<SafetensorsItem>& items, int64_t most_bytes,
                          const std::map<std::string, std::string>& metadata) {
   std::vector<std::vector<SafetensorsItem>> shards(1);

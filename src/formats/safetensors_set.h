@@ -25,7 +25,6 @@ class SafetensorsSet : public TensorSource {
   std::vector<std::string> Names() const override;
   bool Has(const std::string& name) const override { return file_of_.count(name) != 0; }
   StoredTensor Stored(const std::string& name) const override { return FileOf(name).Stored(name); }
-  Tensor ReadF32(const std::string& name, const std::vector<int64_t>& shape) const override;
 
  private:
   void OpenShards(const std::string& index_path);

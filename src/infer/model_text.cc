@@ -7,25 +7,23 @@
 #include "base/files.h"
 #include "formats/gguf.h"
 #include "infer/gguf_text.h"
-#include "model/checkpoint.h"
 #include "text/tokenizer_config.h"
 
 namespace taipan {
 namespace {
 
-ModelText FromGguf(const std::string& path) {
-  const GgufFile file(path);
+ModelText FromGguf(const GgufFile& file) {
   ModelText text;
   if (!HasVocabulary(file)) return text;
   const GgufVocabulary vocabulary = ReadGgufVocabulary(file);
-  text.tokenizer = MakeGgufTokenizer(vocabulary, path);
+  text.tokenizer = MakeGgufTokenizer(vocabulary, file.path());
   text.stop_tokens = KnownEndTokens(*text.tokenizer);
   for (const auto& id : {vocabulary.eos, vocabulary.eot}) {
     if (id.has_value()) text.stop_tokens.push_back(*id);
   }
   text.stop_tokens.insert(text.stop_tokens.end(), vocabulary.stops.begin(), vocabulary.stops.end());
   text.chat_template = vocabulary.chat_template;
-  text.chat_template_file = path + ": tokenizer.chat_template";
+  text.chat_template_file = file.path() + ": tokenizer.chat_template";
   text.special_tokens = SpecialTokenTexts(vocabulary);
   return text;
 }
@@ -58,7 +56,7 @@ ModelText FromFiles(const std::string& path) {
 
 ModelText OfModel(const std::string& path) {
   const std::string found = FindModel(path);
-  return IsGgufPath(found) ? FromGguf(found) : FromFiles(found.empty() ? path : found);
+  return IsGgufPath(found) ? FromGguf(GgufFile(found)) : FromFiles(found.empty() ? path : found);
 }
 
 // Of a tokenizer's file or folder, or of what leads to a model.
@@ -71,11 +69,15 @@ ModelText OfTokenizer(const std::string& path) {
 
 std::unique_ptr<Tokenizer> LoadAnyTokenizer(const std::string& path) { return OfTokenizer(path).tokenizer; }
 
-ModelText LoadModelText(const std::string& model, const ModelConfig& config, const std::string& tokenizer) {
-  const std::string& path = tokenizer.empty() ? model : tokenizer;
-  ModelText text = tokenizer.empty() ? OfModel(model) : OfTokenizer(tokenizer);
-  if (const std::string found = FindModel(model); !tokenizer.empty() && IsDirectory(found)) {
-    const std::vector<int32_t> ids = LoadTokenizerConfig(found).eos_ids;  // the model's own ids of ends still count
+ModelText LoadModelText(const Checkpoint& model, const std::string& tokenizer) {
+  const ModelConfig& config = model.config;
+  const std::string& path = tokenizer.empty() ? model.path : tokenizer;
+  ModelText text = !tokenizer.empty() ? OfTokenizer(tokenizer)
+                   : model.gguf       ? FromGguf(*model.gguf)
+                                      : FromFiles(model.path);
+  if (!tokenizer.empty() && !model.gguf) {
+    const std::vector<int32_t> ids =
+        LoadTokenizerConfig(model.path).eos_ids;  // the model's own ids of ends still count
     text.stop_tokens.insert(text.stop_tokens.end(), ids.begin(), ids.end());
   }
   if (config.eos_token_id) text.stop_tokens.push_back(static_cast<int32_t>(*config.eos_token_id));

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "model/config.h"
+#include "model/checkpoint.h"
 #include "text/tokenizer.h"
 
 namespace taipan {
@@ -21,10 +21,10 @@ struct ModelText {
   std::map<std::string, std::string> special_tokens;  // "bos_token", ...: their texts, for the template
 };
 
-// Of any path that leads to a model (model/model_path.h), or of `tokenizer` instead: "byte", a tokenizer file or
-// folder, or again such a path. UserError for files that are damaged or of a kind that is not supported, and for a
-// tokenizer with more tokens than the model.
-ModelText LoadModelText(const std::string& path, const ModelConfig& config, const std::string& tokenizer = "");
+// Of a model, or of `tokenizer` instead: "byte", a tokenizer file or folder, or a path that leads to another model
+// (model/model_path.h). UserError for files that are damaged or of a kind that is not supported, and for a tokenizer
+// with more tokens than the model.
+ModelText LoadModelText(const Checkpoint& model, const std::string& tokenizer = "");
 
 // The tokenizer alone, of anything that may be named as one; null for a folder or .gguf file without any.
 std::unique_ptr<Tokenizer> LoadAnyTokenizer(const std::string& path);

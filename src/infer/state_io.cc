@@ -103,11 +103,13 @@ std::string ModelFingerprint(const LanguageModel& model) {
   const Tensor& norm = model.params().norm.f32;
   Hash(norm.data(), norm.bytes(), hash);
   const Weight& embedding = model.params().embedding;
-  const Tensor& table = embedding.f32.empty() ? embedding.bf16 : embedding.f32;
-  const int64_t step = std::max<int64_t>(table.size() / 4096, 1);
-  for (int64_t i = 0; i < table.size(); i += step) {
-    const float value = table.dtype() == DType::kBF16 ? ToFloat(table.As<BF16>()[i]) : table.F32()[i];
-    Hash(&value, sizeof value, hash);
+  const int64_t width = model.config().hidden_size, size = model.config().vocab_size * width;
+  const int64_t step = std::max<int64_t>(size / 4096, 1);
+  std::vector<float> row(static_cast<size_t>(width));
+  for (int64_t i = 0; i < size; i += step) {
+    const int32_t token = static_cast<int32_t>(i / width);
+    LookUp(embedding, {&token, 1}, {row.data(), 1, width});
+    Hash(&row[static_cast<size_t>(i % width)], sizeof(float), hash);
   }
   return fmt::format("{:016x}", hash);
 }

@@ -65,6 +65,15 @@ void Embed(ConstMatrixView table, std::span<const int32_t> tokens, MatrixView ou
   });
 }
 
+void Embed(const std::function<void(int64_t row, float* to)>& table, int64_t vocab, std::span<const int32_t> tokens,
+           MatrixView out) {
+  CHECK_EQ(out.rows, static_cast<int64_t>(tokens.size()));
+  CheckIds(tokens, vocab);
+  ParallelForRanges(out.rows, kGatherRows, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) table(tokens[static_cast<size_t>(t)], out.F32(t));
+  });
+}
+
 void EmbedBackward(ConstMatrixView dout, std::span<const int32_t> tokens, MatrixView dtable) {
   CHECK_EQ(dout.rows, static_cast<int64_t>(tokens.size()));
   CHECK_EQ(dout.cols, dtable.cols);

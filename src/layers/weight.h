@@ -11,15 +11,17 @@ namespace taipan {
 
 struct Weight {
   WeightSpec spec;
-  // What is bound: f32 alone (vectors, gradients, products in f32), bf16 alone (inference in bf16), or both (training
-  // in bf16: the master and its copy for products). The embedding of a model that runs in bf16 from an f32 file has
-  // both as well, for rows are looked up as they are stored.
+  // What is bound, in memory of our own or as a view of a mapped file: f32 alone (vectors, gradients, products in f32),
+  // bf16 alone (inference in bf16), or both (training in bf16: the master and its copy for products).
   Tensor f32 = {}, bf16 = {};
+  // Tokens are looked up as they are stored: the rows of an embedding that runs in bf16 and is stored otherwise are
+  // decoded from the file, one at a time.
+  std::function<void(int64_t row, float* to)> rows = nullptr;
 
   Weight() = default;
   explicit Weight(WeightSpec s) : spec(std::move(s)) {}
 
-  bool bound() const { return !f32.empty() || !bf16.empty(); }
+  bool bound() const { return !f32.empty() || !bf16.empty() || rows; }
   float* F32() { return f32.F32(); }
   const float* F32() const { return f32.F32(); }
   operator LinearWeight() const { return {f32.Matrix(), bf16.Matrix()}; }

@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "base/logging.h"
-#include "formats/gguf.h"
 #include "formats/safetensors_header.h"
 #include "model/gguf_config.h"
 #include "model/tensor_match.h"
@@ -62,8 +61,13 @@ void CheckTiedHead(const TensorSource& tensors, const std::string& embedding, co
   const std::string problem = fmt::format("tensor \"{}\" is not the embedding although the config ties them", head);
   const std::string hint = "the head is not tied: tie_word_embeddings should be false";
   if (stored.shape != shape) throw UserError({stored.file, problem, Shape(shape), Shape(stored.shape), hint});
-  const Tensor a = tensors.ReadF32(head, shape), b = tensors.ReadF32(embedding, shape);
-  if (std::memcmp(a.data(), b.data(), static_cast<size_t>(a.bytes())) != 0) {
+  constexpr int64_t kRows = 1024;
+  for (int64_t row = 0; row < shape[0]; row += kRows) {
+    const RowRange rows{row, std::min(kRows, shape[0] - row)};
+    Tensor a({rows.count, shape[1]}), b({rows.count, shape[1]});
+    tensors.ReadInto(head, shape, rows, a);
+    tensors.ReadInto(embedding, shape, rows, b);
+    if (std::memcmp(a.data(), b.data(), static_cast<size_t>(a.bytes())) == 0) continue;
     throw UserError({stored.file, problem, "equal values", "others", hint});
   }
 }
@@ -116,18 +120,24 @@ void NoteLeftOut(const TensorSource& tensors, const TensorMatch& match) {
 
 std::map<std::string, int64_t> Checkpoint::ElementTypes() const {
   std::map<std::string, int64_t> types;
-  for (const std::string& name : tensors->Names()) ++types[tensors->Stored(name).type];
+  for (const std::string& name : Tensors().Names()) ++types[Tensors().Stored(name).type];
   return types;
 }
 
-CheckpointConfig ReadCheckpointConfig(const std::string& path) {
-  const std::string found = ModelPathOf(path);
-  if (IsGgufPath(found)) return {GgufModelConfig(GgufFile(found)), Naming::kGguf};
-  return LoadCheckpointConfig(found + "/config.json");
+const TensorSource& Checkpoint::Tensors() const {
+  if (!tensors_) tensors_ = TensorsFor(config);
+  return *tensors_;
 }
 
-std::unique_ptr<TensorSource> CheckedTensors(const ModelConfig& config, Naming naming,
-                                             std::unique_ptr<TensorSource> tensors, const LoadOptions& options) {
+std::shared_ptr<const TensorSource> Checkpoint::TensorsFor(const ModelConfig& other) const {
+  std::shared_ptr<const TensorSource> stored = gguf;
+  if (!stored) stored = OpenTensors(path);
+  return CheckedTensors(other, naming, std::move(stored), options);
+}
+
+std::shared_ptr<const TensorSource> CheckedTensors(const ModelConfig& config, Naming naming,
+                                                   std::shared_ptr<const TensorSource> tensors,
+                                                   const OpenOptions& options) {
   const std::vector<ForeignTensor> expected = ForeignTensors(config, naming);
   const TensorMatch match = MatchTensors(expected, naming, config.tie_word_embeddings, *tensors);
   for (const ForeignTensor& t : expected) {
@@ -146,27 +156,31 @@ std::unique_ptr<TensorSource> CheckedTensors(const ModelConfig& config, Naming n
   return RenamedTensors(std::move(tensors), match.stored);
 }
 
-Checkpoint OpenCheckpoint(const std::string& path, const LoadOptions& options) {
+Checkpoint OpenCheckpoint(const std::string& path, const OpenOptions& options) {
   Checkpoint checkpoint;
   checkpoint.path = ModelPathOf(path);
+  checkpoint.options = options;
   CheckpointConfig read;
   if (IsGgufPath(checkpoint.path)) {
-    auto file = std::make_unique<GgufFile>(checkpoint.path);
-    read = {GgufModelConfig(*file), Naming::kGguf};
-    checkpoint.tensors = std::move(file);
+    checkpoint.gguf = std::make_shared<GgufFile>(checkpoint.path);
+    read = {GgufModelConfig(*checkpoint.gguf), Naming::kGguf};
   } else {
-    read = ReadCheckpointConfig(checkpoint.path);
-    checkpoint.tensors = OpenTensors(checkpoint.path);
+    read = LoadCheckpointConfig(checkpoint.path + "/config.json");
   }
   checkpoint.format = FormatName(read);
   checkpoint.config = std::move(read.config);
   checkpoint.naming = read.naming;
-  checkpoint.tensors = CheckedTensors(checkpoint.config, read.naming, std::move(checkpoint.tensors), options);
   return checkpoint;
 }
 
 Tensor ReadParameter(const TensorSource& tensors, const ForeignTensor& t) {
-  Tensor values = tensors.ReadF32(t.name, t.shape);
+  Tensor values = Tensor::Unset(t.part_shape(), DType::kF32);
+  ReadParameterInto(tensors, t, values);
+  return values;
+}
+
+void ReadParameterInto(const TensorSource& tensors, const ForeignTensor& t, Tensor& values) {
+  tensors.ReadInto(t.name, t.shape, t.part(), values);
   if (t.layout == Layout::kDecayRate) {
     const bool negative =
         std::all_of(values.F32(), values.F32() + values.size(), [](float a) { return a < 0 && a >= -3e38f; });
@@ -175,15 +189,7 @@ Tensor ReadParameter(const TensorSource& tensors, const ForeignTensor& t) {
                        "negative rates of decay", "others"});
     }
   }
-  if (t.rows > 0) {
-    std::vector<int64_t> shape = t.shape;
-    shape[0] = t.rows;
-    Tensor part(shape);
-    std::copy_n(values.F32() + t.row_begin * (values.size() / t.shape[0]), part.size(), part.F32());
-    values = std::move(part);
-  }
   FromLayout(t, values);
-  return values;
 }
 
 }  // namespace taipan

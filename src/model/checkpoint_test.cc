@@ -173,7 +173,7 @@ class Damaged {
     damage(json, items);
     WriteSafetensors(folder_ / "model.safetensors", items);
     WriteFileAtomically(folder_ / "config.json", json.dump());
-    error_ = UserErrorOf([&] { OpenCheckpoint(folder_.path()); });
+    error_ = UserErrorOf([&] { OpenCheckpoint(folder_.path()).Tensors(); });
   }
   const std::string& error() const { return error_; }
 
@@ -234,11 +234,11 @@ TEST(Checkpoint, RefusesWhatIsNoModel) {
   const TestFolder folder;
   WriteFileAtomically(folder / "x.gguf", "GGML");
   WriteFileAtomically(folder / "x.bin", "GGML");
-  EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder / "none"); }), HasSubstr("not a model"));
-  EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder / "x.bin"); }), HasSubstr("not a model"));
-  EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder / "x.gguf"); }), HasSubstr("x.gguf: "));
+  EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder / "none").Tensors(); }), HasSubstr("not a model"));
+  EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder / "x.bin").Tensors(); }), HasSubstr("not a model"));
+  EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder / "x.gguf").Tensors(); }), HasSubstr("x.gguf: "));
   RemoveTree(folder / "x.gguf");
-  EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder.path()); }), HasSubstr("config.json"));
+  EXPECT_THAT(UserErrorOf([&] { OpenCheckpoint(folder.path()).Tensors(); }), HasSubstr("config.json"));
 }
 
 // The kinds of layers of hybrids stand in lists of a number each.
@@ -292,7 +292,7 @@ TEST(Gguf, RefusesOtherArchitectures) {
     WriteGguf(folder / "x.gguf", metadata, {{"token_embd.weight", GgmlType::kF32, {4, 4}, [] {
                                                return Tensor({4, 4});
                                              }}});
-    return UserErrorOf([&] { OpenCheckpoint(folder / "x.gguf"); });
+    return UserErrorOf([&] { OpenCheckpoint(folder / "x.gguf").Tensors(); });
   };
   EXPECT_THAT(error({}), HasSubstr("general.architecture"));
   EXPECT_THAT(

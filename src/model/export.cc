@@ -54,16 +54,16 @@ Tensor Rounded(const Tensor& values, const std::vector<int64_t>& shape, const Ty
 
 // Each tensor of the format with its values: a parameter's own, or several together, which `joined` keeps.
 void ForEachForeign(LanguageModel& model, Naming naming, std::deque<Tensor>& joined,
-                    const std::function<void(const ForeignTensor&, Tensor&)>& visit) {
+                    const std::function<void(const ForeignTensor&, const Tensor&)>& visit) {
   const std::vector<ForeignTensor> names = ForeignTensors(model.config(), naming);
   size_t next = 0;
-  model.RequireMasters("exporting a model");
+  model.RequireF32("exporting a model");
   model.params().ForEach([&](Weight& w) {
     const ForeignTensor& t = names.at(next++);
     CHECK(t.parameter == w.spec.name);
     if (t.rows == 0) return visit(t, w.f32);
     if (t.row_begin == 0) joined.emplace_back(t.shape);
-    std::copy_n(w.F32(), w.f32.size(), joined.back().F32() + t.row_begin * (w.f32.size() / t.rows));
+    std::copy_n(std::as_const(w).F32(), w.f32.size(), joined.back().F32() + t.row_begin * (w.f32.size() / t.rows));
     if (t.row_begin + t.rows == t.shape[0]) visit(t, joined.back());
   });
 }
@@ -90,7 +90,7 @@ void ExportFolder(LanguageModel& model, Naming naming, GgmlType type, const std:
   std::vector<Tensor> rounded;
   std::vector<SafetensorsItem> items;
   std::deque<Tensor> joined;
-  ForEachForeign(model, naming, joined, [&](const ForeignTensor& t, Tensor& values) {
+  ForEachForeign(model, naming, joined, [&](const ForeignTensor& t, const Tensor& values) {
     const void* data = values.data();
     if (type != GgmlType::kF32) {
       rounded.push_back(Rounded(values, t.shape, row, where, t.name));
@@ -122,7 +122,7 @@ void ExportGguf(LanguageModel& model, GgmlType type, const GgufMetadata& tokeniz
 
   std::vector<GgufItem> items;
   std::deque<Tensor> joined;
-  ForEachForeign(model, Naming::kGguf, joined, [&](const ForeignTensor& t, Tensor& values) {
+  ForEachForeign(model, Naming::kGguf, joined, [&](const ForeignTensor& t, const Tensor& values) {
     // Of blocks, only what the two large products of each read is matrices to llama.cpp.
     const bool matrix = t.shape.size() == 2 && t.shape[1] > 1 &&
                         t.parameter.find("mixer.conv1d") == std::string::npos &&

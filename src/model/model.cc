@@ -1,7 +1,9 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "base/files.h"
 #include "base/op_timer.h"
 #include "kernels/convert.h"
 #include "kernels/cross_entropy.h"
@@ -104,14 +106,19 @@ ModelParams LanguageModel::NewGradients() const {
   return gradients;
 }
 
-void LanguageModel::Initialise(uint64_t seed, double gate_bias) {
+void LanguageModel::Initialise(uint64_t seed, double gate_bias, Binding binding) {
   int branches = 0;
   for (const Layer& layer : layers_) branches += static_cast<int>(layer.branches.size());
   uint32_t index = 0;
   params_.ForEach([&](Weight& w) {
     w.f32 = Tensor(w.spec.shape);
     InitialiseWeight(w, {seed, kInitStream + index++, 0}, config_.initializer_range, branches, gate_bias);
+    if (binding != Binding::kBF16 || !IsProduct(w)) return;
+    w.bf16 = Tensor::Unset(w.spec.shape, DType::kBF16);
+    Convert(w.f32.Matrix(), w.bf16.Matrix());
+    if (&w != &params_.embedding) w.f32 = Tensor();  // as initialised, tokens are looked up in f32
   });
+  if (binding == Binding::kBF16) SetDType(DType::kBF16);
 }
 
 void LanguageModel::SetDType(DType dtype) {
@@ -120,7 +127,7 @@ void LanguageModel::SetDType(DType dtype) {
   dtype_ = dtype;
   params_.ForEach([&](Weight& w) {
     if (dtype == DType::kBF16 || w.bf16.empty()) return;
-    if (w.f32.empty()) RequireMasters("computing in f32");
+    if (w.f32.empty()) RequireF32("computing in f32");
     w.bf16 = Tensor();
   });
   RefreshCopies();
@@ -129,19 +136,39 @@ void LanguageModel::SetDType(DType dtype) {
 void LanguageModel::RefreshCopies() {
   if (dtype_ == DType::kF32) return;
   params_.ForEach([&](Weight& w) {
-    const bool product = w.spec.role == Role::kLinear && (&w != &params_.embedding || params_.tied());
-    if (!product || w.f32.empty()) return;
+    if (!IsProduct(w) || w.f32.empty()) return;
     if (w.bf16.empty()) w.bf16 = Tensor(w.spec.shape, DType::kBF16);
-    Convert(w.f32.Matrix(), w.bf16.Matrix());
+    Convert(std::as_const(w.f32).Matrix(), w.bf16.Matrix());
   });
 }
 
-void LanguageModel::RequireMasters(const char* what) const {
+bool LanguageModel::IsProduct(const Weight& w) const {
+  return w.spec.role == Role::kLinear && (&w != &params_.embedding || params_.tied());
+}
+
+void LanguageModel::RequireF32(const char* what) const {
   const_cast<ModelParams&>(params_).ForEach([&](Weight& w) {
     if (!w.f32.empty()) return;
     throw UserError({w.spec.name, fmt::format("{} needs the weights in f32", what), "f32",
                      w.bound() ? "bf16 alone, as the model was loaded" : "no values", "load the model in f32"});
   });
+}
+
+void LanguageModel::RequireMasters(const char* what) const {
+  RequireF32(what);
+  const_cast<ModelParams&>(params_).ForEach([&](Weight& w) {
+    if (!w.f32.is_view()) return;
+    throw UserError({w.spec.name, fmt::format("{} needs weights that may be changed", what), "a copy in memory",
+                     "the file itself, as the model was loaded"});
+  });
+}
+
+void LanguageModel::KeepFile(std::shared_ptr<const MappedFile> file) {
+  if (std::find(files_.begin(), files_.end(), file) == files_.end()) files_.push_back(std::move(file));
+}
+
+void LanguageModel::CheckFiles() const {
+  for (const auto& file : files_) file->CheckUnchanged();
 }
 
 SequenceState LanguageModel::NewState() const {
@@ -176,8 +203,7 @@ void LanguageModel::Forward(const Batch& batch, const GateOptions& gate, bool ke
   c.h = c.results.Matrix(batch.size(), config_.hidden_size);
   {
     const OpTimer timer("embedding");
-    const LinearWeight table = params_.embedding;
-    Embed(table.f32 ? table.f32 : table.bf16, batch.tokens, c.h);
+    LookUp(params_.embedding, batch.tokens, c.h);
     Multiply(c.h, static_cast<float>(config_.embedding_multiplier));
   }
   if (after_layer) after_layer(-1, c.h);
@@ -196,6 +222,7 @@ void LanguageModel::Forward(const Batch& batch, const GateOptions& gate, bool ke
     const Segment& s = batch.segments[j];
     if (s.state_out) s.state_out->position = c.positions[j] + s.length;
   }
+  CheckFiles();
 }
 
 void LanguageModel::ForwardLayer(size_t index, Keep keep, ForwardContext& context, Arena& results, MatrixView h) const {
@@ -231,6 +258,7 @@ void LanguageModel::Logits(ForwardContext& context, std::span<const int64_t> row
   GatherRows(c.h, rows.data(), h);
   FinalNorm(h, normed, nullptr);
   Linear(normed, params_.head(), logits);
+  CheckFiles();
 }
 
 double LanguageModel::Score(ForwardContext& context, float* logprobs) const {
@@ -249,6 +277,7 @@ double LanguageModel::Score(ForwardContext& context, float* logprobs) const {
     std::fill_n(logprobs, c.batch.tokens.size(), 0.0f);
     for (size_t i = 0; i < values.size(); ++i) logprobs[labels.rows[i]] = values[i];
   }
+  CheckFiles();
   return sum;
 }
 

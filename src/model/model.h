@@ -11,10 +11,13 @@
 #include "layers/selective_attention.h"
 #include "model/config.h"
 #include "model/layer_table.h"
+#include "model/load_options.h"
 #include "model/loss.h"
 #include "model/parameters.h"
 
 namespace taipan {
+
+class MappedFile;
 
 // What a model remembers of one sequence. Copying forks it: fixed states are copied, pages of keys and values are
 // shared until one of the two writes.
@@ -100,15 +103,22 @@ class LanguageModel {
 
   // Weights as taipan-model.md describes them: N(0, initializer_range), residual projections scaled, A_log, dt_bias,
   // open gate.
-  void Initialise(uint64_t seed, double gate_bias);
+  void Initialise(uint64_t seed, double gate_bias, Binding binding = Binding::kMasters);
 
   // Element type of activations and matrix products: f32 (at first) or bf16, for which weights in f32 get copies.
   // RefreshCopies rounds them again after the weights have changed.
   void SetDType(DType dtype);
   DType dtype() const { return dtype_; }
   void RefreshCopies();
-  // UserError where weights are in memory as bf16 alone: what changes, saves or exports them needs f32.
+  // Whether products read it: the embedding is one where it is the head, too.
+  bool IsProduct(const Weight& weight) const;
+  // UserError where weights are in memory as bf16 alone: what saves or exports them needs f32.
+  void RequireF32(const char* what) const;
+  // The same where their f32 is not ours to change.
   void RequireMasters(const char* what) const;
+
+  // Weights are views of this file: every forward checks that nobody has written to it.
+  void KeepFile(std::shared_ptr<const MappedFile> file);
 
   SequenceState NewState() const;
 
@@ -136,6 +146,7 @@ class LanguageModel {
   void ForwardLayer(size_t index, Keep keep, ForwardContext& context, Arena& results, MatrixView h) const;
   void LayerAgain(size_t index, ForwardContext& context) const;
   void FinalNorm(ConstMatrixView h, MatrixView normed, float* inv_rms) const;  // over logits_scaling
+  void CheckFiles() const;
   double HeadBackward(ForwardContext& context, const StepTotals& totals, ModelParams& grads, MatrixView dh) const;
 
   ModelConfig config_;
@@ -143,6 +154,7 @@ class LanguageModel {
   std::vector<Layer> layers_;
   std::vector<int64_t> first_sal_;  // a layer each: SALs before it
   ModelParams params_;
+  std::vector<std::shared_ptr<const MappedFile>> files_;
 };
 
 }  // namespace taipan

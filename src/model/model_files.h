@@ -3,18 +3,21 @@
 
 #include <string>
 
-#include "model/load_options.h"
+#include "model/checkpoint.h"
 #include "model/model.h"
 
 namespace taipan {
 
-// Of any path that leads to a model (model_path.h). Missing, extra or wrongly shaped tensors are a UserError naming
-// file and tensor.
-LanguageModel LoadModel(const std::string& path, const LoadOptions& options = {});
+// Weights are bound once, at the type that will be used, and converted piece by piece where the file holds another. A
+// model bound in bf16 computes in bf16.
+LanguageModel LoadModel(const Checkpoint& checkpoint, Binding binding = Binding::kMasters);
+LanguageModel LoadModel(const std::string& path, Binding binding = Binding::kMasters);
+// What a model that only runs is bound as.
+inline Binding BindingOf(DType dtype) { return dtype == DType::kBF16 ? Binding::kBF16 : Binding::kMasters; }
 // Writes config.json and model.safetensors into an existing directory, each atomically; equal weights give equal bytes.
 void SaveModel(LanguageModel& model, const std::string& directory);
 // Replaces the weights of `model` by those of another with the same architecture and sizes; the config
 // there may differ in what does not change shapes.
-void LoadWeights(LanguageModel& model, const std::string& path, const LoadOptions& options = {});
+void LoadWeights(LanguageModel& model, const Checkpoint& checkpoint);
 
 }  // namespace taipan

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/embedding.h"
 #include "model/layer_table.h"
 
 namespace taipan {
@@ -43,6 +44,14 @@ ModelParams DeclareParams(const ModelConfig& c, const std::vector<Layer>& layers
   p.norm = Weight({.name = "model.norm.weight", .group = "final norm", .shape = {c.hidden_size}});
   if (!c.tie_word_embeddings) p.lm_head = table("lm_head.weight", "head");
   return p;
+}
+
+void LookUp(const Weight& embedding, std::span<const int32_t> tokens, MatrixView out) {
+  if (embedding.rows) {
+    Embed(embedding.rows, embedding.spec.shape[0], tokens, out);
+  } else {
+    Embed((embedding.f32.empty() ? embedding.bf16 : embedding.f32).Matrix(), tokens, out);
+  }
 }
 
 std::vector<WeightSpec> WeightSpecs(const ModelConfig& config) {

@@ -3,6 +3,7 @@
 // bound later, when it is known where the values come from and in which type they will be used.
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,9 @@ struct ModelParams {
 };
 
 ModelParams DeclareParams(const ModelConfig& config, const std::vector<Layer>& layers);
+
+// out [T, d] f32: the rows of the tokens, as they are stored.
+void LookUp(const Weight& embedding, std::span<const int32_t> tokens, MatrixView out);
 
 // What a config of positive sizes declares, in file order.
 std::vector<WeightSpec> WeightSpecs(const ModelConfig& config);

@@ -83,7 +83,7 @@ bool IsBuffer(const std::string& name, const TensorSource& tensors) {
 
 class Renamed : public TensorSource {
  public:
-  Renamed(std::unique_ptr<TensorSource> tensors, std::map<std::string, std::string> names)
+  Renamed(std::shared_ptr<const TensorSource> tensors, std::map<std::string, std::string> names)
       : tensors_(std::move(tensors)), names_(std::move(names)) {}
 
   const std::string& path() const override { return tensors_->path(); }
@@ -94,9 +94,6 @@ class Renamed : public TensorSource {
   }
   bool Has(const std::string& name) const override { return names_.count(name) != 0; }
   StoredTensor Stored(const std::string& name) const override { return tensors_->Stored(NameOf(name)); }
-  Tensor ReadF32(const std::string& name, const std::vector<int64_t>& shape) const override {
-    return tensors_->ReadF32(NameOf(name), shape);
-  }
 
  private:
   const std::string& NameOf(const std::string& name) const {
@@ -105,7 +102,7 @@ class Renamed : public TensorSource {
     return found->second;
   }
 
-  std::unique_ptr<TensorSource> tensors_;
+  std::shared_ptr<const TensorSource> tensors_;
   std::map<std::string, std::string> names_;
 };
 
@@ -143,9 +140,9 @@ TensorMatch MatchTensors(const std::vector<ForeignTensor>& expected, Naming nami
   return match;
 }
 
-std::unique_ptr<TensorSource> RenamedTensors(std::unique_ptr<TensorSource> tensors,
-                                             std::map<std::string, std::string> names) {
-  return std::make_unique<Renamed>(std::move(tensors), std::move(names));
+std::shared_ptr<const TensorSource> RenamedTensors(std::shared_ptr<const TensorSource> tensors,
+                                                   std::map<std::string, std::string> names) {
+  return std::make_shared<Renamed>(std::move(tensors), std::move(names));
 }
 
 }  // namespace taipan

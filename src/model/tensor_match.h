@@ -23,7 +23,7 @@ TensorMatch MatchTensors(const std::vector<ForeignTensor>& expected, Naming nami
                          const TensorSource& tensors);
 
 // `tensors` under other names, and only those of the map (new name -> name in the file).
-std::unique_ptr<TensorSource> RenamedTensors(std::unique_ptr<TensorSource> tensors,
-                                             std::map<std::string, std::string> names);
+std::shared_ptr<const TensorSource> RenamedTensors(std::shared_ptr<const TensorSource> tensors,
+                                                   std::map<std::string, std::string> names);
 
 }  // namespace taipan

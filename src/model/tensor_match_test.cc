@@ -56,10 +56,10 @@ class Folder {
   }
 
   // "" where it is read as the model that it was.
-  std::string Error(const LoadOptions& options = {}) {
+  std::string Error(const OpenOptions& options = {}) {
     WriteSafetensors(folder_ / "model.safetensors", items_);
     return UserErrorOf([&] {
-      LanguageModel read = LoadModel(folder_.path(), options);
+      LanguageModel read = LoadModel(OpenCheckpoint(folder_.path(), options));
       EXPECT_EQ(Weights(read), Weights(model_));
     });
   }

@@ -132,12 +132,14 @@ void SetGgufLayout(const ModelConfig& c, ForeignTensor& t) {
 // to row (head, j, i) = from row (head, i, j) for i < n1, j < n2.
 void SwapRows(Tensor& values, int64_t heads, int64_t n1, int64_t n2) {
   const Tensor from = values;
-  const int64_t cols = values.size() / values.shape()[0];
+  const int64_t bytes = values.bytes() / values.shape()[0];
+  char* const out = static_cast<char*>(values.data());
+  const char* const in = static_cast<const char*>(from.data());
   for (int64_t h = 0; h < heads; ++h) {
     for (int64_t i = 0; i < n1; ++i) {
       for (int64_t j = 0; j < n2; ++j) {
-        std::memcpy(values.F32() + (h * n1 * n2 + j * n1 + i) * cols, from.F32() + (h * n1 * n2 + i * n2 + j) * cols,
-                    static_cast<size_t>(cols) * 4);
+        std::memcpy(out + (h * n1 * n2 + j * n1 + i) * bytes, in + (h * n1 * n2 + i * n2 + j) * bytes,
+                    static_cast<size_t>(bytes));
       }
     }
   }

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "formats/tensor_source.h"
 #include "model/config.h"
-#include "tensor/tensor.h"
 
 namespace taipan {
 
@@ -25,6 +25,13 @@ struct ForeignTensor {
   int64_t heads = 0;  // kRopePairs: in the tensor's rows
   // The parameter is these rows of the tensor; 0 rows: all of it. Parameters of one tensor follow each other.
   int64_t row_begin = 0, rows = 0;
+
+  RowRange part() const { return {row_begin, rows}; }
+  std::vector<int64_t> part_shape() const {
+    std::vector<int64_t> of_part = shape;
+    if (rows > 0) of_part[0] = rows;
+    return of_part;
+  }
 };
 
 // The head stands in such files even where it is the embedding.
@@ -33,7 +40,7 @@ bool NamesTiedHead(Naming naming);
 // Every tensor of the model, in the order of WeightSpecs.
 std::vector<ForeignTensor> ForeignTensors(const ModelConfig& config, Naming naming);
 
-// Between our values and those of the layout, in place.
+// Between our values and those of the layout, in place. f32, or for kSame and kRopePairs any type.
 void ToLayout(const ForeignTensor& tensor, Tensor& values);
 void FromLayout(const ForeignTensor& tensor, Tensor& values);
 

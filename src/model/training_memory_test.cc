@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
+#include <utility>
 
 #include "model/config.h"
 #include "model/presets.h"
@@ -10,10 +10,19 @@
 namespace taipan {
 namespace {
 
+// jamba-1m with the layers of another hybrid.
+ModelConfig Hybrid(std::vector<LayerKind> layers) {
+  ModelConfig c = FindPreset("jamba-1m").config;
+  c.layer_pattern = std::move(layers);
+  return c;
+}
+
 ModelConfig Config(const std::string& name) {
-  ModelConfig c = FindPreset(name == "bamba-1m" ? "jamba-1m" : name).config;
-  if (name == "bamba-1m")
-    std::replace(c.layer_pattern.begin(), c.layer_pattern.end(), LayerKind::kMamba2, LayerKind::kMamba2Mlp);
+  using enum LayerKind;
+  ModelConfig c = name == "bamba"        ? Hybrid({kMamba2Mlp, kMamba2Mlp, kAttention, kMamba2Mlp})
+                  : name == "nemotron-h" ? Hybrid({kMamba2, kRelu2Mlp, kAttentionOnly, kRelu2Mlp, kMamba2, kRelu2Mlp})
+                  : name == "falcon-h1"  ? Hybrid({kMamba2Attention, kMamba2Attention, kMamba2Attention})
+                                         : FindPreset(name).config;
   c.vocab_size = 2000;
   return c;
 }
@@ -44,7 +53,7 @@ int64_t MeasuredBytes(const ModelConfig& c, const TrainingShape& shape) {
 }
 
 TEST(TrainingMemory, PredictsTheArenasOfAStep) {
-  for (const char* name : {"taipan-1m", "mamba2-1m", "transformer-1m", "bamba-1m"}) {
+  for (const char* name : {"taipan-1m", "mamba2-1m", "transformer-1m", "bamba", "nemotron-h", "falcon-h1"}) {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       for (const Recompute recompute : {Recompute::kNone, Recompute::kMixer, Recompute::kBlock}) {
         const ModelConfig c = Config(name);

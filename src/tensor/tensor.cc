@@ -29,6 +29,15 @@ void* Allocate(int64_t bytes) {
   return memory;
 }
 
+int64_t Elements(const std::vector<int64_t>& shape) {
+  int64_t size = 1;
+  for (const int64_t n : shape) {
+    CHECK_GE(n, 0);
+    size *= n;
+  }
+  return size;
+}
+
 }  // namespace
 
 int64_t SizeOf(DType dtype) {
@@ -104,14 +113,32 @@ void CopyMatrix(ConstMatrixView from, MatrixView to) {
 
 void FreeMemory::operator()(void* p) const { std::free(p); }
 
-Tensor::Tensor(std::vector<int64_t> shape, DType dtype) : shape_(std::move(shape)), dtype_(dtype), size_(1) {
-  for (int64_t n : shape_) {
-    CHECK_GE(n, 0);
-    size_ *= n;
-  }
-  data_.reset(Allocate(bytes()));
-  Zero();
+Tensor Tensor::View(std::vector<int64_t> shape, DType dtype, std::shared_ptr<const void> data) {
+  Tensor t;
+  t.shape_ = std::move(shape);
+  t.dtype_ = dtype;
+  t.size_ = Elements(t.shape_);
+  t.view_ = true;
+  t.data_ = std::const_pointer_cast<void>(std::move(data));
+  return t;
 }
+
+Tensor Tensor::PartOf(const Tensor& block, int64_t offset, std::vector<int64_t> shape, DType dtype) {
+  CHECK(offset >= 0 && offset % kAlign == 0);
+  Tensor t = View(std::move(shape), dtype, {block.data_, static_cast<const char*>(block.data()) + offset});
+  t.view_ = block.view_;
+  CHECK_LE(offset + t.bytes(), block.bytes());
+  return t;
+}
+
+Tensor Tensor::Unset(std::vector<int64_t> shape, DType dtype) {
+  Tensor t = View(std::move(shape), dtype, nullptr);
+  t.view_ = false;
+  t.data_.reset(Allocate(t.bytes()), FreeMemory());
+  return t;
+}
+
+Tensor::Tensor(std::vector<int64_t> shape, DType dtype) : Tensor(Unset(std::move(shape), dtype)) { Zero(); }
 
 Tensor::Tensor(const Tensor& other) { *this = other; }
 
@@ -121,7 +148,7 @@ Tensor& Tensor::operator=(const Tensor& other) {
     *this = Tensor();
     return *this;
   }
-  if (!data_ || shape_ != other.shape_ || dtype_ != other.dtype_) *this = Tensor(other.shape_, other.dtype_);
+  if (!data_ || view_ || shape_ != other.shape_ || dtype_ != other.dtype_) *this = Unset(other.shape_, other.dtype_);
   std::memcpy(data_.get(), other.data_.get(), static_cast<size_t>(bytes()));
   return *this;
 }
@@ -141,14 +168,12 @@ ConstMatrixView Tensor::Matrix() const {
 }
 
 void Tensor::Reshape(std::vector<int64_t> shape) {
-  int64_t size = 1;
-  for (const int64_t n : shape) size *= n;
-  CHECK_EQ(size, size_);
+  CHECK_EQ(Elements(shape), size_);
   shape_ = std::move(shape);
 }
 
 void Tensor::Zero() {
-  if (data_) std::memset(data_.get(), 0, static_cast<size_t>(bytes()));
+  if (data_) std::memset(data(), 0, static_cast<size_t>(bytes()));
 }
 
 std::string ShapeString(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }

@@ -85,11 +85,17 @@ struct FreeMemory {
   void operator()(void* p) const;
 };
 
-// Owns 64-byte aligned memory, zero at first. Row-major; a copy copies the elements.
+// Owns 64-byte aligned memory, zero at first, or is a view. Row-major; a copy copies the elements.
 class Tensor {
  public:
   Tensor() = default;
   explicit Tensor(std::vector<int64_t> shape, DType dtype = DType::kF32);
+  static Tensor Unset(std::vector<int64_t> shape, DType dtype);  // its elements are for the caller to write
+  // A part of a block that is shared with others, `offset` bytes from its start; its elements are for the caller to
+  // write.
+  static Tensor PartOf(const Tensor& block, int64_t offset, std::vector<int64_t> shape, DType dtype);
+  // Of memory that `data` keeps alive and that is not to be written, such as a mapped file.
+  static Tensor View(std::vector<int64_t> shape, DType dtype, std::shared_ptr<const void> data);
   Tensor(const Tensor& other);
   Tensor& operator=(const Tensor& other);
   Tensor(Tensor&&) noexcept = default;
@@ -100,8 +106,12 @@ class Tensor {
   int64_t size() const { return size_; }  // elements
   int64_t bytes() const { return size_ * SizeOf(dtype_); }
   bool empty() const { return size_ == 0; }
+  bool is_view() const { return view_; }
 
-  void* data() { return data_.get(); }
+  void* data() {
+    CHECK(!view_);
+    return data_.get();
+  }
   const void* data() const { return data_.get(); }
   template <class T>
   T* As() {
@@ -131,7 +141,8 @@ class Tensor {
   std::vector<int64_t> shape_;
   DType dtype_ = DType::kF32;
   int64_t size_ = 0;
-  std::unique_ptr<void, FreeMemory> data_;
+  bool view_ = false;
+  std::shared_ptr<void> data_;  // of this object alone, but for views and parts
 };
 std::string ShapeString(const std::vector<int64_t>& shape);  // "[2, 3]"
 

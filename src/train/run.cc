@@ -183,7 +183,7 @@ ModelConfig Run::ChooseConfig() {
   if (!SavedConfig().empty()) {
     CheckSameArchitecture(LoadModelConfig(SavedConfig()), config, !vocabulary_follows, SavedConfig());
   }
-  settings_ = ResolveSettings(asked, config, /*new_weights=*/request_.weights_directory.empty());
+  settings_ = ResolveSettings(asked, config, /*new_weights=*/!request_.weights);
   if (continues_) {
     CheckSameSettings(saved_, settings_, folder_ + "/run.json");
   } else {  // a run that is shortened keeps its own
@@ -191,8 +191,9 @@ ModelConfig Run::ChooseConfig() {
   }
   // A run keeps its tokenizer beside its model, so it does not depend on the folder that the first weights came from.
   const std::string own_model = (choice_.newest ? choice_.newest->path : folder_) + "/model";
-  data_ = OpenData(settings_, continues_ && IsDirectory(own_model) ? own_model : request_.weights_directory,
-                   config.vocab_size, vocabulary_follows);
+  const std::string first_model = request_.weights ? request_.weights->path : "";
+  data_ = OpenData(settings_, continues_ && IsDirectory(own_model) ? own_model : first_model, config.vocab_size,
+                   vocabulary_follows);
   config.vocab_size = data_.train->vocab_size();
   config = ApplySettings(config, settings_);
   ValidateModelConfig(config, settings_.model);
@@ -209,10 +210,10 @@ void Run::CheckContinues(const ModelConfig& config) const {
 // The weights of step 0.
 LanguageModel Run::FirstModel(const ModelConfig& config) const {
   LanguageModel model(config);
-  if (request_.weights_directory.empty()) {
-    model.Initialise(static_cast<uint64_t>(settings_.seed), settings_.gate_bias);
+  if (request_.weights) {
+    LoadWeights(model, *request_.weights);
   } else {
-    LoadWeights(model, request_.weights_directory, request_.load);
+    model.Initialise(static_cast<uint64_t>(settings_.seed), settings_.gate_bias);
   }
   return model;
 }

@@ -10,7 +10,7 @@
 #include <optional>
 #include <string>
 
-#include "model/load_options.h"
+#include "model/checkpoint.h"
 #include "train/settings.h"
 #include "train/trainer.h"
 
@@ -19,8 +19,7 @@ namespace taipan {
 struct RunRequest {
   TrainSettings settings;             // settings.out is the folder
   std::optional<ModelConfig> config;  // of the model asked for; none where a resumed run names none
-  std::string weights_directory;      // where its weights are; "": this run initialises them
-  LoadOptions load;                   // of those weights
+  std::optional<Checkpoint> weights;  // none: this run initialises them
   bool preset = false;                // the vocabulary follows the tokenizer
   bool resume = false;
 };

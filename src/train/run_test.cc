@@ -212,7 +212,7 @@ TEST_F(RunTest, TrainsOnBroughtWeightsAndTokenFiles) {
   WriteFileAtomically(folder_ / "tokens.u16", bytes);
   RunRequest request = Request("run");
   request.config = TestConfig(97);
-  request.weights_directory = folder_ / "start";
+  request.weights = OpenCheckpoint(folder_ / "start");
   request.settings.data = {folder_ / "tokens.u16"};
   request.settings.valid_data = {};
   request.settings.learning_rate = 0;
@@ -223,7 +223,7 @@ TEST_F(RunTest, TrainsOnBroughtWeightsAndTokenFiles) {
   // Text has no tokenizer that fits into 97 ids.
   request = Request("text");
   request.config = TestConfig(97);
-  request.weights_directory = folder_ / "start";
+  request.weights = OpenCheckpoint(folder_ / "start");
   EXPECT_NE(ErrorOf(request).find("expected a vocabulary of at least 256, found 97"), std::string::npos)
       << ErrorOf(request);
   EXPECT_FALSE(PathExists(folder_ / "text"));

@@ -36,6 +36,7 @@ ModelTrainer::ModelTrainer(LanguageModel model, const TrainSettings& settings,
       settings_(ResolveSettings(settings, model_.config(), /*new_weights=*/false)),
       source_(std::move(source)),
       training_(model_, settings_.train_only) {
+  model_.RequireMasters("training");
   CHECK_EQ(source_->batch_size(), settings_.batch_size);
   model_.SetDType(DTypeOf(settings_.dtype));
   training_.context().SetRecompute(settings_.recompute);
@@ -136,7 +137,7 @@ void ModelTrainer::Load(const std::string& directory) {
   const std::string path = directory + "/trainer.json";
   TrainerState state;
   ReadFields(ParseJson(ReadFile(path), path), path, state);
-  LoadWeights(model_, directory + "/model");
+  LoadWeights(model_, OpenCheckpoint(directory + "/model"));
   model_.RefreshCopies();
   training_.optimizer().Load(directory + "/optimizer.safetensors");
   step_ = state.step;

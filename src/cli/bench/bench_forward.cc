@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "infer/sequence_reader.h"
+#include "model/model_files.h"
 
 namespace taipan {
 namespace {
@@ -85,8 +86,7 @@ class Reader {
 };
 
 void RunPrefill(const PrefillOptions& o) {
-  BenchModel bench = LoadBenchModel(o);
-  bench.model.SetDType(DTypeOf(o.dtype));
+  const BenchModel bench = LoadBenchModel(o, BindingOf(DTypeOf(o.dtype)));
   const ModelConfig& config = bench.model.config();
   const int64_t piece = std::min(o.piece > 0 ? o.piece : PieceLength(config), o.prompt);
   const std::vector<int32_t> tokens = RandomTokens(o.prompt, config.vocab_size);
@@ -113,8 +113,7 @@ void RunPrefill(const PrefillOptions& o) {
 }
 
 void RunDecode(const DecodeOptions& o) {
-  BenchModel bench = LoadBenchModel(o);
-  bench.model.SetDType(DTypeOf(o.dtype));
+  const BenchModel bench = LoadBenchModel(o, BindingOf(DTypeOf(o.dtype)));
   const ModelConfig& config = bench.model.config();
   Reader reader(bench);
   // The context, or one start token, is read once; every run continues from copies of that state.

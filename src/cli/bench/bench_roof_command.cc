@@ -34,24 +34,24 @@ std::vector<int> ThreadCounts() {
   return counts;
 }
 
-std::vector<MatrixProduct> Products(const RoofOptions& o) {
-  if (o.model.empty()) {
+std::vector<MatrixProduct> Products(const std::optional<NamedConfig>& named) {
+  if (!named) {
     return {{"square", 512, 512},
             {"square", 1024, 1024},
             {"square", 2048, 2048},
             {"wide", 8192, 1024},
             {"deep", 1024, 8192}};
   }
-  const NamedConfig named = ResolveConfig(o.model);
-  return ProductsOf(named.config, {.selected_share = named.config.expected_share()});
+  return ProductsOf(named->config, {.selected_share = named->config.expected_share()});
 }
 
 // Adds the rates of all products in one dtype.
-void MeasureProducts(const RoofOptions& o, const std::string& dtype, OrderedJson& report) {
+void MeasureProducts(const RoofOptions& o, const std::optional<NamedConfig>& named, const std::string& dtype,
+                     OrderedJson& report) {
   Spread best;
   for (const int threads : ThreadCounts()) {
     std::vector<ProductRate> rates;
-    for (const MatrixProduct& product : Products(o)) {
+    for (const MatrixProduct& product : Products(named)) {
       const ProductRate r = MeasureProduct(product, o.rows, DTypeNamed(dtype), threads, {.runs = o.runs});
       const Spread spread = SpreadOf(r.gflops);
       if (spread.median > best.median) best = spread;
@@ -65,7 +65,7 @@ void MeasureProducts(const RoofOptions& o, const std::string& dtype, OrderedJson
                                   {"gflops", ToJson(spread)}});
       rates.push_back(r);
     }
-    if (!o.model.empty()) {
+    if (named) {
       report["model_gflops"].push_back(
           {{"dtype", dtype}, {"threads", threads}, {"gflops", ToJson(WeightedRate(rates))}});
     }
@@ -73,13 +73,13 @@ void MeasureProducts(const RoofOptions& o, const std::string& dtype, OrderedJson
   report["best_gflops"][dtype] = ToJson(best);
 }
 
-OrderedJson MeasureRoof(const RoofOptions& o) {
+OrderedJson MeasureRoof(const RoofOptions& o, const std::optional<NamedConfig>& named) {
   OrderedJson report = {
       {"dtype", o.dtype}, {"cpu", CpuModelName()}, {"isa", ActiveIsa()},          {"threads", NumThreads()},
       {"runs", o.runs},   {"rows", o.rows},        {"best_gflops", OrderedJson()}};
-  if (!o.model.empty()) report["model"] = ResolveConfig(o.model).source;
+  if (named) report["model"] = named->source;
   for (const std::string& dtype : DTypes()) {
-    if (o.dtype == "all" || o.dtype == dtype) MeasureProducts(o, dtype, report);
+    if (o.dtype == "all" || o.dtype == dtype) MeasureProducts(o, named, dtype, report);
   }
   for (const int threads : ThreadCounts()) {
     // From the first-level cache to main memory, over the sizes common today.
@@ -140,13 +140,16 @@ void RunRoof(const RoofOptions& o) {
   if (o.dtype == "int8" && !HasInt8Products()) {
     throw UserError({"--dtype", "this CPU has no instructions for products of bytes", "f32 or bf16", o.dtype});
   }
+  std::optional<NamedConfig> named;
+  if (!o.model.empty()) named = ResolveConfig(o.model);
   std::string key = MachineKey(o.dtype) + fmt::format(" | bench roof, rows {}, {} runs", o.rows, o.runs);
-  for (const MatrixProduct& p : Products(o)) key += fmt::format(", {} {} x {} x {:.3g}", p.name, p.n, p.k, p.weight());
+  for (const MatrixProduct& p : Products(named))
+    key += fmt::format(", {} {} x {} x {:.3g}", p.name, p.n, p.k, p.weight());
   RoofCache cache;
   std::optional<OrderedJson> report = o.refresh ? std::nullopt : cache.Find(key);
   const bool cached = report && Complete(*report);
   if (!cached) {
-    report = MeasureRoof(o);
+    report = MeasureRoof(o, named);
     cache.Store(key, *report);
   }
   (*report)["cached"] = cached;

@@ -39,7 +39,7 @@ void AddBenchFlags(CLI::App& command, BenchOptions& o) {
   AddThreadsFlag(command);
 }
 
-BenchModel LoadBenchModel(const BenchOptions& o) {
+BenchModel LoadBenchModel(const BenchOptions& o, Binding binding) {
   if (!o.svg.empty()) CheckCanWrite(o.svg);
   const NamedConfig named = ResolveConfig(o.model);
   std::optional<double> share = o.selected_share;
@@ -47,9 +47,9 @@ BenchModel LoadBenchModel(const BenchOptions& o) {
     Note("without effect: --selected-share: the model has no selective attention layers");
     share.reset();
   }
-  if (!named.directory.empty()) return {LoadModel(named.directory, GivenLoadOptions()), named.source, share};
+  if (named.checkpoint) return {LoadModel(*named.checkpoint, binding), named.source, share};
   BenchModel bench{LanguageModel(named.config), named.source, share};
-  bench.model.Initialise(kSeed, kGateBias);
+  bench.model.Initialise(kSeed, kGateBias, binding);
   if (named.config.num_sals() > 0 && !share) bench.forced_share = named.config.attention_budget;
   return bench;
 }

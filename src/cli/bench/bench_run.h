@@ -35,7 +35,7 @@ struct BenchModel {
   std::optional<double> forced_share;  // none: the gates decide
 };
 // The weights of a model directory, else random ones: then the config's budget is forced upon the gates.
-BenchModel LoadBenchModel(const BenchOptions& o);
+BenchModel LoadBenchModel(const BenchOptions& o, Binding binding);
 
 // What the floor counts: the forced share, which any run of draws only approaches, else the mean of what gates chose.
 double MeanShare(const BenchModel& bench, const std::vector<double>& selected);

@@ -45,7 +45,7 @@ TrainSettings SettingsOf(const TrainBenchOptions& o) {
 }
 
 void RunTrain(const TrainBenchOptions& o) {
-  BenchModel bench = LoadBenchModel(o);
+  BenchModel bench = LoadBenchModel(o, Binding::kMasters);
   const ModelConfig config = bench.model.config();
   CheckFits(config, ResolveSettings(SettingsOf(o), config, /*new_weights=*/false), AvailableMemoryBytes());
   const auto source = std::make_shared<RandomRows>(o.batch_size, o.context, config.vocab_size);
