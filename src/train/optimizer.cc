@@ -34,7 +34,7 @@ void Optimizer::Step(ModelParams& params, ModelParams& gradients, const AdamWSet
     AdamWSettings own = settings;
     if (!p.spec.decay) own.weight_decay = 0;
     Moments& moments = moments_[i];
-    AdamW(p.F32(), g[i], moments.m.F32(), moments.v.F32(), p.f32.size(), own,
+    AdamW({p.F32(), g[i], moments.m.F32(), moments.v.F32(), p.f32.size()}, own,
           {.bf16 = p.bf16.empty() ? nullptr : p.bf16.As<BF16>(), .clear = g[i]});
     ++i;
   });

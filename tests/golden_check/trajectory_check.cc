@@ -83,8 +83,9 @@ void Update(Trajectory& run, const StepResult& result, int64_t step, double lr) 
     run.m[weight.spec.name].resize(n);
     run.v[weight.spec.name].resize(n);
     settings.weight_decay = weight.spec.decay ? run.train.at("weight_decay").get<double>() : 0.0;
-    AdamW(weight.F32(), result.Of(weight.spec.name).values.data(), run.m[weight.spec.name].data(),
-          run.v[weight.spec.name].data(), weight.f32.size(), settings);
+    AdamW({weight.F32(), result.Of(weight.spec.name).values.data(), run.m[weight.spec.name].data(),
+           run.v[weight.spec.name].data(), weight.f32.size()},
+          settings);
   });
 }
 
