@@ -27,15 +27,6 @@ struct AdamWCoefficients {
   float eps;
 };
 
-// One task's elements.
-struct AdamWBlock {
-  float* param;
-  const float* gradient;
-  float *m, *v;
-  AdamWAlso also;
-  int64_t n;
-};
-
 }  // namespace
 }  // namespace taipan
 #endif
@@ -56,7 +47,7 @@ HWY_INLINE FloatVec AdamWVector(const AdamWCoefficients& c, FloatVec p, FloatVec
 }
 
 template <bool kBF16, bool kClear>
-void UpdateBlock(const AdamWCoefficients& c, const AdamWBlock& b) {
+void UpdateBlock(const AdamWCoefficients& c, AdamWElements b, AdamWAlso also) {
   const FloatTag d;
   ForVectors(d, b.n, [&](int64_t i, auto part) HWY_ATTR {
     FloatVec m = Load(d, b.m + i, part), v = Load(d, b.v + i, part);
@@ -64,16 +55,16 @@ void UpdateBlock(const AdamWCoefficients& c, const AdamWBlock& b) {
     Store(p, d, b.param + i, part);
     Store(m, d, b.m + i, part);
     Store(v, d, b.v + i, part);
-    if constexpr (kBF16) Store(p, d, b.also.bf16 + i, part);
-    if constexpr (kClear) Store(hn::Zero(d), d, b.also.clear + i, part);
+    if constexpr (kBF16) Store(p, d, also.bf16 + i, part);
+    if constexpr (kClear) Store(hn::Zero(d), d, also.clear + i, part);
   });
 }
 
-void AdamWSimd(const AdamWCoefficients& c, const AdamWBlock& b) {
-  const bool bf16 = b.also.bf16 != nullptr, clear = b.also.clear != nullptr;
+void AdamWSimd(const AdamWCoefficients& c, const AdamWElements& b, const AdamWAlso& also) {
+  const bool bf16 = also.bf16 != nullptr, clear = also.clear != nullptr;
   const auto update = bf16 ? (clear ? UpdateBlock<true, true> : UpdateBlock<true, false>)
                            : (clear ? UpdateBlock<false, true> : UpdateBlock<false, false>);
-  update(c, b);
+  update(c, b, also);
 }
 
 double SquaredNormBlock(const float* x, int64_t n) {
@@ -107,10 +98,9 @@ constexpr int64_t kBlock = 16384;  // elements of a task: 64 KiB an array
 
 }  // namespace
 
-void AdamW(float* param, const float* gradient, float* m, float* v, int64_t n, const AdamWSettings& settings,
-           const AdamWAlso& also) {
-  CHECK_GE(n, 0);
-  CHECK(also.clear == nullptr || also.clear == gradient);
+void AdamW(const AdamWElements& all, const AdamWSettings& settings, const AdamWAlso& also) {
+  CHECK_GE(all.n, 0);
+  CHECK(also.clear == nullptr || also.clear == all.gradient);
   CHECK_GE(settings.step, 1);
   const double t = static_cast<double>(settings.step);
   const AdamWCoefficients c{
@@ -122,10 +112,11 @@ void AdamW(float* param, const float* gradient, float* m, float* v, int64_t n, c
       .root = static_cast<float>(1 / std::sqrt(1 - std::pow(settings.beta2, t))),
       .eps = static_cast<float>(settings.eps),
   };
-  ParallelForRanges(n, kBlock, [&](int64_t begin, int64_t end) {
+  ParallelForRanges(all.n, kBlock, [&](int64_t begin, int64_t end) {
+    const AdamWElements block = {all.param + begin, all.gradient + begin, all.m + begin, all.v + begin, end - begin};
     const AdamWAlso here = {also.bf16 != nullptr ? also.bf16 + begin : nullptr,
                             also.clear != nullptr ? also.clear + begin : nullptr};
-    HWY_DYNAMIC_DISPATCH(AdamWSimd)(c, {param + begin, gradient + begin, m + begin, v + begin, here, end - begin});
+    HWY_DYNAMIC_DISPATCH(AdamWSimd)(c, block, here);
   });
 }
 

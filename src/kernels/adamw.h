@@ -13,6 +13,13 @@ struct AdamWSettings {
   float gradient_scale = 1;  // clipping: gradients are multiplied by it first
 };
 
+struct AdamWElements {  // [n] each
+  float* param;
+  const float* gradient;
+  float *m, *v;
+  int64_t n;
+};
+
 // What the same pass over memory does besides.
 struct AdamWAlso {
   BF16* bf16 = nullptr;    // gets the new parameters, rounded: the copy that bf16 products read
@@ -20,8 +27,7 @@ struct AdamWAlso {
 };
 
 // p <- p - lr*wd*p; m <- b1 m + (1-b1) g; v <- b2 v + (1-b2) g^2; p <- p - lr * (m/(1-b1^t)) / (sqrt(v/(1-b2^t)) + eps)
-void AdamW(float* param, const float* gradient, float* m, float* v, int64_t n, const AdamWSettings& settings,
-           const AdamWAlso& also = {});
+void AdamW(const AdamWElements& elements, const AdamWSettings& settings, const AdamWAlso& also = {});
 
 // Sum of squares in double, over fixed blocks in a fixed order. NaN and infinity come through.
 double SquaredNorm(const float* x, int64_t n);

@@ -13,8 +13,8 @@ struct Arrays {
   explicit Arrays(int64_t n) : param(1, n, 0, 1), m(1, n, 0, 1), v(1, n, 0, 1), gradient(1, n, 0, 1) {}
   test::PaddedMatrix param, m, v, gradient;
 
-  void Step(int64_t n, const AdamWSettings& settings) {
-    AdamW(param.View().F32(), gradient.View().F32(), m.View().F32(), v.View().F32(), n, settings);
+  AdamWElements Elements() {
+    return {param.View().F32(), gradient.View().F32(), m.View().F32(), v.View().F32(), param.View().cols};
   }
   bool GuardsIntact() const { return param.GuardsIntact() && m.GuardsIntact() && v.GuardsIntact(); }
 };
@@ -29,7 +29,7 @@ void ExpectMatchesReference(int64_t n, AdamWSettings settings, int64_t steps) {
     arrays.gradient.FillRandom(100 + static_cast<uint64_t>(step), 0.3);
     const std::vector<double> gradient = arrays.gradient.DenseDouble();
     settings.step = step;
-    arrays.Step(n, settings);
+    AdamW(arrays.Elements(), settings);
     reference::AdamW(param, gradient, m, v, settings);
     largest = std::max(largest, test::MaxAbs(gradient) * static_cast<double>(settings.gradient_scale));
     largest_param = std::max(largest_param, test::MaxAbs(param));
@@ -65,7 +65,7 @@ TEST(AdamW, FirstStepMovesEachParameterByTheLearningRate) {
   constexpr int64_t kSize = 40;
   Arrays arrays(kSize);
   arrays.gradient.FillRandom(2);
-  arrays.Step(kSize, {.lr = 0.5, .eps = 0});
+  AdamW(arrays.Elements(), {.lr = 0.5, .eps = 0});
   for (int64_t i = 0; i < kSize; ++i) {
     const float g = arrays.gradient.View().F32()[i];
     EXPECT_NEAR(arrays.param.View().F32()[i], g > 0 ? -0.5 : 0.5, 8 * kUnit);
@@ -77,7 +77,7 @@ TEST(AdamW, WeightDecayAloneShrinksAndZeroDecayKeeps) {
     Arrays arrays(40);
     arrays.param.FillRandom(3);
     const std::vector<float> before = arrays.param.Dense();
-    arrays.Step(40, {.lr = 0.5, .weight_decay = decay});
+    AdamW(arrays.Elements(), {.lr = 0.5, .weight_decay = decay});
     const std::vector<float> after = arrays.param.Dense();
     for (size_t i = 0; i < before.size(); ++i)
       EXPECT_EQ(after[i], before[i] - static_cast<float>(0.5 * decay) * before[i]);
@@ -90,8 +90,8 @@ TEST(AdamW, GradientScaleIsAFactorOfTheGradient) {
   std::vector<float> half = scaled.gradient.Dense();
   for (float& g : half) g *= 0.25f;
   plain.gradient.Fill(half);
-  scaled.Step(40, {.lr = 0.1, .gradient_scale = 0.25f});
-  plain.Step(40, {.lr = 0.1});
+  AdamW(scaled.Elements(), {.lr = 0.1, .gradient_scale = 0.25f});
+  AdamW(plain.Elements(), {.lr = 0.1});
   EXPECT_TRUE(test::SameBits(scaled.param.Dense(), plain.param.Dense()));
   EXPECT_TRUE(test::SameBits(scaled.v.Dense(), plain.v.Dense()));
 }
@@ -106,9 +106,8 @@ TEST(AdamW, CopiesParametersAndClearsTheGradientInTheSamePass) {
       const AdamWSettings settings = {.lr = 0.1, .weight_decay = 0.1};
       const std::vector<float> gradient = plain.gradient.Dense();
       test::PaddedMatrix copy(1, n, 0, 1, DType::kBF16);
-      plain.Step(n, settings);
-      AdamW(also.param.View().F32(), also.gradient.View().F32(), also.m.View().F32(), also.v.View().F32(), n, settings,
-            {.bf16 = copy.View().As<BF16>(), .clear = also.gradient.View().F32()});
+      AdamW(plain.Elements(), settings);
+      AdamW(also.Elements(), settings, {.bf16 = copy.View().As<BF16>(), .clear = also.gradient.View().F32()});
       EXPECT_TRUE(test::SameBits(also.param.Dense(), plain.param.Dense()));
       EXPECT_TRUE(test::SameBits(also.m.Dense(), plain.m.Dense()));
       EXPECT_TRUE(test::SameBits(also.v.Dense(), plain.v.Dense()));
@@ -122,7 +121,7 @@ TEST(AdamW, CopiesParametersAndClearsTheGradientInTheSamePass) {
 
 TEST(AdamW, ClearsItsOwnGradientOnly) {
   std::vector<float> a(4), b(4), other(4);
-  EXPECT_THROW(AdamW(a.data(), b.data(), a.data(), a.data(), 4, {.lr = 0.1}, {.clear = other.data()}), InternalError);
+  EXPECT_THROW(AdamW({a.data(), b.data(), a.data(), a.data(), 4}, {.lr = 0.1}, {.clear = other.data()}), InternalError);
 }
 
 TEST(AdamW, NanStaysWithItsParameter) {
@@ -131,7 +130,7 @@ TEST(AdamW, NanStaysWithItsParameter) {
     arrays.gradient.FillRandom(5);
     arrays.gradient.View().F32()[36] = std::numeric_limits<float>::quiet_NaN();
     arrays.gradient.View().F32()[8] = std::numeric_limits<float>::quiet_NaN();
-    arrays.Step(37, {.lr = 0.1});
+    AdamW(arrays.Elements(), {.lr = 0.1});
     for (int64_t i = 0; i < 37; ++i) EXPECT_EQ(std::isnan(arrays.param.View().F32()[i]), i == 36 || i == 8) << i;
   });
 }
@@ -142,7 +141,7 @@ TEST(AdamW, ThreadsDoNotChangeTheBits) {
     Arrays arrays(kSize);
     arrays.param.FillRandom(6);
     arrays.gradient.FillRandom(7);
-    arrays.Step(kSize, {.lr = 0.1, .weight_decay = 0.1});
+    AdamW(arrays.Elements(), {.lr = 0.1, .weight_decay = 0.1});
     return arrays.param.Dense();
   });
 }

@@ -31,14 +31,6 @@ constexpr int64_t kMaxWidth = 8;
 constexpr int64_t kAhead = 12;  // rows that are fetched ahead: a page apart, where no hardware guesses them
 constexpr int64_t kRowTile = TilePartials::kRows;
 
-struct ConvCall {
-  ConstMatrixView x;
-  const float* weight;
-  const float* bias;
-  int64_t width;
-  std::span<const ConvSegment> segments;
-};
-
 // The rows [begin, end) of a segment, counted from its start, that lie in a tile.
 struct Run {
   const ConvSegment* segment;
@@ -72,15 +64,15 @@ inline int64_t TileChannels(int64_t row_tiles, int64_t cols) {
 
 // f(tile) for every tile, in parallel where that pays.
 template <class F>
-void ForTiles(const ConvCall& call, F&& f) {
-  const int64_t rows = call.x.rows, cols = call.x.cols, row_tiles = (rows + kRowTile - 1) / kRowTile;
+void ForTiles(const ConvInputs& in, F&& f) {
+  const int64_t rows = in.x.rows, cols = in.x.cols, row_tiles = (rows + kRowTile - 1) / kRowTile;
   if (row_tiles == 0 || cols == 0) return;
   const int64_t width = TileChannels(row_tiles, cols), tiles = (cols + width - 1) / width * row_tiles;
   const auto run = [&](int64_t tile) {
     const int64_t row = tile % row_tiles * kRowTile, channel = tile / row_tiles * width;
     Run runs[kRowTile];
     f(Tile{row, channel, std::min(width, cols - channel),
-           RunsInRows(call.segments, row, std::min(row + kRowTile, rows), runs)});
+           RunsInRows(in.segments, row, std::min(row + kRowTile, rows), runs)});
   };
   constexpr int64_t kSerial = 16384;  // elements that one thread does in less time than it takes to wake another
   if (rows * cols <= kSerial) {
@@ -118,10 +110,10 @@ struct Taps {
   FloatVec weight[kMaxWidth], bias;
 
   template <class P>
-  HWY_INLINE Taps(const ConvCall& call, int64_t channel, P part) : width(kWidth > 0 ? kWidth : call.width) {
+  HWY_INLINE Taps(const ConvInputs& in, int64_t channel, P part) : width(kWidth > 0 ? kWidth : in.width) {
     const FloatTag d;
-    bias = Load(d, call.bias + channel, part);
-    const float* from = call.weight + channel * width;
+    bias = Load(d, in.bias + channel, part);
+    const float* from = in.weight + channel * width;
 #if HWY_TARGET != HWY_SCALAR
     if constexpr (kWidth == 4 && std::is_same_v<P, Whole>) {
       hn::LoadInterleaved4(d, from, weight[0], weight[1], weight[2], weight[3]);
@@ -150,13 +142,13 @@ struct Strip {
   P part;
   FloatVec window[kMaxWidth];  // the last `width` inputs, oldest first
 
-  HWY_INLINE Strip(const ConvCall& call, const Taps<kWidth>& t, const ConvSegment& segment, int64_t channel, P p)
+  HWY_INLINE Strip(const ConvInputs& in, const Taps<kWidth>& t, const ConvSegment& segment, int64_t channel, P p)
       : taps(t),
-        x(call.x.As<T>(segment.begin) + channel),
-        stride(call.x.stride),
+        x(in.x.As<T>(segment.begin) + channel),
+        stride(in.x.stride),
         state(segment.state_in != nullptr ? segment.state_in + channel : nullptr),
-        state_stride(call.x.cols),
-        width(kWidth > 0 ? kWidth : call.width),
+        state_stride(in.x.cols),
+        width(kWidth > 0 ? kWidth : in.width),
         part(p) {}
 
   // Row v of the run's input; v in [-(W-1), 0) are the state's rows.
@@ -186,10 +178,10 @@ struct Strip {
 };
 
 template <int kWidth, class T, class P>
-HWY_INLINE void ForwardStrip(const ConvCall& call, const Taps<kWidth>& taps, const Run& run, int64_t channel, P part,
+HWY_INLINE void ForwardStrip(const ConvInputs& in, const Taps<kWidth>& taps, const Run& run, int64_t channel, P part,
                              MatrixView y) {
   const FloatTag d;
-  Strip<kWidth, T, P> strip(call, taps, *run.segment, channel, part);
+  Strip<kWidth, T, P> strip(in, taps, *run.segment, channel, part);
   strip.Fill(run.begin);
   T* out = y.As<T>(run.segment->begin + run.begin) + channel;
   for (int64_t t = run.begin; t < run.end; ++t, out += y.stride) {
@@ -199,14 +191,14 @@ HWY_INLINE void ForwardStrip(const ConvCall& call, const Taps<kWidth>& taps, con
 }
 
 template <int kWidth, class T>
-void ForwardTile(const ConvCall& call, const Tile& tile, MatrixView y) {
+void ForwardTile(const ConvInputs& in, const Tile& tile, MatrixView y) {
   ForVectors(FloatTag(), tile.channels, [&](int64_t i, auto part) HWY_ATTR {
-    const Taps<kWidth> taps(call, tile.channel + i, part);
-    for (const Run& run : tile.runs) ForwardStrip<kWidth, T>(call, taps, run, tile.channel + i, part, y);
+    const Taps<kWidth> taps(in, tile.channel + i, part);
+    for (const Run& run : tile.runs) ForwardStrip<kWidth, T>(in, taps, run, tile.channel + i, part, y);
   });
 }
 
-struct ConvGradients {
+struct TileGradients {
   ConstMatrixView dy;
   MatrixView dx;
   float* sums;  // of a tile, [W + 1, C]: dL/d weight by tap, dL/d bias
@@ -216,12 +208,12 @@ struct ConvGradients {
 //   dx_v = what the next run's window gives (dstate_out) + sum_k w_k dp_{v+W-1-k}, latest first: a run cut in two adds
 // the same terms in the same order. dp = dy silu'(p) is dL/d pre-activation, 0 outside of the run.
 template <int kWidth, class T, class P>
-HWY_INLINE void BackwardStrip(const ConvCall& call, const Taps<kWidth>& taps, const Run& run, int64_t channel, P part,
-                              const ConvGradients& g) {
+HWY_INLINE void BackwardStrip(const ConvInputs& in, const Taps<kWidth>& taps, const Run& run, int64_t channel, P part,
+                              const TileGradients& g) {
   const FloatTag d;
   const ConvSegment& segment = *run.segment;
-  const int64_t length = segment.length, cols = call.x.cols, end = run.end;
-  Strip<kWidth, T, P> strip(call, taps, segment, channel, part);
+  const int64_t length = segment.length, cols = in.x.cols, end = run.end;
+  Strip<kWidth, T, P> strip(in, taps, segment, channel, part);
   const int64_t width = strip.width, reach = width - 1;
   FloatVec sums[kMaxWidth], recent[kMaxWidth];  // recent[k]: dp of row t - k
   FloatVec bias_sum = hn::Zero(d);
@@ -265,25 +257,25 @@ HWY_INLINE void BackwardStrip(const ConvCall& call, const Taps<kWidth>& taps, co
 }
 
 template <int kWidth, class T>
-void BackwardTile(const ConvCall& call, const Tile& tile, const ConvGradients& g) {
-  for (int64_t k = 0; k <= call.width; ++k) std::fill_n(g.sums + k * call.x.cols + tile.channel, tile.channels, 0.0f);
+void BackwardTile(const ConvInputs& in, const Tile& tile, const TileGradients& g) {
+  for (int64_t k = 0; k <= in.width; ++k) std::fill_n(g.sums + k * in.x.cols + tile.channel, tile.channels, 0.0f);
   ForVectors(FloatTag(), tile.channels, [&](int64_t i, auto part) HWY_ATTR {
-    const Taps<kWidth> taps(call, tile.channel + i, part);
-    for (const Run& run : tile.runs) BackwardStrip<kWidth, T>(call, taps, run, tile.channel + i, part, g);
+    const Taps<kWidth> taps(in, tile.channel + i, part);
+    for (const Run& run : tile.runs) BackwardStrip<kWidth, T>(in, taps, run, tile.channel + i, part, g);
   });
 }
 
-void ConvForwardSimd(const ConvCall& call, MatrixView y) {
-  WithElementType(call.x.dtype, [&](auto t) {
-    const auto forward = call.width == 4 ? ForwardTile<4, decltype(t)> : ForwardTile<0, decltype(t)>;
-    ForTiles(call, [&](const Tile& tile) { forward(call, tile, y); });
+void ConvForwardSimd(const ConvInputs& in, MatrixView y) {
+  WithElementType(in.x.dtype, [&](auto t) {
+    const auto forward = in.width == 4 ? ForwardTile<4, decltype(t)> : ForwardTile<0, decltype(t)>;
+    ForTiles(in, [&](const Tile& tile) { forward(in, tile, y); });
   });
 }
 
-void ConvBackwardSimd(const ConvCall& call, ConstMatrixView dy, MatrixView dx, TilePartials& partials) {
-  WithElementType(call.x.dtype, [&](auto t) {
-    const auto backward = call.width == 4 ? BackwardTile<4, decltype(t)> : BackwardTile<0, decltype(t)>;
-    ForTiles(call, [&](const Tile& tile) { backward(call, tile, {dy, dx, partials.Tile(tile.row)}); });
+void ConvBackwardSimd(const ConvInputs& in, ConstMatrixView dy, MatrixView dx, TilePartials& partials) {
+  WithElementType(in.x.dtype, [&](auto t) {
+    const auto backward = in.width == 4 ? BackwardTile<4, decltype(t)> : BackwardTile<0, decltype(t)>;
+    ForTiles(in, [&](const Tile& tile) { backward(in, tile, {dy, dx, partials.Tile(tile.row)}); });
   });
 }
 
@@ -299,23 +291,23 @@ namespace {
 HWY_EXPORT(ConvForwardSimd);
 HWY_EXPORT(ConvBackwardSimd);
 
-void CheckCall(const ConvCall& call) {
-  CHECK(call.width >= 2 && call.width <= kMaxWidth);
-  for (const ConvSegment& segment : call.segments) {
+void CheckInputs(const ConvInputs& in) {
+  CHECK(in.width >= 2 && in.width <= kMaxWidth);
+  for (const ConvSegment& segment : in.segments) {
     CHECK(segment.begin >= 0 && segment.length >= 0);
-    CHECK_LE(segment.begin + segment.length, call.x.rows);
+    CHECK_LE(segment.begin + segment.length, in.x.rows);
   }
 }
 
 // The last W-1 inputs of one run. Ascending order allows state_out to be state_in: row j takes row j + length.
 template <class T>
-void WriteState(const ConvCall& call, const ConvSegment& segment) {
-  const int64_t rows = call.width - 1, cols = call.x.cols;
+void WriteState(const ConvInputs& in, const ConvSegment& segment) {
+  const int64_t rows = in.width - 1, cols = in.x.cols;
   for (int64_t j = 0; j < rows; ++j) {
     const int64_t v = segment.length - rows + j;
     float* to = segment.state_out + j * cols;
     if (v >= 0) {
-      const T* from = call.x.As<T>(segment.begin + v);
+      const T* from = in.x.As<T>(segment.begin + v);
       for (int64_t c = 0; c < cols; ++c) to[c] = ToFloat(from[c]);
     } else if (segment.state_in != nullptr) {
       std::memmove(to, segment.state_in + (v + rows) * cols, static_cast<size_t>(cols) * sizeof(float));
@@ -325,23 +317,23 @@ void WriteState(const ConvCall& call, const ConvSegment& segment) {
   }
 }
 
-void WriteStates(const ConvCall& call) {
-  const int64_t size = (call.width - 1) * call.x.cols;
+void WriteStates(const ConvInputs& in) {
+  const int64_t size = (in.width - 1) * in.x.cols;
   const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, size));  // 256 KiB of copies
-  WithElementType(call.x.dtype, [&](auto t) {
-    ParallelForRanges(static_cast<int64_t>(call.segments.size()), grain, [&](int64_t begin, int64_t end) {
+  WithElementType(in.x.dtype, [&](auto t) {
+    ParallelForRanges(static_cast<int64_t>(in.segments.size()), grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const ConvSegment& segment = call.segments[static_cast<size_t>(i)];
-        if (segment.state_out != nullptr) WriteState<decltype(t)>(call, segment);
+        const ConvSegment& segment = in.segments[static_cast<size_t>(i)];
+        if (segment.state_out != nullptr) WriteState<decltype(t)>(in, segment);
       }
     });
   });
 }
 
 // A run of no tokens hands its state on, and so its gradient back.
-void PassThroughEmptyRuns(const ConvCall& call) {
-  const int64_t size = (call.width - 1) * call.x.cols;
-  for (const ConvSegment& segment : call.segments) {
+void PassThroughEmptyRuns(const ConvInputs& in) {
+  const int64_t size = (in.width - 1) * in.x.cols;
+  for (const ConvSegment& segment : in.segments) {
     if (segment.length > 0 || segment.dstate_in == nullptr) continue;
     if (segment.dstate_out != nullptr) {
       std::memcpy(segment.dstate_in, segment.dstate_out, static_cast<size_t>(size) * sizeof(float));
@@ -353,36 +345,32 @@ void PassThroughEmptyRuns(const ConvCall& call) {
 
 }  // namespace
 
-void CausalConv1dSilu(ConstMatrixView x, const float* weight, const float* bias, int64_t width,
-                      std::span<const ConvSegment> segments, MatrixView y) {
-  const ConvCall call = {x, weight, bias, width, segments};
-  CheckCall(call);
-  CHECK_EQ(x.rows, y.rows);
-  CHECK_EQ(x.cols, y.cols);
-  CHECK(y.data != x.data || x.rows == 0);
-  HWY_DYNAMIC_DISPATCH(ConvForwardSimd)(call, y);
-  WriteStates(call);
+void CausalConv1dSilu(const ConvInputs& in, MatrixView y) {
+  CheckInputs(in);
+  CHECK_EQ(in.x.rows, y.rows);
+  CHECK_EQ(in.x.cols, y.cols);
+  CHECK(y.data != in.x.data || y.rows == 0);
+  HWY_DYNAMIC_DISPATCH(ConvForwardSimd)(in, y);
+  WriteStates(in);
 }
 
-void CausalConv1dSiluBackward(ConstMatrixView x, const float* weight, const float* bias, int64_t width,
-                              std::span<const ConvSegment> segments, ConstMatrixView dy, MatrixView dx, float* dweight,
-                              float* dbias) {
-  const ConvCall call = {x, weight, bias, width, segments};
-  CheckCall(call);
-  for (const ConstMatrixView other : {dy, ConstMatrixView(dx)}) {
-    CHECK_EQ(x.rows, other.rows);
-    CHECK_EQ(x.cols, other.cols);
+void CausalConv1dSiluBackward(const ConvInputs& in, const ConvGradients& out) {
+  const int64_t rows = in.x.rows, cols = in.x.cols, width = in.width;
+  CheckInputs(in);
+  for (const ConstMatrixView other : {out.dy, ConstMatrixView(out.dx)}) {
+    CHECK_EQ(rows, other.rows);
+    CHECK_EQ(cols, other.cols);
   }
-  CHECK((dx.data != dy.data && dx.data != x.data) || x.rows == 0);
-  for (const ConvSegment& s : segments) CHECK(s.dstate_in == nullptr || s.dstate_in != s.dstate_out);
-  TilePartials partials(x.rows, (width + 1) * x.cols);
-  HWY_DYNAMIC_DISPATCH(ConvBackwardSimd)(call, dy, dx, partials);
-  PassThroughEmptyRuns(call);
-  std::vector<float> sums(static_cast<size_t>((width + 1) * x.cols));  // [W + 1, C]
+  CHECK((out.dx.data != out.dy.data && out.dx.data != in.x.data) || rows == 0);
+  for (const ConvSegment& s : in.segments) CHECK(s.dstate_in == nullptr || s.dstate_in != s.dstate_out);
+  TilePartials partials(rows, (width + 1) * cols);
+  HWY_DYNAMIC_DISPATCH(ConvBackwardSimd)(in, out.dy, out.dx, partials);
+  PassThroughEmptyRuns(in);
+  std::vector<float> sums(static_cast<size_t>((width + 1) * cols));  // [W + 1, C]
   partials.AddTo(sums.data());
-  for (int64_t c = 0; c < x.cols; ++c) {
-    for (int64_t k = 0; k < width; ++k) dweight[c * width + k] += sums[static_cast<size_t>(k * x.cols + c)];
-    dbias[c] += sums[static_cast<size_t>(width * x.cols + c)];
+  for (int64_t c = 0; c < cols; ++c) {
+    for (int64_t k = 0; k < width; ++k) out.dweight[c * width + k] += sums[static_cast<size_t>(k * cols + c)];
+    out.dbias[c] += sums[static_cast<size_t>(width * cols + c)];
   }
 }
 

@@ -21,13 +21,24 @@ struct ConvSegment {
   float* dstate_in = nullptr;
 };
 
-// x, y [T, C], weight [C, W], bias [C]. y is not x. 2 <= W <= 8. Rows of y in no segment are left alone.
-void CausalConv1dSilu(ConstMatrixView x, const float* weight, const float* bias, int64_t width,
-                      std::span<const ConvSegment> segments, MatrixView y);
-// Writes dx, which is neither x nor dy; adds to dweight [C, W] and dbias [C]. The pre-activation is recomputed.
-// segments[i].state_in must hold the values of the forward.
-void CausalConv1dSiluBackward(ConstMatrixView x, const float* weight, const float* bias, int64_t width,
-                              std::span<const ConvSegment> segments, ConstMatrixView dy, MatrixView dx, float* dweight,
-                              float* dbias);
+struct ConvInputs {
+  ConstMatrixView x;              // [T, C]
+  const float* weight = nullptr;  // [C, W]
+  const float* bias = nullptr;    // [C]
+  int64_t width = 4;              // W, 2 to 8
+  std::span<const ConvSegment> segments;
+};
+
+struct ConvGradients {
+  ConstMatrixView dy;        // [T, C]
+  MatrixView dx;             // [T, C], written; neither x nor dy
+  float* dweight = nullptr;  // [C, W], added to
+  float* dbias = nullptr;    // [C], added to
+};
+
+// y [T, C] is not x. Its rows in no segment are left alone.
+void CausalConv1dSilu(const ConvInputs& in, MatrixView y);
+// The pre-activation is recomputed: segments[i].state_in must hold the values of the forward.
+void CausalConv1dSiluBackward(const ConvInputs& in, const ConvGradients& out);
 
 }  // namespace taipan

@@ -37,6 +37,9 @@ struct TokenRun {
     return {test::ConvertTo<T>(x), test::ConvertTo<T>(state_in), test::ConvertTo<T>(weight), test::ConvertTo<T>(bias),
             width};
   }
+  ConvInputs Call(ConstMatrixView rows, std::span<const ConvSegment> segments) const {
+    return {rows, weight.data(), bias.data(), width, segments};
+  }
 };
 
 struct Result {
@@ -62,8 +65,7 @@ Result RunInPieces(const TokenRun& run, const std::vector<int64_t>& lengths, int
   for (const int64_t length : lengths) {
     states.push_back(states.back());
     const ConvSegment segment = {0, length, states.back().data(), states.back().data()};  // in place
-    CausalConv1dSilu(x.View().Rows(begin, length), run.weight.data(), run.bias.data(), run.width, {&segment, 1},
-                     y.View().Rows(begin, length));
+    CausalConv1dSilu(run.Call(x.View().Rows(begin, length), {&segment, 1}), y.View().Rows(begin, length));
     begin += length;
   }
   CHECK_EQ(begin, run.length);
@@ -73,9 +75,11 @@ Result RunInPieces(const TokenRun& run, const std::vector<int64_t>& lengths, int
     begin -= lengths[i];
     Floats dstate_in(dstate.size(), -1.0f);
     const ConvSegment segment = {0, lengths[i], states[i].data(), nullptr, dstate.data(), dstate_in.data()};
-    CausalConv1dSiluBackward(x.View().Rows(begin, lengths[i]), run.weight.data(), run.bias.data(), run.width,
-                             {&segment, 1}, dy.View().Rows(begin, lengths[i]), dx.View().Rows(begin, lengths[i]),
-                             out.dweight.data(), out.dbias.data());
+    CausalConv1dSiluBackward(run.Call(x.View().Rows(begin, lengths[i]), {&segment, 1}),
+                             {.dy = dy.View().Rows(begin, lengths[i]),
+                              .dx = dx.View().Rows(begin, lengths[i]),
+                              .dweight = out.dweight.data(),
+                              .dbias = out.dbias.data()});
     dstate = dstate_in;
   }
   out.dx = dx.Dense();
@@ -225,9 +229,10 @@ struct Packed {
     }
     out[0].dweight = Floats(first.weight.size(), 1.0f);
     out[0].dbias = Floats(first.bias.size(), 2.0f);
-    CausalConv1dSilu(x.View(), first.weight.data(), first.bias.data(), first.width, segments, y.View());
-    CausalConv1dSiluBackward(x.View(), first.weight.data(), first.bias.data(), first.width, segments, dy.View(),
-                             dx.View(), out[0].dweight.data(), out[0].dbias.data());
+    const ConvInputs in = first.Call(x.View(), segments);
+    CausalConv1dSilu(in, y.View());
+    CausalConv1dSiluBackward(
+        in, {.dy = dy.View(), .dx = dx.View(), .dweight = out[0].dweight.data(), .dbias = out[0].dbias.data()});
     const Floats all_y = y.Dense(), all_dx = dx.Dense();
     for (size_t i = 0; i < runs.size(); ++i) {
       const int64_t from = begins[i] * kChannels, to = from + runs[i].length * kChannels;
@@ -292,10 +297,10 @@ TEST(CausalConv1d, NoStateIsAStateOfZeros) {
       Floats state(run.state_in.size(), -1.0f), dstate(run.state_in.size(), -1.0f);
       ConvSegment segment = {kBefore, length, nullptr, state.data(), nullptr, dstate.data()};
       const auto backward = [&] {
-        CausalConv1dSiluBackward(x.View(), run.weight.data(), run.bias.data(), 4, {&segment, 1}, dy.View(), dx.View(),
-                                 dweight.data(), dbias.data());
+        CausalConv1dSiluBackward(run.Call(x.View(), {&segment, 1}),
+                                 {.dy = dy.View(), .dx = dx.View(), .dweight = dweight.data(), .dbias = dbias.data()});
       };
-      CausalConv1dSilu(x.View(), run.weight.data(), run.bias.data(), 4, {&segment, 1}, y.View());
+      CausalConv1dSilu(run.Call(x.View(), {&segment, 1}), y.View());
       backward();
       const Result fresh = {rows_of_run(y), state, rows_of_run(dx), dstate, dweight, dbias};
       EXPECT_TRUE(test::SameBits(fresh.All(), zeros.All()));
@@ -313,9 +318,9 @@ TEST(CausalConv1d, RowsOfNoSegmentStayAsTheyAre) {
   const Floats y_before = y.Dense(), dx_before = dx.Dense();
   Floats dweight(20), dbias(5);
   const ConvSegment segment = {2, 3};
-  CausalConv1dSilu(x.View(), weight.data(), bias.data(), 4, {&segment, 1}, y.View());
-  CausalConv1dSiluBackward(x.View(), weight.data(), bias.data(), 4, {&segment, 1}, x.View(), dx.View(), dweight.data(),
-                           dbias.data());
+  const ConvInputs in = {x.View(), weight.data(), bias.data(), 4, {&segment, 1}};
+  CausalConv1dSilu(in, y.View());
+  CausalConv1dSiluBackward(in, {.dy = x.View(), .dx = dx.View(), .dweight = dweight.data(), .dbias = dbias.data()});
   for (const int64_t row : {0, 1, 2, 3, 4, 5}) {
     const bool inside = row >= 2 && row < 5;
     EXPECT_EQ(std::memcmp(y.View().F32(row), &y_before[static_cast<size_t>(row * 5)], 20) != 0, inside) << row;
@@ -344,7 +349,7 @@ TEST(CausalConv1d, RefusesImpossibleCalls) {
   PaddedMatrix x(4, 3), y(4, 3), other(4, 2);
   const Floats weight(27), bias(3);
   const auto forward = [&](int64_t width, ConvSegment segment, MatrixView out) {
-    CausalConv1dSilu(x.View(), weight.data(), bias.data(), width, {&segment, 1}, out);
+    CausalConv1dSilu({x.View(), weight.data(), bias.data(), width, {&segment, 1}}, out);
   };
   EXPECT_NO_THROW(forward(4, {0, 4}, y.View()));
   EXPECT_THROW(forward(1, {0, 4}, y.View()), InternalError);

@@ -119,8 +119,8 @@ namespace {
 
 HWY_EXPORT(SoftmaxRow);
 
-RowGradient GradientOf(const HeadGradient* gradient, DType activations) {
-  if (gradient == nullptr) return RowGradient::kNone;
+RowGradient GradientOf(const HeadGradients* gradients, DType activations) {
+  if (gradients == nullptr) return RowGradient::kNone;
   return activations == DType::kBF16 ? RowGradient::kBF16 : RowGradient::kF32;
 }
 
@@ -136,22 +136,23 @@ ConstMatrixView LogitGradients(ConstMatrixView logits, RowGradient kind) {
 // which at V = 50288, d = 768 took a quarter of the head's time in chunks of 64 rows.
 int64_t HeadChunkRows(int64_t vocab) { return std::clamp<int64_t>((int64_t{1} << 25) / vocab, 64, 512); }
 
-double HeadCrossEntropy(ConstMatrixView h, const LinearWeight& head, std::span<const int32_t> targets,
-                        std::span<const float> weights, float scale, const HeadGradient* gradient, float* logprobs,
-                        Arena& scratch) {
-  const int64_t n = h.rows, vocab = head.outputs();
-  CHECK_EQ(h.cols, head.inputs());
-  CHECK_EQ(static_cast<int64_t>(targets.size()), n);
-  CHECK(weights.empty() || static_cast<int64_t>(weights.size()) == n);
-  for (int32_t target : targets) {
+double HeadCrossEntropy(const HeadInputs& in, float* logprobs, const HeadGradients* gradients, Arena& scratch) {
+  const int64_t n = in.h.rows, vocab = in.head.outputs();
+  CHECK_EQ(in.h.cols, in.head.inputs());
+  CHECK_EQ(static_cast<int64_t>(in.targets.size()), n);
+  CHECK(in.weights.empty() || static_cast<int64_t>(in.weights.size()) == n);
+  for (int32_t target : in.targets) {
     CHECK_GE(target, 0);
     CHECK_LT(target, vocab);
   }
   if (n == 0) return 0;
-  const auto weight_of = [&](int64_t i) -> double { return weights.empty() ? 1 : weights[static_cast<size_t>(i)]; };
+  const auto weight_of = [&](int64_t i) -> double {
+    return in.weights.empty() ? 1 : in.weights[static_cast<size_t>(i)];
+  };
 
   const Arena::Scope scope(scratch);
-  const RowGradient kind = GradientOf(gradient, h.dtype);
+  const float scale = gradients != nullptr ? gradients->scale : 0;
+  const RowGradient kind = GradientOf(gradients, in.h.dtype);
   const int64_t chunk = std::min(n, HeadChunkRows(vocab));
   const MatrixView buffer = scratch.Matrix(chunk, vocab);
   double* row_logprobs = scratch.Array<double>(chunk);
@@ -159,13 +160,13 @@ double HeadCrossEntropy(ConstMatrixView h, const LinearWeight& head, std::span<c
   double loss = 0;
   for (int64_t begin = 0; begin < n; begin += chunk) {
     const int64_t rows = std::min(chunk, n - begin);
-    const ConstMatrixView hidden = h.Rows(begin, rows);
+    const ConstMatrixView hidden = in.h.Rows(begin, rows);
     const MatrixView logits = buffer.Rows(0, rows);
-    Linear(hidden, head, logits);
+    Linear(hidden, in.head, logits);
     ParallelForRanges(rows, grain, [&](int64_t first, int64_t last) {
       for (int64_t r = first; r < last; ++r) {
         const int64_t i = begin + r;
-        row_logprobs[r] = HWY_DYNAMIC_DISPATCH(SoftmaxRow)(logits.F32(r), vocab, targets[static_cast<size_t>(i)],
+        row_logprobs[r] = HWY_DYNAMIC_DISPATCH(SoftmaxRow)(logits.F32(r), vocab, in.targets[static_cast<size_t>(i)],
                                                            scale * weight_of(i), kind);
       }
     });
@@ -173,10 +174,10 @@ double HeadCrossEntropy(ConstMatrixView h, const LinearWeight& head, std::span<c
       loss -= weight_of(begin + r) * row_logprobs[r];
       if (logprobs != nullptr) logprobs[begin + r] = static_cast<float>(row_logprobs[r]);
     }
-    if (gradient != nullptr) {
+    if (gradients != nullptr) {
       const ConstMatrixView dlogits = LogitGradients(logits, kind);
-      LinearBackwardInput(dlogits, head, gradient->dh.Rows(begin, rows));
-      LinearBackwardWeight(dlogits, hidden, gradient->dw);
+      LinearBackwardInput(dlogits, in.head, gradients->dh.Rows(begin, rows));
+      LinearBackwardWeight(dlogits, hidden, gradients->dw);
     }
   }
   return loss;

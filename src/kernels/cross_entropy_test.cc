@@ -73,12 +73,12 @@ KernelResult RunKernel(const HeadProblem<double>& p, Layout layout = {}, const s
   dh.FillRandom(99);
   if (!dw_start.empty()) dw.Fill(dw_start);
   const std::vector<float> weights = test::ConvertTo<float>(p.weights);
-  const HeadGradient out{dh.View(), dw.View()};
+  const HeadGradients out = {static_cast<float>(p.scale), dh.View(), dw.View()};
   KernelResult result;
   result.logprobs.resize(static_cast<size_t>(p.n));
   Arena scratch;
-  result.loss = HeadCrossEntropy(h.View(), head, p.targets, weights, static_cast<float>(p.scale),
-                                 gradient ? &out : nullptr, result.logprobs.data(), scratch);
+  result.loss = HeadCrossEntropy({h.View(), head, p.targets, weights}, result.logprobs.data(),
+                                 gradient ? &out : nullptr, scratch);
   result.dh = dh.Dense();
   result.dw = dw.Dense();
   result.guards_intact = dh.GuardsIntact() && dw.GuardsIntact() && h.GuardsIntact();
@@ -329,7 +329,8 @@ TEST(CrossEntropy, GivesItsScratchBack) {
     Arena::Scope scope(scratch);
     next = scratch.Floats(16);
   }
-  HeadCrossEntropy(h.Matrix(), head, std::vector<int32_t>{0, 1, 2}, {}, 1, nullptr, nullptr, scratch);
+  const std::vector<int32_t> targets = {0, 1, 2};
+  HeadCrossEntropy({h.Matrix(), head, targets}, nullptr, nullptr, scratch);
   EXPECT_EQ(scratch.Floats(16), next);
 }
 
@@ -339,7 +340,7 @@ TEST(CrossEntropy, WrongTargetsAndShapesAreBugs) {
   Tensor h({1, 4});
   Arena scratch;
   const auto run = [&](std::vector<int32_t> targets, std::vector<float> weights) {
-    HeadCrossEntropy(h.Matrix(), head, targets, weights, 1, nullptr, nullptr, scratch);
+    HeadCrossEntropy({h.Matrix(), head, targets, weights}, nullptr, nullptr, scratch);
   };
   EXPECT_THROW(run({9}, {}), InternalError);
   EXPECT_THROW(run({-1}, {}), InternalError);

@@ -1,8 +1,6 @@
 #include "kernels/relu2.h"
 
-#include "base/parallel.h"
-#include "kernels/element_type.h"
-#include "kernels/gemm/tile_partials.h"
+#include "kernels/elementwise.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/relu2.cc"
@@ -35,20 +33,16 @@ void BackwardRow(const T* x, const T* dy, int64_t n, T* dx) {
 }
 
 void Relu2Simd(ConstMatrixView x, MatrixView y) {
-  WithElementType(x.dtype, [&](auto t) {
+  ForRows(x, [&](int64_t r, auto t) {
     using T = decltype(t);
-    ParallelForRanges(x.rows, RowGrain(x.cols), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) ForwardRow(x.As<T>(r), x.cols, y.As<T>(r));
-    });
+    ForwardRow(x.As<T>(r), x.cols, y.As<T>(r));
   });
 }
 
 void Relu2BackwardSimd(ConstMatrixView x, ConstMatrixView dy, MatrixView dx) {
-  WithElementType(x.dtype, [&](auto t) {
+  ForRows(x, [&](int64_t r, auto t) {
     using T = decltype(t);
-    ParallelForRanges(x.rows, RowGrain(x.cols), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) BackwardRow(x.As<T>(r), dy.As<T>(r), x.cols, dx.As<T>(r));
-    });
+    BackwardRow(x.As<T>(r), dy.As<T>(r), x.cols, dx.As<T>(r));
   });
 }
 
@@ -63,11 +57,6 @@ namespace {
 
 HWY_EXPORT(Relu2Simd);
 HWY_EXPORT(Relu2BackwardSimd);
-
-void CheckSameShape(ConstMatrixView a, ConstMatrixView b) {
-  CHECK_EQ(a.rows, b.rows);
-  CHECK_EQ(a.cols, b.cols);
-}
 
 }  // namespace
 

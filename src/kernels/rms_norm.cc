@@ -3,9 +3,7 @@
 #include <cmath>
 #include <memory>
 
-#include "base/parallel.h"
-#include "kernels/element_type.h"
-#include "kernels/gemm/tile_partials.h"
+#include "kernels/elementwise.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/rms_norm.cc"
@@ -60,18 +58,30 @@ float NormRow(const X* x, const float* weight, float eps, int64_t n, Y* out) {
   return inv;
 }
 
+template <class T>
+struct GatedGroup {
+  const T *y, *z;
+  const float* weight;
+  int64_t n;
+};
+template <class T>
+GatedGroup<T> GroupAt(const GatedNormInputs& in, int64_t row, int64_t group) {
+  const int64_t n = in.y.cols / in.groups, at = group * n;
+  return {in.y.As<T>(row) + at, in.z.As<T>(row) + at, in.weight + at, n};
+}
+
 // v: scratch for n floats.
 template <class T>
-float GatedNormGroup(const T* y, const T* z, const float* weight, float eps, int64_t n, float* HWY_RESTRICT v, T* out) {
+float GatedNormGroup(GatedGroup<T> g, float eps, float* HWY_RESTRICT v, T* out) {
   const FloatTag d;
   FloatVec squares = hn::Zero(d);
-  ForVectors(d, n, [&](int64_t i, auto part) HWY_ATTR {
-    const FloatVec product = hn::Mul(Load(d, y + i, part), Silu(d, Load(d, z + i, part)));
+  ForVectors(d, g.n, [&](int64_t i, auto part) HWY_ATTR {
+    const FloatVec product = hn::Mul(Load(d, g.y + i, part), Silu(d, Load(d, g.z + i, part)));
     Store(product, d, v + i, part);
     squares = hn::MulAdd(product, product, squares);
   });
-  const float inv = InverseRms(SumLanes(d, squares), n, eps);
-  ScaleGroup(v, inv, weight, n, out);
+  const float inv = InverseRms(SumLanes(d, squares), g.n, eps);
+  ScaleGroup(v, inv, g.weight, g.n, out);
   return inv;
 }
 
@@ -86,16 +96,14 @@ void NormRows(ConstMatrixView x, const float* weight, float eps, MatrixView y, f
 }
 
 template <class T>
-void GatedNormRows(ConstMatrixView y, ConstMatrixView z, const float* weight, float eps, int64_t groups, MatrixView out,
-                   float* inv_rms, float* buffers) {
-  const int64_t n = y.cols / groups;
-  ParallelForRanges(y.rows, RowGrain(y.cols), [&](int64_t begin, int64_t end, int thread) {
+void GatedNormRows(const GatedNormInputs& in, MatrixView out, float* inv_rms, float* buffers) {
+  const int64_t n = in.y.cols / in.groups;
+  ParallelForRanges(in.y.rows, RowGrain(in.y.cols), [&](int64_t begin, int64_t end, int thread) {
     float* v = buffers + thread * GroupBuffer(n);
     for (int64_t r = begin; r < end; ++r) {
-      for (int64_t g = 0; g < groups; ++g) {
-        const int64_t at = g * n;
-        const float inv = GatedNormGroup(y.As<T>(r) + at, z.As<T>(r) + at, weight + at, eps, n, v, out.As<T>(r) + at);
-        if (inv_rms != nullptr) inv_rms[r * groups + g] = inv;
+      for (int64_t g = 0; g < in.groups; ++g) {
+        const float inv = GatedNormGroup(GroupAt<T>(in, r, g), in.eps, v, out.As<T>(r) + g * n);
+        if (inv_rms != nullptr) inv_rms[r * in.groups + g] = inv;
       }
     }
   });
@@ -108,40 +116,47 @@ HWY_INLINE FloatVec GradientOfNormalised(FloatVec dout, FloatVec weight, FloatVe
   return hn::NegMulAdd(v, pull, hn::Mul(hn::Mul(dout, weight), inv));
 }
 
+template <class X, class Y>
+struct NormRowGradients {
+  const X* x;
+  const float* weight;
+  float inv;
+  const Y* dy;
+  X* dx;
+};
+
 template <bool kAdd, class X, class Y>
-void BackwardRow(const X* x, const float* weight, float inv_rms, const Y* dy, int64_t n, X* dx,
-                 float* HWY_RESTRICT dweight) {
+void BackwardRow(NormRowGradients<X, Y> r, int64_t n, float* HWY_RESTRICT dweight) {
   const FloatTag d;
-  const FloatVec inv = hn::Set(d, inv_rms);
+  const FloatVec inv = hn::Set(d, r.inv);
   FloatVec dot = hn::Zero(d);
   ForVectors(d, n, [&](int64_t i, auto part) HWY_ATTR {
-    const FloatVec product = hn::Mul(Load(d, dy + i, part), Load(d, x + i, part));
-    dot = hn::MulAdd(product, Load(d, weight + i, part), dot);
+    const FloatVec product = hn::Mul(Load(d, r.dy + i, part), Load(d, r.x + i, part));
+    dot = hn::MulAdd(product, Load(d, r.weight + i, part), dot);
     Store(hn::MulAdd(product, inv, Load(d, dweight + i, part)), d, dweight + i, part);
   });
-  const FloatVec pull = hn::Set(d, Pull(inv_rms, SumLanes(d, dot), n));
+  const FloatVec pull = hn::Set(d, Pull(r.inv, SumLanes(d, dot), n));
   ForVectors(d, n, [&](int64_t i, auto part) HWY_ATTR {
     FloatVec gradient =
-        GradientOfNormalised(Load(d, dy + i, part), Load(d, weight + i, part), Load(d, x + i, part), inv, pull);
-    if constexpr (kAdd) gradient = hn::Add(Load(d, dx + i, part), gradient);
-    Store(gradient, d, dx + i, part);
+        GradientOfNormalised(Load(d, r.dy + i, part), Load(d, r.weight + i, part), Load(d, r.x + i, part), inv, pull);
+    if constexpr (kAdd) gradient = hn::Add(Load(d, r.dx + i, part), gradient);
+    Store(gradient, d, r.dx + i, part);
   });
 }
 
 template <class T>
-struct GatedGroup {
-  const T *y, *z, *dout;
-  const float* weight;
+struct GatedGroupGradients {
   float inv;
-  int64_t n;
+  const T* dout;
   T *dy, *dz;
 };
 
 // scratch: 2 n floats. The first pass keeps silu(z) and its derivative there for the second.
 template <class T>
-void BackwardGatedGroup(const GatedGroup<T>& g, float* HWY_RESTRICT scratch, float* HWY_RESTRICT dweight) {
+void BackwardGatedGroup(GatedGroup<T> g, GatedGroupGradients<T> gradients, float* HWY_RESTRICT scratch,
+                        float* HWY_RESTRICT dweight) {
   const FloatTag d;
-  const FloatVec inv = hn::Set(d, g.inv);
+  const FloatVec inv = hn::Set(d, gradients.inv);
   float* HWY_RESTRICT slopes = scratch + g.n;
   FloatVec dot = hn::Zero(d);
   ForVectors(d, g.n, [&](int64_t i, auto part) HWY_ATTR {
@@ -150,54 +165,51 @@ void BackwardGatedGroup(const GatedGroup<T>& g, float* HWY_RESTRICT scratch, flo
     const FloatVec silu = hn::Mul(z, s.value);
     Store(silu, d, scratch + i, part);
     Store(SiluDerivative(z, s), d, slopes + i, part);
-    const FloatVec product = hn::Mul(Load(d, g.dout + i, part), hn::Mul(Load(d, g.y + i, part), silu));
+    const FloatVec product = hn::Mul(Load(d, gradients.dout + i, part), hn::Mul(Load(d, g.y + i, part), silu));
     dot = hn::MulAdd(product, Load(d, g.weight + i, part), dot);
     Store(hn::MulAdd(product, inv, Load(d, dweight + i, part)), d, dweight + i, part);
   });
-  const FloatVec pull = hn::Set(d, Pull(g.inv, SumLanes(d, dot), g.n));
+  const FloatVec pull = hn::Set(d, Pull(gradients.inv, SumLanes(d, dot), g.n));
   ForVectors(d, g.n, [&](int64_t i, auto part) HWY_ATTR {
     const FloatVec y = Load(d, g.y + i, part), silu = Load(d, scratch + i, part);
-    const FloatVec dv =
-        GradientOfNormalised(Load(d, g.dout + i, part), Load(d, g.weight + i, part), hn::Mul(y, silu), inv, pull);
-    Store(hn::Mul(dv, silu), d, g.dy + i, part);
-    Store(hn::Mul(hn::Mul(dv, y), Load(d, slopes + i, part)), d, g.dz + i, part);
+    const FloatVec dout = Load(d, gradients.dout + i, part);
+    const FloatVec dv = GradientOfNormalised(dout, Load(d, g.weight + i, part), hn::Mul(y, silu), inv, pull);
+    Store(hn::Mul(dv, silu), d, gradients.dy + i, part);
+    Store(hn::Mul(hn::Mul(dv, y), Load(d, slopes + i, part)), d, gradients.dz + i, part);
   });
 }
 
 template <class X, class Y>
-void BackwardRows(ConstMatrixView x, const float* weight, const float* inv_rms, ConstMatrixView dy, MatrixView dx,
-                  Accumulate acc, TilePartials& partials) {
+void BackwardRows(ConstMatrixView x, const float* weight, const float* inv_rms, const RmsNormGradients& g,
+                  TilePartials& partials) {
   ParallelForRanges(x.rows, TilePartials::kRows, [&](int64_t begin, int64_t end) {
     float* sums = partials.ClearedTile(begin);
     for (int64_t r = begin; r < end; ++r) {
-      if (acc == Accumulate::kAdd) {
-        BackwardRow<true>(x.As<X>(r), weight, inv_rms[r], dy.As<Y>(r), x.cols, dx.As<X>(r), sums);
+      const NormRowGradients<X, Y> row = {x.As<X>(r), weight, inv_rms[r], g.dy.As<Y>(r), g.dx.As<X>(r)};
+      if (g.acc == Accumulate::kAdd) {
+        BackwardRow<true>(row, x.cols, sums);
       } else {
-        BackwardRow<false>(x.As<X>(r), weight, inv_rms[r], dy.As<Y>(r), x.cols, dx.As<X>(r), sums);
+        BackwardRow<false>(row, x.cols, sums);
       }
     }
   });
 }
 
 template <class T>
-void BackwardGatedRows(ConstMatrixView y, ConstMatrixView z, const float* weight, const float* inv_rms, int64_t groups,
-                       ConstMatrixView dout, MatrixView dy, MatrixView dz, TilePartials& partials) {
-  const int64_t n = y.cols / groups;
-  ParallelForRanges(y.rows, TilePartials::kRows, [&](int64_t begin, int64_t end) {
+void BackwardGatedRows(const GatedNormInputs& in, const float* inv_rms, const GatedNormGradients& g,
+                       TilePartials& partials) {
+  const int64_t n = in.y.cols / in.groups;
+  ParallelForRanges(in.y.rows, TilePartials::kRows, [&](int64_t begin, int64_t end) {
     float* sums = partials.ClearedTile(begin);
     const auto scratch = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(2 * n));
     for (int64_t r = begin; r < end; ++r) {
-      for (int64_t g = 0; g < groups; ++g) {
-        const int64_t at = g * n;
-        const GatedGroup<T> group = {.y = y.As<T>(r) + at,
-                                     .z = z.As<T>(r) + at,
-                                     .dout = dout.As<T>(r) + at,
-                                     .weight = weight + at,
-                                     .inv = inv_rms[r * groups + g],
-                                     .n = n,
-                                     .dy = dy.As<T>(r) + at,
-                                     .dz = dz.As<T>(r) + at};
-        BackwardGatedGroup(group, scratch.get(), sums + at);
+      for (int64_t i = 0; i < in.groups; ++i) {
+        const int64_t at = i * n;
+        const GatedGroupGradients<T> gradients = {.inv = inv_rms[r * in.groups + i],
+                                                  .dout = g.dout.As<T>(r) + at,
+                                                  .dy = g.dy.As<T>(r) + at,
+                                                  .dz = g.dz.As<T>(r) + at};
+        BackwardGatedGroup(GroupAt<T>(in, r, i), gradients, scratch.get(), sums + at);
       }
     }
   });
@@ -211,27 +223,22 @@ void RmsNormSimd(ConstMatrixView x, const float* weight, float eps, MatrixView y
   }
 }
 
-void GatedRmsNormSimd(ConstMatrixView y, ConstMatrixView z, const float* weight, float eps, int64_t groups,
-                      MatrixView out, float* inv_rms, float* buffers) {
-  WithElementType(y.dtype,
-                  [&](auto t) { GatedNormRows<decltype(t)>(y, z, weight, eps, groups, out, inv_rms, buffers); });
+void GatedRmsNormSimd(const GatedNormInputs& in, MatrixView out, float* inv_rms, float* buffers) {
+  WithElementType(in.y.dtype, [&](auto t) { GatedNormRows<decltype(t)>(in, out, inv_rms, buffers); });
 }
 
-void RmsNormBackwardSimd(ConstMatrixView x, const float* weight, const float* inv_rms, ConstMatrixView dy,
-                         MatrixView dx, Accumulate acc, TilePartials& partials) {
-  if (x.dtype == dy.dtype) {
-    WithElementType(x.dtype,
-                    [&](auto t) { BackwardRows<decltype(t), decltype(t)>(x, weight, inv_rms, dy, dx, acc, partials); });
+void RmsNormBackwardSimd(ConstMatrixView x, const float* weight, const float* inv_rms, const RmsNormGradients& g,
+                         TilePartials& partials) {
+  if (x.dtype == g.dy.dtype) {
+    WithElementType(x.dtype, [&](auto t) { BackwardRows<decltype(t), decltype(t)>(x, weight, inv_rms, g, partials); });
   } else {
-    BackwardRows<float, BF16>(x, weight, inv_rms, dy, dx, acc, partials);
+    BackwardRows<float, BF16>(x, weight, inv_rms, g, partials);
   }
 }
 
-void GatedRmsNormBackwardSimd(ConstMatrixView y, ConstMatrixView z, const float* weight, const float* inv_rms,
-                              int64_t groups, ConstMatrixView dout, MatrixView dy, MatrixView dz,
+void GatedRmsNormBackwardSimd(const GatedNormInputs& in, const float* inv_rms, const GatedNormGradients& g,
                               TilePartials& partials) {
-  WithElementType(
-      y.dtype, [&](auto t) { BackwardGatedRows<decltype(t)>(y, z, weight, inv_rms, groups, dout, dy, dz, partials); });
+  WithElementType(in.y.dtype, [&](auto t) { BackwardGatedRows<decltype(t)>(in, inv_rms, g, partials); });
 }
 
 }  // namespace
@@ -248,9 +255,9 @@ HWY_EXPORT(RmsNormBackwardSimd);
 HWY_EXPORT(GatedRmsNormSimd);
 HWY_EXPORT(GatedRmsNormBackwardSimd);
 
-void CheckSameShape(ConstMatrixView a, ConstMatrixView b) {
-  CHECK_EQ(a.rows, b.rows);
-  CHECK_EQ(a.cols, b.cols);
+void CheckGatedInputs(const GatedNormInputs& in) {
+  CheckSameShape(in.y, in.z);
+  CHECK(in.groups >= 1 && in.y.cols % in.groups == 0);
 }
 
 }  // namespace
@@ -260,36 +267,31 @@ void RmsNorm(ConstMatrixView x, const float* weight, float eps, MatrixView y, fl
   HWY_DYNAMIC_DISPATCH(RmsNormSimd)(x, weight, eps, y, inv_rms);
 }
 
-void RmsNormBackward(ConstMatrixView x, const float* weight, const float* inv_rms, ConstMatrixView dy, MatrixView dx,
-                     Accumulate acc, float* dweight) {
-  CheckSameShape(x, dy);
-  CheckSameShape(x, dx);
-  CHECK(acc == Accumulate::kWrite || dx.data != dy.data);
+void RmsNormBackward(ConstMatrixView x, const float* weight, const float* inv_rms, const RmsNormGradients& out) {
+  CheckSameShape(x, out.dy);
+  CheckSameShape(x, out.dx);
+  CHECK(out.acc == Accumulate::kWrite || out.dx.data != out.dy.data);
   TilePartials partials(x.rows, x.cols);
-  HWY_DYNAMIC_DISPATCH(RmsNormBackwardSimd)(x, weight, inv_rms, dy, dx, acc, partials);
-  partials.AddTo(dweight);
+  HWY_DYNAMIC_DISPATCH(RmsNormBackwardSimd)(x, weight, inv_rms, out, partials);
+  partials.AddTo(out.dweight);
 }
 
-void GatedRmsNorm(ConstMatrixView y, ConstMatrixView z, const float* weight, float eps, int64_t groups, MatrixView out,
-                  float* inv_rms, Arena& scratch) {
-  CheckSameShape(y, z);
-  CheckSameShape(y, out);
-  CHECK(groups >= 1 && y.cols % groups == 0);
+void GatedRmsNorm(const GatedNormInputs& in, MatrixView out, float* inv_rms, Arena& scratch) {
+  CheckGatedInputs(in);
+  CheckSameShape(in.y, out);
   const Arena::Scope scope(scratch);
-  float* buffers = scratch.Floats(NumThreads() * GroupBuffer(y.cols / groups));
-  HWY_DYNAMIC_DISPATCH(GatedRmsNormSimd)(y, z, weight, eps, groups, out, inv_rms, buffers);
+  float* buffers = scratch.Floats(NumThreads() * GroupBuffer(in.y.cols / in.groups));
+  HWY_DYNAMIC_DISPATCH(GatedRmsNormSimd)(in, out, inv_rms, buffers);
 }
 
-void GatedRmsNormBackward(ConstMatrixView y, ConstMatrixView z, const float* weight, const float* inv_rms,
-                          int64_t groups, ConstMatrixView dout, MatrixView dy, MatrixView dz, float* dweight) {
-  CheckSameShape(y, z);
-  CheckSameShape(y, dout);
-  CheckSameShape(y, dy);
-  CheckSameShape(y, dz);
-  CHECK(groups >= 1 && y.cols % groups == 0);
-  TilePartials partials(y.rows, y.cols);
-  HWY_DYNAMIC_DISPATCH(GatedRmsNormBackwardSimd)(y, z, weight, inv_rms, groups, dout, dy, dz, partials);
-  partials.AddTo(dweight);
+void GatedRmsNormBackward(const GatedNormInputs& in, const float* inv_rms, const GatedNormGradients& out) {
+  CheckGatedInputs(in);
+  for (const ConstMatrixView other : {out.dout, ConstMatrixView(out.dy), ConstMatrixView(out.dz)}) {
+    CheckSameShape(in.y, other);
+  }
+  TilePartials partials(in.y.rows, in.y.cols);
+  HWY_DYNAMIC_DISPATCH(GatedRmsNormBackwardSimd)(in, inv_rms, out, partials);
+  partials.AddTo(out.dweight);
 }
 
 }  // namespace taipan

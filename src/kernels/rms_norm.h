@@ -11,17 +11,31 @@ namespace taipan {
 // y = RMSNorm(x). inv_rms [T] (1 / sqrt(mean + eps)) is written where not null. y may be x. y is of x's type, or bf16
 // of an f32 x.
 void RmsNorm(ConstMatrixView x, const float* weight, float eps, MatrixView y, float* inv_rms);
-// dx (written or added to, of x's type) and dweight (added to) from dy (of y's type), with inv_rms as the forward left
-// it. dx may be dy with kWrite.
-void RmsNormBackward(ConstMatrixView x, const float* weight, const float* inv_rms, ConstMatrixView dy, MatrixView dx,
-                     Accumulate acc, float* dweight);
+struct RmsNormGradients {
+  ConstMatrixView dy;  // of y's type
+  MatrixView dx;       // of x's type; may be dy with kWrite
+  Accumulate acc = Accumulate::kWrite;
+  float* dweight = nullptr;  // [d], added to
+};
+// inv_rms as the forward left it.
+void RmsNormBackward(ConstMatrixView x, const float* weight, const float* inv_rms, const RmsNormGradients& out);
 
-// out = RMSNorm over each of `groups` slices of d / groups channels of v = y * silu(z). inv_rms [T, groups] where not
-// null. out may be y or z. All views are of one type; v is not rounded to it.
-void GatedRmsNorm(ConstMatrixView y, ConstMatrixView z, const float* weight, float eps, int64_t groups, MatrixView out,
-                  float* inv_rms, Arena& scratch);
-// Writes dy, dz (which may be y, z or dout); adds to dweight. Recomputes v from y and z.
-void GatedRmsNormBackward(ConstMatrixView y, ConstMatrixView z, const float* weight, const float* inv_rms,
-                          int64_t groups, ConstMatrixView dout, MatrixView dy, MatrixView dz, float* dweight);
+// The gated form: all views are of one type; v = y * silu(z) is not rounded to it.
+struct GatedNormInputs {
+  ConstMatrixView y, z;
+  const float* weight = nullptr;  // [d]
+  int64_t groups = 1;             // of d / groups channels
+  float eps = 0;                  // forward
+};
+struct GatedNormGradients {
+  ConstMatrixView dout;
+  MatrixView dy, dz;         // written; may be y, z or dout
+  float* dweight = nullptr;  // [d], added to
+};
+
+// out = RMSNorm of each group of v; it may be y or z. inv_rms [T, groups] where not null.
+void GatedRmsNorm(const GatedNormInputs& in, MatrixView out, float* inv_rms, Arena& scratch);
+// v is recomputed.
+void GatedRmsNormBackward(const GatedNormInputs& in, const float* inv_rms, const GatedNormGradients& out);
 
 }  // namespace taipan

@@ -80,7 +80,8 @@ void ExpectNormAgrees(int64_t rows, int64_t cols, DType of_x, DType of_y) {
     }
 
     std::vector<float> dweight(weight.size()), dweight2 = dweight_before;
-    RmsNormBackward(x.View(), weight.data(), inv_rms.data(), dy.View(), dx.View(), Accumulate::kWrite, dweight.data());
+    RmsNormBackward(x.View(), weight.data(), inv_rms.data(),
+                    {.dy = dy.View(), .dx = dx.View(), .dweight = dweight.data()});
     // Where a width of one or two makes dx cancel to eps / mean(x^2) of its terms, these bound the error.
     const double inv = inv_rms.empty() ? 1 : test::MaxAbs(inv_rms);
     const double terms = 10 * test::MaxAbs(dy.Dense()) * test::MaxAbs(weight) * inv;
@@ -91,15 +92,15 @@ void ExpectNormAgrees(int64_t rows, int64_t cols, DType of_x, DType of_y) {
               Tolerance(cols) * terms + stored_x * test::MaxAbs(gradients.dx));
     ASSERT_LE(test::RelativeFrobeniusError(dweight, gradients.dweight), Tolerance(cols + rows));
     added.Fill(before.Dense());
-    RmsNormBackward(x.View(), weight.data(), inv_rms.data(), dy.View(), added.View(), Accumulate::kAdd,
-                    dweight2.data());
+    RmsNormBackward(x.View(), weight.data(), inv_rms.data(),
+                    {.dy = dy.View(), .dx = added.View(), .acc = Accumulate::kAdd, .dweight = dweight2.data()});
     ASSERT_LE(test::MaxAbsError(added.Dense(), dx_added),
               Tolerance(cols) * (terms + 10) + stored_x * test::MaxAbs(dx_added));
     ASSERT_LE(test::RelativeFrobeniusError(dweight2, dweight_added), Tolerance(cols + rows));
     if (of_x == of_y) {
       in_place.Fill(dy.Dense());
-      RmsNormBackward(x.View(), weight.data(), inv_rms.data(), in_place.View(), in_place.View(), Accumulate::kWrite,
-                      dweight2.data());
+      RmsNormBackward(x.View(), weight.data(), inv_rms.data(),
+                      {.dy = in_place.View(), .dx = in_place.View(), .dweight = dweight2.data()});
       ASSERT_TRUE(test::SameBits(in_place.Dense(), dx.Dense()));
     }
     ASSERT_TRUE(y.GuardsIntact() && dx.GuardsIntact() && added.GuardsIntact());
@@ -132,10 +133,10 @@ void ExpectGatedNormAgrees(int64_t rows, int64_t group_size, int64_t groups, DTy
     SCOPED_TRACE(testing::Message() << rows << " x " << groups << " x " << group_size << " " << NameOf(dtype));
     PaddedMatrix out(rows, cols, 5, 7, dtype), dy(rows, cols, 0, 1, dtype), dz(rows, cols, 2, 3, dtype);
     std::vector<float> inv_rms(static_cast<size_t>(rows * groups)), dweight = dweight_before;
-    GatedRmsNorm(y.View(), z.View(), weight.data(), kEps, groups, out.View(), inv_rms.data(), scratch);
+    GatedRmsNorm({y.View(), z.View(), weight.data(), groups, kEps}, out.View(), inv_rms.data(), scratch);
     ASSERT_LE(test::MaxRelativeError(out.Dense(), expected), Tolerance(group_size) + stored);  // rounded once only
-    GatedRmsNormBackward(y.View(), z.View(), weight.data(), inv_rms.data(), groups, dout.View(), dy.View(), dz.View(),
-                         dweight.data());
+    GatedRmsNormBackward({y.View(), z.View(), weight.data(), groups}, inv_rms.data(),
+                         {.dout = dout.View(), .dy = dy.View(), .dz = dz.View(), .dweight = dweight.data()});
     // |dv| terms <= inv |dout w| (1 + |v|^2 inv^2 ...): as for the plain norm, cancelling in narrow groups.
     const double terms = 40 * test::MaxAbs(dout.Dense()) * test::MaxAbs(weight) *
                          (inv_rms.empty() ? 1 : test::MaxAbs(inv_rms)) * std::max(1.0, test::MaxAbs(z.Dense()));
@@ -168,20 +169,20 @@ void ExpectGatedNormInPlace(DType dtype) {
   const auto weight = test::RandomVector<float>(38, 4);
   test::ForEachSimdTarget([&] {
     std::vector<float> inv_rms(6), dweight(38);
-    GatedRmsNorm(y.View(), z.View(), weight.data(), kEps, 2, out.View(), inv_rms.data(), scratch);
+    GatedRmsNorm({y.View(), z.View(), weight.data(), 2, kEps}, out.View(), inv_rms.data(), scratch);
     for (const bool over_z : {false, true}) {
       PaddedMatrix a = empty, b = empty;
       a.Fill(y.Dense()), b.Fill(z.Dense());
       PaddedMatrix& target = over_z ? b : a;
-      GatedRmsNorm(a.View(), b.View(), weight.data(), kEps, 2, target.View(), nullptr, scratch);
+      GatedRmsNorm({a.View(), b.View(), weight.data(), 2, kEps}, target.View(), nullptr, scratch);
       EXPECT_TRUE(test::SameBits(target.Dense(), out.Dense()));
     }
-    GatedRmsNormBackward(y.View(), z.View(), weight.data(), inv_rms.data(), 2, dout.View(), dy.View(), dz.View(),
-                         dweight.data());
+    GatedRmsNormBackward({y.View(), z.View(), weight.data(), 2}, inv_rms.data(),
+                         {.dout = dout.View(), .dy = dy.View(), .dz = dz.View(), .dweight = dweight.data()});
     PaddedMatrix a = empty, b = empty;
     a.Fill(y.Dense()), b.Fill(z.Dense());
-    GatedRmsNormBackward(a.View(), b.View(), weight.data(), inv_rms.data(), 2, dout.View(), a.View(), b.View(),
-                         dweight.data());
+    GatedRmsNormBackward({a.View(), b.View(), weight.data(), 2}, inv_rms.data(),
+                         {.dout = dout.View(), .dy = a.View(), .dz = b.View(), .dweight = dweight.data()});
     EXPECT_TRUE(test::SameBits(a.Dense(), dy.Dense()));
     EXPECT_TRUE(test::SameBits(b.Dense(), dz.Dense()));
   });
@@ -227,12 +228,12 @@ void ExpectNormSameForAnyThreads(DType dtype) {
       std::vector<float> inv_rms(kRows * 2), dweight(kCols), all;
       const auto keep = [&](const std::vector<float>& part) { all.insert(all.end(), part.begin(), part.end()); };
       RmsNorm(x.View(), weight.data(), kEps, y.View(), inv_rms.data());
-      RmsNormBackward(x.View(), weight.data(), inv_rms.data(), dy.View(), dx.View(), Accumulate::kWrite,
-                      dweight.data());
+      RmsNormBackward(x.View(), weight.data(), inv_rms.data(),
+                      {.dy = dy.View(), .dx = dx.View(), .dweight = dweight.data()});
       for (const auto& part : {y.Dense(), dx.Dense(), dweight}) keep(part);
-      GatedRmsNorm(x.View(), z.View(), weight.data(), kEps, 2, y.View(), inv_rms.data(), scratch);
-      GatedRmsNormBackward(x.View(), z.View(), weight.data(), inv_rms.data(), 2, dy.View(), dx.View(), dz.View(),
-                           dweight.data());
+      GatedRmsNorm({x.View(), z.View(), weight.data(), 2, kEps}, y.View(), inv_rms.data(), scratch);
+      GatedRmsNormBackward({x.View(), z.View(), weight.data(), 2}, inv_rms.data(),
+                           {.dout = dy.View(), .dy = dx.View(), .dz = dz.View(), .dweight = dweight.data()});
       for (const auto& part : {y.Dense(), dx.Dense(), dz.Dense(), dweight, inv_rms}) keep(part);
       return all;
     });
@@ -247,13 +248,14 @@ TEST(RmsNorm, RefusesImpossibleCalls) {
   PaddedMatrix a(2, 6), b(2, 5);
   std::vector<float> weight(6), inv_rms(12);
   EXPECT_THROW(RmsNorm(a.View(), weight.data(), kEps, b.View(), nullptr), InternalError);
-  EXPECT_THROW(GatedRmsNorm(a.View(), a.View(), weight.data(), kEps, 4, a.View(), nullptr, scratch), InternalError);
+  EXPECT_THROW(GatedRmsNorm({a.View(), a.View(), weight.data(), 4, kEps}, a.View(), nullptr, scratch), InternalError);
   PaddedMatrix half(2, 6, 0, 0, DType::kBF16);
   EXPECT_THROW(RmsNorm(half.View(), weight.data(), kEps, a.View(), nullptr), InternalError);
-  EXPECT_THROW(GatedRmsNorm(half.View(), a.View(), weight.data(), kEps, 1, a.View(), nullptr, scratch), InternalError);
-  EXPECT_THROW(
-      RmsNormBackward(a.View(), weight.data(), inv_rms.data(), a.View(), a.View(), Accumulate::kAdd, weight.data()),
-      InternalError);
+  EXPECT_THROW(GatedRmsNorm({half.View(), a.View(), weight.data(), 1, kEps}, a.View(), nullptr, scratch),
+               InternalError);
+  EXPECT_THROW(RmsNormBackward(a.View(), weight.data(), inv_rms.data(),
+                               {.dy = a.View(), .dx = a.View(), .acc = Accumulate::kAdd, .dweight = weight.data()}),
+               InternalError);
 }
 
 }  // namespace

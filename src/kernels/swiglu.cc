@@ -1,8 +1,6 @@
 #include "kernels/swiglu.h"
 
-#include "base/parallel.h"
-#include "kernels/element_type.h"
-#include "kernels/gemm/tile_partials.h"
+#include "kernels/elementwise.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/swiglu.cc"
@@ -35,29 +33,19 @@ void BackwardRow(const T* gate, const T* up, const T* dy, int64_t n, T* dgate, T
   });
 }
 
-template <class T>
-void ForwardRows(ConstMatrixView gate, ConstMatrixView up, MatrixView y) {
-  ParallelForRanges(gate.rows, RowGrain(gate.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) ForwardRow(gate.As<T>(r), up.As<T>(r), gate.cols, y.As<T>(r));
-  });
-}
-
-template <class T>
-void BackwardRows(ConstMatrixView gate, ConstMatrixView up, ConstMatrixView dy, MatrixView dgate, MatrixView dup) {
-  ParallelForRanges(gate.rows, RowGrain(gate.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      BackwardRow(gate.As<T>(r), up.As<T>(r), dy.As<T>(r), gate.cols, dgate.As<T>(r), dup.As<T>(r));
-    }
-  });
-}
-
 void SwigluSimd(ConstMatrixView gate, ConstMatrixView up, MatrixView y) {
-  WithElementType(gate.dtype, [&](auto t) { ForwardRows<decltype(t)>(gate, up, y); });
+  ForRows(gate, [&](int64_t r, auto t) {
+    using T = decltype(t);
+    ForwardRow(gate.As<T>(r), up.As<T>(r), gate.cols, y.As<T>(r));
+  });
 }
 
 void SwigluBackwardSimd(ConstMatrixView gate, ConstMatrixView up, ConstMatrixView dy, MatrixView dgate,
                         MatrixView dup) {
-  WithElementType(gate.dtype, [&](auto t) { BackwardRows<decltype(t)>(gate, up, dy, dgate, dup); });
+  ForRows(gate, [&](int64_t r, auto t) {
+    using T = decltype(t);
+    BackwardRow(gate.As<T>(r), up.As<T>(r), dy.As<T>(r), gate.cols, dgate.As<T>(r), dup.As<T>(r));
+  });
 }
 
 }  // namespace
@@ -71,11 +59,6 @@ namespace {
 
 HWY_EXPORT(SwigluSimd);
 HWY_EXPORT(SwigluBackwardSimd);
-
-void CheckSameShape(ConstMatrixView a, ConstMatrixView b) {
-  CHECK_EQ(a.rows, b.rows);
-  CHECK_EQ(a.cols, b.cols);
-}
 
 }  // namespace
 

@@ -88,33 +88,31 @@ double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 }  // namespace
 
-void TokenGate(ConstMatrixView u, const float* weight, const float* bias, const float* noise, float tau, float delta,
-               const GateValues& out) {
-  CHECK_GT(tau, 0.0f);
-  ParallelForRanges(u.rows, kRowTile, [&](int64_t begin, int64_t end) {
+void TokenGate(const GateInputs& in, const GateValues& out) {
+  CHECK_GT(in.tau, 0.0f);
+  ParallelForRanges(in.u.rows, kRowTile, [&](int64_t begin, int64_t end) {
     float scores[2 * kRowTile];
-    HWY_DYNAMIC_DISPATCH(GateScores)(u.Rows(begin, end - begin), weight, scores);
+    HWY_DYNAMIC_DISPATCH(GateScores)(in.u.Rows(begin, end - begin), in.weight, scores);
     for (int64_t t = begin; t < end; ++t) {
-      const float s0 = scores[2 * (t - begin)] + bias[0], s1 = scores[2 * (t - begin) + 1] + bias[1];
-      const float g0 = noise != nullptr ? noise[2 * t] : 0.0f, g1 = noise != nullptr ? noise[2 * t + 1] : 0.0f;
+      const float s0 = scores[2 * (t - begin)] + in.bias[0], s1 = scores[2 * (t - begin) + 1] + in.bias[1];
+      const float g0 = in.noise ? in.noise[2 * t] : 0.0f, g1 = in.noise ? in.noise[2 * t + 1] : 0.0f;
       // In f32, as the definition has it; false for a tie and for NaN.
       const float noisy = (s1 + g1) - (s0 + g0);
-      out.selected[t] = noisy > delta ? 1 : 0;
+      out.selected[t] = noisy > in.delta ? 1 : 0;
       out.margin[t] = s1 - s0;
       out.alpha[t] = static_cast<float>(Sigmoid(static_cast<double>(s1) - s0));
       if (out.m_soft != nullptr) {
         const double difference = (static_cast<double>(s1) + g1) - (static_cast<double>(s0) + g0);
-        out.m_soft[t] = static_cast<float>(Sigmoid((difference - delta) / tau));
+        out.m_soft[t] = static_cast<float>(Sigmoid((difference - in.delta) / in.tau));
       }
     }
   });
 }
 
-void TokenGateBackward(ConstMatrixView u, const float* weight, const GateValues& saved, float tau, const float* dm,
-                       const float* dalpha, MatrixView du, float* dweight, float* dbias) {
-  const int64_t rows = u.rows, d = u.cols;
-  CHECK_EQ(du.rows, rows);
-  CHECK_EQ(du.cols, d);
+void TokenGateBackward(const GateInputs& in, const GateValues& saved, const GateGradients& out) {
+  const int64_t rows = in.u.rows, d = in.u.cols;
+  CHECK_EQ(out.du.rows, rows);
+  CHECK_EQ(out.du.cols, d);
   if (rows == 0) return;
   CHECK(saved.alpha != nullptr && saved.m_soft != nullptr);
   TilePartials partials(rows, d + 1);  // dL/d weight[1], dL/d bias[1]
@@ -123,20 +121,20 @@ void TokenGateBackward(ConstMatrixView u, const float* weight, const GateValues&
     float* sums = partials.ClearedTile(begin);
     for (int64_t t = begin; t < end; ++t) {
       const double alpha = saved.alpha[t], m = saved.m_soft[t];
-      ds[t - begin] = static_cast<float>(dalpha[t] * alpha * (1 - alpha) + dm[t] * m * (1 - m) / tau);
+      ds[t - begin] = static_cast<float>(out.dalpha[t] * alpha * (1 - alpha) + out.dm[t] * m * (1 - m) / in.tau);
       sums[d] += ds[t - begin];
     }
     HWY_DYNAMIC_DISPATCH(GateBackwardTile)
-    (u.Rows(begin, end - begin), weight, ds, du.Rows(begin, end - begin), sums);
+    (in.u.Rows(begin, end - begin), in.weight, ds, out.du.Rows(begin, end - begin), sums);
   });
   std::vector<float> total(static_cast<size_t>(d + 1));
   partials.AddTo(total.data());
   for (int64_t c = 0; c < d; ++c) {
-    dweight[c] -= total[static_cast<size_t>(c)];
-    dweight[d + c] += total[static_cast<size_t>(c)];
+    out.dweight[c] -= total[static_cast<size_t>(c)];
+    out.dweight[d + c] += total[static_cast<size_t>(c)];
   }
-  dbias[0] -= total.back();
-  dbias[1] += total.back();
+  out.dbias[0] -= total.back();
+  out.dbias[1] += total.back();
 }
 
 }  // namespace taipan

@@ -9,6 +9,15 @@
 
 namespace taipan {
 
+struct GateInputs {
+  ConstMatrixView u;              // [T, d] normalised hidden rows, f32 or bf16; all else is f32
+  const float* weight = nullptr;  // [2, d]
+  const float* bias = nullptr;    // [2], forward
+  const float* noise = nullptr;   // [T, 2] Gumbel values, forward; null: none
+  float tau = 1;
+  float delta = 0;  // threshold, forward
+};
+
 struct GateValues {
   float* margin = nullptr;      // [T] s1 - s0, without noise
   float* alpha = nullptr;       // [T]
@@ -16,12 +25,15 @@ struct GateValues {
   uint8_t* selected = nullptr;  // [T]
 };
 
-// u [T, d] normalised hidden rows (f32 or bf16; all else is f32), weight [2, d], bias [2];
-// noise [T, 2] Gumbel values or null; delta: threshold.
-void TokenGate(ConstMatrixView u, const float* weight, const float* bias, const float* noise, float tau, float delta,
-               const GateValues& out);
-// From dm (d total / d m) and dalpha [T]: du (added to), dweight [2, d] and dbias [2] (added to).
-void TokenGateBackward(ConstMatrixView u, const float* weight, const GateValues& saved, float tau, const float* dm,
-                       const float* dalpha, MatrixView du, float* dweight, float* dbias);
+struct GateGradients {
+  const float* dm = nullptr;      // [T] d total / d m
+  const float* dalpha = nullptr;  // [T]
+  MatrixView du;                  // [T, d], added to
+  float* dweight = nullptr;       // [2, d], added to
+  float* dbias = nullptr;         // [2], added to
+};
+
+void TokenGate(const GateInputs& in, const GateValues& out);
+void TokenGateBackward(const GateInputs& in, const GateValues& saved, const GateGradients& out);
 
 }  // namespace taipan

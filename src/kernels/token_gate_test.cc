@@ -48,8 +48,13 @@ Gate RunGate(const GateProblem<double>& p, DType dtype = DType::kF32) {
   u.Fill(test::ConvertTo<float>(p.u));
   const PaddedMatrix weight = PaddedMatrix(2, p.d, 0, 1).Fill(test::ConvertTo<float>(p.weight));
   const auto bias = test::ConvertTo<float>(p.bias), noise = test::ConvertTo<float>(p.noise);
-  TokenGate(u.View(), weight.View().F32(), bias.data(), noise.empty() ? nullptr : noise.data(),
-            static_cast<float>(p.tau), static_cast<float>(p.delta), out.Values());
+  TokenGate({.u = u.View(),
+             .weight = weight.View().F32(),
+             .bias = bias.data(),
+             .noise = noise.empty() ? nullptr : noise.data(),
+             .tau = static_cast<float>(p.tau),
+             .delta = static_cast<float>(p.delta)},
+            out.Values());
   return out;
 }
 
@@ -58,8 +63,13 @@ Gate GateOfScores(const std::vector<float>& u, float w0, float w1, const std::ve
                   float tau = 1) {
   Gate out(static_cast<int64_t>(u.size()));
   const float weight[] = {w0, w1}, bias[] = {0, 0};
-  TokenGate(ConstMatrixView(u.data(), static_cast<int64_t>(u.size()), 1), weight, bias,
-            noise.empty() ? nullptr : noise.data(), tau, delta, out.Values());
+  TokenGate({.u = {u.data(), static_cast<int64_t>(u.size()), 1},
+             .weight = weight,
+             .bias = bias,
+             .noise = noise.empty() ? nullptr : noise.data(),
+             .tau = tau,
+             .delta = delta},
+            out.Values());
   return out;
 }
 
@@ -176,7 +186,10 @@ TEST(TokenGate, InferenceNeedsNoSurrogateAndZeroNoiseIsNoNoise) {
   Gate inference(p.rows);
   const auto u = test::ConvertTo<float>(p.u), weight = test::ConvertTo<float>(p.weight);
   const auto bias = test::ConvertTo<float>(p.bias);
-  TokenGate(ConstMatrixView(u.data(), p.rows, p.d), weight.data(), bias.data(), nullptr, 1, static_cast<float>(p.delta),
+  TokenGate({.u = {u.data(), p.rows, p.d},
+             .weight = weight.data(),
+             .bias = bias.data(),
+             .delta = static_cast<float>(p.delta)},
             inference.Values(false));
   EXPECT_EQ(inference.selected, plain.selected);
   EXPECT_TRUE(test::SameBits(inference.margin, plain.margin));
@@ -212,8 +225,12 @@ KernelGradients RunBackward(const GateProblem<double>& p, const std::vector<floa
   du.Fill(du_start);
   dweight.Fill(dweight_start);
   std::vector<float> dbias = {3, -4};
-  TokenGateBackward(u.View(), weight.View().F32(), saved.Values(), static_cast<float>(p.tau), dm.data(), dalpha.data(),
-                    du.View(), dweight.View().F32(), dbias.data());
+  TokenGateBackward({.u = u.View(), .weight = weight.View().F32(), .tau = static_cast<float>(p.tau)}, saved.Values(),
+                    {.dm = dm.data(),
+                     .dalpha = dalpha.data(),
+                     .du = du.View(),
+                     .dweight = dweight.View().F32(),
+                     .dbias = dbias.data()});
   return {du.Dense(), dweight.Dense(), dbias, du.GuardsIntact() && dweight.GuardsIntact()};
 }
 

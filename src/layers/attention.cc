@@ -45,7 +45,7 @@ class Attention : public Branch {
     AttentionBranchSaved local;
     auto& s = call.kept() ? static_cast<AttentionBranchSaved&>(*saved) : local;
     PreNorm(p.norm, dims_.eps, call, h, s.norm);
-    AttendForward(dims_, p.attention, call, s.norm.u, nullptr, h.rows, h, Accumulate::kAdd, s.attention);
+    AttendForward(dims_, p.attention, call, {.u = s.norm.u, .n = h.rows}, {h, Accumulate::kAdd}, s.attention);
   }
 
   void Backward(const BranchParams& params, const BackwardCall& call, const BranchSaved& saved, MatrixView dh,
@@ -55,8 +55,8 @@ class Attention : public Branch {
     auto& g = static_cast<AttentionParams&>(grads);
     const Arena::Scope scope(*call.scratch);
     const MatrixView du = call.scratch->Matrix(dh.rows, dh.cols);
-    AttendBackward(dims_, p.attention, call, s.attention, s.norm.u,
-                   ScaledGradient(dh, dims_.out_multiplier, call.dtype, *call.scratch), du, g.attention);
+    const ConstMatrixView d_o = ScaledGradient(dh, dims_.out_multiplier, call.dtype, *call.scratch);
+    AttendBackward(dims_, p.attention, call, s.attention, {.d_o = d_o, .du = du}, g.attention);
     PreNormBackward(p.norm, s.norm, du, dh, g.norm);
   }
 

@@ -49,10 +49,10 @@ KeyLists ListKeys(std::span<const LayerSegment> segments, const AttentionSaved& 
     if (dkv) gradients[count] = {dkv[0].F32(seg.begin), dkv[1].F32(seg.begin)};
     ++count;
     const int64_t begin = query, row_end = seg.begin + seg.length;
-    if (s.rows == nullptr) {
+    if (s.in.rows == nullptr) {
       query = row_end;
     } else {
-      while (query < s.n && s.rows[query] < row_end) ++query;
+      while (query < s.in.n && s.in.rows[query] < row_end) ++query;
     }
     lists.segments[i] = {begin, query - begin, {keys, static_cast<size_t>(count)}, {}};
     if (dkv) lists.segments[i].key_gradients = {gradients, static_cast<size_t>(count)};
@@ -113,9 +113,10 @@ TrainingBytes AttentionBytes(const AttentionDims& dims, double e, bool picked) {
 namespace {
 
 // Fills positions, uq, q, k and v.
-void Project(const AttentionDims& dims, const AttentionProjections& p, const ForwardCall& call, ConstMatrixView u,
-             Arena& arena, AttentionSaved& s) {
-  const int64_t t = u.rows, n = s.n;
+void Project(const AttentionDims& dims, const AttentionProjections& p, const ForwardCall& call, Arena& arena,
+             AttentionSaved& s) {
+  const ConstMatrixView u = s.in.u;
+  const int64_t t = u.rows, n = s.in.n;
   const int64_t* all_positions = RowPositions(call.segments, t, *call.scratch);
   s.k = arena.Matrix(t, dims.kv_width(), u.dtype);
   s.v = arena.Matrix(t, dims.kv_width(), u.dtype);
@@ -128,11 +129,11 @@ void Project(const AttentionDims& dims, const AttentionProjections& p, const For
   {
     const OpTimer timer("q_proj");
     s.positions = arena.Array<int64_t>(n);
-    for (int64_t i = 0; i < n; ++i) s.positions[i] = all_positions[s.rows ? s.rows[i] : i];
+    for (int64_t i = 0; i < n; ++i) s.positions[i] = all_positions[s.in.rows ? s.in.rows[i] : i];
     s.uq = u;
-    if (s.rows) {
+    if (s.in.rows) {
       const MatrixView gathered = arena.Matrix(n, u.cols, u.dtype);
-      GatherRows(u, s.rows, gathered);
+      GatherRows(u, s.in.rows, gathered);
       s.uq = gathered;
     }
     Linear(s.uq, p.q_proj, s.q);
@@ -145,31 +146,30 @@ void Project(const AttentionDims& dims, const AttentionProjections& p, const For
 
 }  // namespace
 
-void AttendForward(const AttentionDims& dims, const AttentionProjections& p, const ForwardCall& call, ConstMatrixView u,
-                   const int64_t* rows, int64_t n, MatrixView o, Accumulate acc, AttentionSaved& s) {
+void AttendForward(const AttentionDims& dims, const AttentionProjections& p, const ForwardCall& call,
+                   const AttendInputs& in, AttendOutput out, AttentionSaved& s) {
   Arena::Scope scope(*call.scratch);
   Arena& arena = call.arena();
-  s.rows = rows;
-  s.n = n;
-  Project(dims, p, call, u, arena, s);
+  s.in = in;
+  Project(dims, p, call, arena, s);
   const KvCache** past = call.scratch->Array<const KvCache*>(static_cast<int64_t>(call.segments.size()));
   s.past.clear();
   for (size_t i = 0; i < call.segments.size(); ++i) {
-    const LayerState* in = call.segments[i].state_in;
-    past[i] = in ? &in->kv : nullptr;
-    if (call.kept()) s.past.push_back(in ? in->kv : KvCache());
+    const LayerState* state = call.segments[i].state_in;
+    past[i] = state ? &state->kv : nullptr;
+    if (call.kept()) s.past.push_back(state ? state->kv : KvCache());
   }
-  s.context = arena.Matrix(n, dims.q_width(), u.dtype);
-  s.lse = call.kept() ? arena.Floats(n * dims.shape.heads) : nullptr;
+  s.context = arena.Matrix(in.n, dims.q_width(), in.u.dtype);
+  s.lse = call.kept() ? arena.Floats(in.n * dims.shape.heads) : nullptr;
   const KeyLists keys = ListKeys(call.segments, s, past, nullptr, nullptr, *call.scratch);
   const std::span<const AttentionSegment> segments(keys.segments, keys.n);
   {
     const OpTimer timer("attention");
-    AttentionForward(dims.shape, s.q, s.positions, segments, s.context, s.lse, *call.scratch);
+    AttentionForward(dims.shape, {s.q, s.positions, segments}, s.context, s.lse, *call.scratch);
     AppendToStates(call.segments, s);
   }
   const OpTimer timer("o_proj");
-  ScaledLinear(s.context, p.o_proj, dims.out_multiplier, o, acc, *call.scratch);
+  ScaledLinear(s.context, p.o_proj, dims.out_multiplier, out.o, out.acc, *call.scratch);
 }
 
 namespace {
@@ -209,8 +209,8 @@ void SeedKeyGradients(const AttentionDims& dims, const BackwardCall& call, const
 }
 
 // dq of the queries and dkv of all keys, both before the rotation.
-void AttentionGradients(const AttentionDims& dims, const BackwardCall& call, const AttentionSaved& s, int64_t t,
-                        ConstMatrixView dcontext, MatrixView dq, const MatrixView dkv[2]) {
+void QueryAndKeyGradients(const AttentionDims& dims, const BackwardCall& call, const AttentionSaved& s,
+                          ConstMatrixView dcontext, MatrixView dq, const MatrixView dkv[2]) {
   Arena& scratch = *call.scratch;
   const KvCache** past = scratch.Array<const KvCache*>(static_cast<int64_t>(s.past.size()));
   for (size_t i = 0; i < s.past.size(); ++i) past[i] = s.past[i].count() > 0 ? &s.past[i] : nullptr;
@@ -223,32 +223,35 @@ void AttentionGradients(const AttentionDims& dims, const BackwardCall& call, con
   const std::span<const AttentionSegment> segments(keys.segments, keys.n);
   {
     const OpTimer timer("attention backward");
-    AttentionBackward(dims.shape, s.q, s.positions, segments, s.context, s.lse, dcontext, dq, scratch);
+    AttentionBackward(dims.shape, {s.q, s.positions, segments}, s.context, s.lse, {.dout = dcontext, .dq = dq},
+                      scratch);
   }
   if (dims.rope.empty()) return;
   const OpTimer timer("rope backward");
+  const int64_t t = s.in.u.rows, n = s.in.n;
   const int64_t* all_positions = RowPositions(call.segments, t, scratch);
   Rope(dkv[0], dims.shape.head_dim, dims.rope, {all_positions, static_cast<size_t>(t)}, -1);
-  Rope(dq, dims.shape.head_dim, dims.rope, {s.positions, static_cast<size_t>(s.n)}, -1);
+  Rope(dq, dims.shape.head_dim, dims.rope, {s.positions, static_cast<size_t>(n)}, -1);
 }
 
 }  // namespace
 
 void AttendBackward(const AttentionDims& dims, const AttentionProjections& p, const BackwardCall& call,
-                    const AttentionSaved& s, ConstMatrixView u, ConstMatrixView d_o, MatrixView du,
-                    AttentionProjections& grads) {
+                    const AttentionSaved& s, const AttendGradients& out, AttentionProjections& grads) {
   Arena& scratch = *call.scratch;
   Arena::Scope scope(scratch);
-  const int64_t t = u.rows;
-  const MatrixView dcontext = scratch.Matrix(s.n, dims.q_width(), u.dtype);
-  const MatrixView dq = scratch.Matrix(s.n, dims.q_width(), u.dtype);
+  const ConstMatrixView u = s.in.u;
+  const MatrixView du = out.du;
+  const int64_t t = u.rows, n = s.in.n;
+  const MatrixView dcontext = scratch.Matrix(n, dims.q_width(), u.dtype);
+  const MatrixView dq = scratch.Matrix(n, dims.q_width(), u.dtype);
   const MatrixView dkv[2] = {scratch.Matrix(t, dims.kv_width()), scratch.Matrix(t, dims.kv_width())};
   {
     const OpTimer timer("o_proj backward");
-    LinearBackwardInput(d_o, p.o_proj, dcontext);
-    LinearBackwardWeight(d_o, s.context, grads.o_proj.f32.Matrix());
+    LinearBackwardInput(out.d_o, p.o_proj, dcontext);
+    LinearBackwardWeight(out.d_o, s.context, grads.o_proj.f32.Matrix());
   }
-  AttentionGradients(dims, call, s, t, dcontext, dq, dkv);
+  QueryAndKeyGradients(dims, call, s, dcontext, dq, dkv);
   {
     const OpTimer timer("k_proj, v_proj backward");
     const ConstMatrixView dk = InDType(dkv[0], u.dtype, scratch), dv = InDType(dkv[1], u.dtype, scratch);
@@ -259,12 +262,12 @@ void AttendBackward(const AttentionDims& dims, const AttentionProjections& p, co
   }
   const OpTimer timer("q_proj backward");
   LinearBackwardWeight(dq, s.uq, grads.q_proj.f32.Matrix());
-  if (s.rows == nullptr) {
+  if (s.in.rows == nullptr) {
     LinearBackwardInput(dq, p.q_proj, du, Accumulate::kAdd);
   } else {
-    const MatrixView duq = scratch.Matrix(s.n, u.cols);
+    const MatrixView duq = scratch.Matrix(n, u.cols);
     LinearBackwardInput(dq, p.q_proj, duq);
-    AddRows(duq, s.rows, du);
+    AddRows(duq, s.in.rows, du);
   }
 }
 

@@ -32,9 +32,14 @@ void AttentionCost(const AttentionDims& dims, double share, CostSink& sink);
 // Without norm and, where queries are picked, gate; every token may be one.
 TrainingBytes AttentionBytes(const AttentionDims& dims, double element_bytes, bool picked);
 
+struct AttendInputs {
+  ConstMatrixView u;              // [T, d] in the call's type; lives as long as what is saved
+  const int64_t* rows = nullptr;  // [n] rows of u that attend, ascending; null: all
+  int64_t n = 0;
+};
+
 struct AttentionSaved {
-  const int64_t* rows;  // [n] rows of the batch that attend, ascending; null: all
-  int64_t n;
+  AttendInputs in;
   int64_t* positions;         // [n] of the queries
   ConstMatrixView uq;         // [n, d] what q_proj read: u itself where all rows attend
   MatrixView q;               // [n, Ha*dh] rotated
@@ -44,13 +49,19 @@ struct AttentionSaved {
   std::vector<KvCache> past;  // a segment each: incoming keys and values (pages shared)
 };
 
-// o [n, d] f32 = or += out_multiplier * o_proj(attention of rows). u [T, d] in the call's type lives as long as what is
-// saved. Appends to outgoing states.
-void AttendForward(const AttentionDims& dims, const AttentionProjections& p, const ForwardCall& call, ConstMatrixView u,
-                   const int64_t* rows, int64_t n, MatrixView o, Accumulate acc, AttentionSaved& saved);
-// d_o [n, d]: out_multiplier times the gradient of o, in the call's type; writes du [T, d] f32.
+struct AttendOutput {
+  MatrixView o;  // [n, d] f32 = or += out_multiplier * o_proj(attention of the rows)
+  Accumulate acc = Accumulate::kWrite;
+};
+struct AttendGradients {
+  ConstMatrixView d_o;  // [n, d] in the call's type: out_multiplier times the gradient of o
+  MatrixView du;        // [T, d] f32, written
+};
+
+// Appends to outgoing states.
+void AttendForward(const AttentionDims& dims, const AttentionProjections& p, const ForwardCall& call,
+                   const AttendInputs& in, AttendOutput out, AttentionSaved& saved);
 void AttendBackward(const AttentionDims& dims, const AttentionProjections& p, const BackwardCall& call,
-                    const AttentionSaved& saved, ConstMatrixView u, ConstMatrixView d_o, MatrixView du,
-                    AttentionProjections& grads);
+                    const AttentionSaved& saved, const AttendGradients& out, AttentionProjections& grads);
 
 }  // namespace taipan

@@ -56,7 +56,7 @@ class Mamba2 : public Branch {
     auto& g = static_cast<Mamba2Params&>(grads);
     const Arena::Scope scope(*call.scratch);
     const MatrixView du = call.scratch->Matrix(dh.rows, dh.cols, call.dtype);
-    mixer_.Backward(p.mixer, call, s.mixer, s.norm.u, dh, du, Accumulate::kWrite, g.mixer);
+    mixer_.Backward(p.mixer, call, s.mixer, {.dh = dh, .du = du}, g.mixer);
     PreNormBackward(p.norm, s.norm, du, dh, g.norm);
   }
 

@@ -58,7 +58,7 @@ class Mamba2Attention : public Branch {
     auto& s = call.kept() ? static_cast<Mamba2AttentionSaved&>(*saved) : local;
     PreNorm(p.norm, attention_.eps, call, h, s.norm);
     mixer_.Forward(p.mixer, call, s.norm.u, h, s.mixer);
-    AttendForward(attention_, p.attention, call, s.norm.u, nullptr, h.rows, h, Accumulate::kAdd, s.attention);
+    AttendForward(attention_, p.attention, call, {.u = s.norm.u, .n = h.rows}, {h, Accumulate::kAdd}, s.attention);
   }
 
   void Backward(const BranchParams& params, const BackwardCall& call, const BranchSaved& saved, MatrixView dh,
@@ -70,10 +70,10 @@ class Mamba2Attention : public Branch {
     const MatrixView du = call.scratch->Matrix(dh.rows, dh.cols);
     {
       const Arena::Scope of_attention(*call.scratch);
-      AttendBackward(attention_, p.attention, call, s.attention, s.norm.u,
-                     ScaledGradient(dh, attention_.out_multiplier, call.dtype, *call.scratch), du, g.attention);
+      const ConstMatrixView d_o = ScaledGradient(dh, attention_.out_multiplier, call.dtype, *call.scratch);
+      AttendBackward(attention_, p.attention, call, s.attention, {.d_o = d_o, .du = du}, g.attention);
     }
-    mixer_.Backward(p.mixer, call, s.mixer, s.norm.u, dh, du, Accumulate::kAdd, g.mixer);
+    mixer_.Backward(p.mixer, call, s.mixer, {.dh = dh, .du = du, .acc = Accumulate::kAdd}, g.mixer);
     PreNormBackward(p.norm, s.norm, du, dh, g.norm);
   }
 

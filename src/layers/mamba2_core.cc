@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "base/op_timer.h"
-#include "kernels/rms_norm.h"
 #include "kernels/swiglu.h"
 #include "layers/multiplier.h"
 
@@ -94,6 +93,7 @@ TrainingBytes Mamba2Mixer::Bytes(double e, Keep keep) const {
 void Mamba2Mixer::Forward(const Mamba2Weights& p, const ForwardCall& call, ConstMatrixView u, MatrixView h,
                           Mamba2Saved& s) const {
   Arena::Scope scope(*call.scratch);
+  s.u = u;
   s.zxbcdt = call.arena().Matrix(h.rows, dims_.in_proj_outputs(), call.dtype);
   {
     const OpTimer timer("in_proj");
@@ -102,9 +102,8 @@ void Mamba2Mixer::Forward(const Mamba2Weights& p, const ForwardCall& call, Const
   }
   if (call.kept()) KeepStates(call, s);
   s.has_mixed = call.keep == Keep::kAll;
-  const Mamba2Mixed mixed =
-      Mix(p, s.zxbcdt, ConvSegments(call.segments, *call.scratch), SsdSegments(call.segments, *call.scratch),
-          s.has_mixed, s.has_mixed ? *call.results : *call.scratch, *call.scratch);
+  const Mamba2Mixed mixed = Mix(p, s.zxbcdt, Segments(call.segments, *call.scratch), s.has_mixed,
+                                s.has_mixed ? *call.results : *call.scratch, *call.scratch);
   if (s.has_mixed) s.mixed = mixed;
   const OpTimer timer("out_proj");
   ScaledLinear(mixed.gated, p.out_proj, dims_.out_multiplier, h, Accumulate::kAdd, *call.scratch);
@@ -119,35 +118,24 @@ void Mamba2Mixer::MultiplyParts(MatrixView zxbcdt) const {
   }
 }
 
-std::span<ConvSegment> Mamba2Mixer::ConvSegments(std::span<const LayerSegment> segments, Arena& arena) const {
+Mamba2Segments Mamba2Mixer::Segments(std::span<const LayerSegment> segments, Arena& arena) const {
   const size_t n = segments.size();
-  ConvSegment* out = arena.Array<ConvSegment>(static_cast<int64_t>(n));
+  const Mamba2Segments out = {{arena.Array<ConvSegment>(static_cast<int64_t>(n)), n},
+                              {arena.Array<SsdSegment>(static_cast<int64_t>(n)), n}};
   for (size_t i = 0; i < n; ++i) {
     const LayerSegment& seg = segments[i];
-    out[i] = {seg.begin,
-              seg.length,
-              seg.state_in ? seg.state_in->conv.F32() : nullptr,
-              seg.state_out ? seg.state_out->conv.F32() : nullptr,
-              nullptr,
-              nullptr};
+    out.conv[i] = {.begin = seg.begin, .length = seg.length};
+    out.ssd[i] = {.begin = seg.begin, .length = seg.length, .position = seg.position};
+    if (seg.state_in != nullptr) {
+      out.conv[i].state_in = seg.state_in->conv.F32();
+      out.ssd[i].state_in = seg.state_in->ssm.F32();
+    }
+    if (seg.state_out != nullptr) {
+      out.conv[i].state_out = seg.state_out->conv.F32();
+      out.ssd[i].state_out = seg.state_out->ssm.F32();
+    }
   }
-  return {out, n};
-}
-
-std::span<SsdSegment> Mamba2Mixer::SsdSegments(std::span<const LayerSegment> segments, Arena& arena) const {
-  const size_t n = segments.size();
-  SsdSegment* out = arena.Array<SsdSegment>(static_cast<int64_t>(n));
-  for (size_t i = 0; i < n; ++i) {
-    const LayerSegment& seg = segments[i];
-    out[i] = {seg.begin,
-              seg.length,
-              seg.position,
-              seg.state_in ? seg.state_in->ssm.F32() : nullptr,
-              seg.state_out ? seg.state_out->ssm.F32() : nullptr,
-              nullptr,
-              nullptr};
-  }
-  return {out, n};
+  return out;
 }
 
 void Mamba2Mixer::KeepStates(const ForwardCall& call, Mamba2Saved& s) const {
@@ -166,8 +154,8 @@ void Mamba2Mixer::KeepStates(const ForwardCall& call, Mamba2Saved& s) const {
   }
 }
 
-Mamba2Mixed Mamba2Mixer::Mix(const Mamba2Weights& p, MatrixView zxbcdt, std::span<const ConvSegment> conv,
-                             std::span<const SsdSegment> ssd, bool keep, Arena& arena, Arena& scratch) const {
+Mamba2Mixed Mamba2Mixer::Mix(const Mamba2Weights& p, MatrixView zxbcdt, const Mamba2Segments& segments, bool keep,
+                             Arena& arena, Arena& scratch) const {
   const int64_t t = zxbcdt.rows;
   Mamba2Mixed m;
   m.xbc = arena.Matrix(t, dims_.conv_channels(), zxbcdt.dtype);
@@ -175,15 +163,15 @@ Mamba2Mixed Mamba2Mixer::Mix(const Mamba2Weights& p, MatrixView zxbcdt, std::spa
   m.y = arena.Matrix(t, dims_.d_inner(), zxbcdt.dtype);
   m.gated = arena.Matrix(t, dims_.d_inner(), zxbcdt.dtype);
   m.inv_rms = arena.Floats(t * dims_.ssd.groups);
-  m.entering = keep ? arena.Bytes(SsdEnteringBytes(dims_.ssd, ssd, zxbcdt.dtype)) : nullptr;
+  m.entering = keep ? arena.Bytes(SsdEnteringBytes(dims_.ssd, segments.ssd, zxbcdt.dtype)) : nullptr;
   {
     const OpTimer timer("conv");
-    CausalConv1dSilu(Xbc(zxbcdt), p.conv_weight.F32(), p.conv_bias.F32(), dims_.conv_width, conv, m.xbc);
+    CausalConv1dSilu(Convolution(p, zxbcdt, segments.conv), m.xbc);
   }
   {
     const OpTimer timer("ssd");
-    SsdTimeStep(Dt(zxbcdt), p.dt_bias.F32(), dims_.dt_min, dims_.dt_max, m.dt);
-    SsdForward(dims_.ssd, Inputs(p, m.xbc, m.dt, Rates(p, scratch)), ssd, m.y, m.entering, scratch);
+    SsdTimeStep(TimeStep(p, zxbcdt), m.dt);
+    SsdForward(dims_.ssd, Inputs(p, m.xbc, m.dt, Rates(p, scratch)), segments.ssd, m.y, m.entering, scratch);
   }
   Gate(p, Z(zxbcdt), arena, m);
   return m;
@@ -195,7 +183,7 @@ void Mamba2Mixer::Gate(const Mamba2Weights& p, MatrixView z, Arena& arena, Mamba
   const int64_t t = z.rows, groups = dims_.ssd.groups, width = dims_.d_inner() / groups;
   switch (dims_.gated_norm) {
     case GatedNorm::kGateFirst:
-      return GatedRmsNorm(m.y, z, p.gated_norm.F32(), dims_.eps, groups, m.gated, m.inv_rms, arena);
+      return GatedRmsNorm(GateFirst(p, z, m), m.gated, m.inv_rms, arena);
     case GatedNorm::kNormFirst:
       m.normed = arena.Matrix(t, dims_.d_inner(), z.dtype);
       for (int64_t g = 0; g < groups; ++g) {
@@ -208,78 +196,79 @@ void Mamba2Mixer::Gate(const Mamba2Weights& p, MatrixView z, Arena& arena, Mamba
   }
 }
 
-void Mamba2Mixer::GateBackward(const Mamba2Weights& p, const Mamba2Mixed& m, MatrixView z, ConstMatrixView dgated,
-                               MatrixView dy, MatrixView dz, Arena& scratch, Mamba2Weights& g) const {
+void Mamba2Mixer::GateBackward(const Mamba2Weights& p, const Mamba2Mixed& m, MatrixView z,
+                               const GatedNormGradients& out, Arena& scratch) const {
   const OpTimer timer("gated norm backward");
   const int64_t t = z.rows, groups = dims_.ssd.groups, width = dims_.d_inner() / groups;
   switch (dims_.gated_norm) {
     case GatedNorm::kGateFirst:
-      return GatedRmsNormBackward(m.y, z, p.gated_norm.F32(), m.inv_rms, groups, dgated, dy, dz, g.gated_norm.F32());
+      return GatedRmsNormBackward(GateFirst(p, z, m), m.inv_rms, out);
     case GatedNorm::kNormFirst: {
       const MatrixView dnormed = scratch.Matrix(t, dims_.d_inner(), z.dtype);
-      SwigluBackward(z, m.normed, dgated, dz, dnormed);
+      SwigluBackward(z, m.normed, out.dout, out.dz, dnormed);
       for (int64_t i = 0; i < groups; ++i) {
         const int64_t begin = i * width;
-        RmsNormBackward(m.y.Cols(begin, width), p.gated_norm.F32() + begin, m.inv_rms + i * t,
-                        dnormed.Cols(begin, width), dy.Cols(begin, width), Accumulate::kWrite,
-                        g.gated_norm.F32() + begin);
+        RmsNormBackward(
+            m.y.Cols(begin, width), p.gated_norm.F32() + begin, m.inv_rms + i * t,
+            {.dy = dnormed.Cols(begin, width), .dx = out.dy.Cols(begin, width), .dweight = out.dweight + begin});
       }
       return;
     }
     case GatedNorm::kNone:
-      return SwigluBackward(z, m.y, dgated, dz, dy);
+      return SwigluBackward(z, m.y, out.dout, out.dz, out.dy);
   }
 }
 
 // From zxbcdt and the states that came in.
 Mamba2Mixed Mamba2Mixer::MixAgain(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& s) const {
-  const std::span<ConvSegment> conv = ConvSegments(call.segments, *call.scratch);
-  const std::span<SsdSegment> ssd = SsdSegments(call.segments, *call.scratch);
+  const Mamba2Segments segments = Segments(call.segments, *call.scratch);
   const int64_t window = (dims_.conv_width - 1) * dims_.conv_channels();
-  for (size_t i = 0; i < conv.size(); ++i) {
+  for (size_t i = 0; i < segments.conv.size(); ++i) {
+    ConvSegment& conv = segments.conv[i];
+    SsdSegment& ssd = segments.ssd[i];
     const bool fresh = s.fresh[i] != 0;
-    conv[i].state_in = fresh ? nullptr : s.conv_states + static_cast<int64_t>(i) * window;
-    ssd[i].state_in = fresh ? nullptr : s.ssm_states + static_cast<int64_t>(i) * dims_.ssd.state_size();
-    conv[i].state_out = ssd[i].state_out = nullptr;
+    conv.state_in = fresh ? nullptr : s.conv_states + static_cast<int64_t>(i) * window;
+    ssd.state_in = fresh ? nullptr : s.ssm_states + static_cast<int64_t>(i) * dims_.ssd.state_size();
+    conv.state_out = ssd.state_out = nullptr;
   }
-  return Mix(p, s.zxbcdt, conv, ssd, /*keep=*/true, *call.scratch, *call.scratch);
+  return Mix(p, s.zxbcdt, segments, /*keep=*/true, *call.scratch, *call.scratch);
 }
 
-void Mamba2Mixer::Backward(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& s, ConstMatrixView u,
-                           ConstMatrixView dh, MatrixView du, Accumulate acc, Mamba2Weights& g) const {
+void Mamba2Mixer::Backward(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& s,
+                           const Mamba2Gradients& out, Mamba2Weights& g) const {
   Arena& scratch = *call.scratch;
   Arena::Scope scope(scratch);
-  const int64_t t = dh.rows;
+  const int64_t t = out.dh.rows;
   const Mamba2Mixed mixed = s.has_mixed ? s.mixed : MixAgain(p, call, s);
   MatrixView dgated = scratch.Matrix(t, dims_.d_inner(), call.dtype);
   {
     const OpTimer timer("out_proj backward");
-    const ConstMatrixView dout = ScaledGradient(dh, dims_.out_multiplier, call.dtype, scratch);
+    const ConstMatrixView dout = ScaledGradient(out.dh, dims_.out_multiplier, call.dtype, scratch);
     LinearBackwardInput(dout, p.out_proj, dgated);
     LinearBackwardWeight(dout, mixed.gated, g.out_proj.f32.Matrix());
   }
-  MatrixView dzxbcdt = scratch.Matrix(t, dims_.in_proj_outputs(), call.dtype);
-  MatrixView dy = scratch.Matrix(t, dims_.d_inner(), call.dtype);
-  GateBackward(p, mixed, Z(s.zxbcdt), dgated, dy, Z(dzxbcdt), scratch, g);
-  MatrixView dxbc = scratch.Matrix(t, dims_.conv_channels(), call.dtype);
-  ScanBackward(p, call, s, mixed, dy, dxbc, Dt(dzxbcdt), g);
-  ConvolveBackward(p, call, s, dxbc, Xbc(dzxbcdt), g);
+  const MixedGradients d = {.dzxbcdt = scratch.Matrix(t, dims_.in_proj_outputs(), call.dtype),
+                            .dxbc = scratch.Matrix(t, dims_.conv_channels(), call.dtype),
+                            .dy = scratch.Matrix(t, dims_.d_inner(), call.dtype)};
+  GateBackward(p, mixed, Z(s.zxbcdt), {.dout = dgated, .dy = d.dy, .dz = Z(d.dzxbcdt), .dweight = g.gated_norm.F32()},
+               scratch);
+  ScanBackward(p, call, s, mixed, d, g);
+  ConvolveBackward(p, call, s, d, g);
   const OpTimer timer("in_proj backward");
-  MultiplyParts(dzxbcdt);
-  LinearBackwardInput(dzxbcdt, p.in_proj, du, acc);
-  LinearBackwardWeight(dzxbcdt, u, g.in_proj.f32.Matrix());
+  MultiplyParts(d.dzxbcdt);
+  LinearBackwardInput(d.dzxbcdt, p.in_proj, out.du, out.acc);
+  LinearBackwardWeight(d.dzxbcdt, s.u, g.in_proj.f32.Matrix());
 }
 
 void Mamba2Mixer::ScanBackward(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& s,
-                               const Mamba2Mixed& mixed, MatrixView dy, MatrixView dxbc, MatrixView draw,
-                               Mamba2Weights& g) const {
+                               const Mamba2Mixed& mixed, const MixedGradients& d, Mamba2Weights& g) const {
   const OpTimer timer("ssd backward");
   const size_t n = call.segments.size();
   const int64_t heads = dims_.ssd.heads, di = dims_.d_inner(), gn = dims_.group_state();
   SsdSegment* segments = call.scratch->Array<SsdSegment>(static_cast<int64_t>(n));
   for (size_t i = 0; i < n; ++i) {
     const LayerSegment& seg = call.segments[i];
-    segments[i] = {seg.begin, seg.length, seg.position, nullptr, nullptr, nullptr, nullptr};
+    segments[i] = {.begin = seg.begin, .length = seg.length, .position = seg.position};
     // Only whether there was a state matters: its values are in `entering`.
     if (!s.fresh[i]) segments[i].state_in = s.conv_states;
     if (!call.dstate_out.empty() && call.dstate_out[i] && !call.dstate_out[i]->ssm.empty()) {
@@ -293,21 +282,28 @@ void Mamba2Mixer::ScanBackward(const Mamba2Weights& p, const BackwardCall& call,
   const float* a = Rates(p, *call.scratch);
   float* da = call.scratch->Floats(heads);
   std::memset(da, 0, static_cast<size_t>(heads) * 4);
-  MatrixView ddt = call.scratch->Matrix(dy.rows, heads);
-  SsdBackward(dims_.ssd, Inputs(p, mixed.xbc, mixed.dt, a), {segments, n}, mixed.entering, dy,
-              {dxbc.Cols(0, di), ddt, dxbc.Cols(di, gn), dxbc.Cols(di + gn, gn), da, g.D.F32()}, *call.scratch);
+  const MatrixView ddt = call.scratch->Matrix(d.dy.rows, heads);
+  SsdBackward(dims_.ssd, Inputs(p, mixed.xbc, mixed.dt, a), {segments, n}, mixed.entering,
+              {.dy = d.dy,
+               .dx = d.dxbc.Cols(0, di),
+               .ddt = ddt,
+               .dB = d.dxbc.Cols(di, gn),
+               .dC = d.dxbc.Cols(di + gn, gn),
+               .dA = da,
+               .dD = g.D.F32()},
+              *call.scratch);
   DecayRatesBackward(a, da, heads, g.A_log.F32());
-  SsdTimeStepBackward(Dt(s.zxbcdt), p.dt_bias.F32(), dims_.dt_min, dims_.dt_max, ddt, draw, g.dt_bias.F32());
+  SsdTimeStepBackward(TimeStep(p, s.zxbcdt), {.ddt = ddt, .draw = Dt(d.dzxbcdt), .ddt_bias = g.dt_bias.F32()});
 }
 
 void Mamba2Mixer::ConvolveBackward(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& s,
-                                   MatrixView dxbc, MatrixView draw, Mamba2Weights& g) const {
+                                   const MixedGradients& d, Mamba2Weights& g) const {
   const OpTimer timer("conv backward");
   const size_t n = call.segments.size();
   const int64_t width = dims_.conv_width, window = (width - 1) * dims_.conv_channels();
   ConvSegment* segments = call.scratch->Array<ConvSegment>(static_cast<int64_t>(n));
   for (size_t i = 0; i < n; ++i) {
-    segments[i] = {call.segments[i].begin, call.segments[i].length, nullptr, nullptr, nullptr, nullptr};
+    segments[i] = {.begin = call.segments[i].begin, .length = call.segments[i].length};
     if (!s.fresh[i]) segments[i].state_in = s.conv_states + static_cast<int64_t>(i) * window;
     if (!call.dstate_out.empty() && call.dstate_out[i] && !call.dstate_out[i]->conv.empty()) {
       segments[i].dstate_out = call.dstate_out[i]->conv.F32();
@@ -317,8 +313,9 @@ void Mamba2Mixer::ConvolveBackward(const Mamba2Weights& p, const BackwardCall& c
       segments[i].dstate_in = call.dstate_in[i]->conv.F32();
     }
   }
-  CausalConv1dSiluBackward(Xbc(s.zxbcdt), p.conv_weight.F32(), p.conv_bias.F32(), width, {segments, n}, dxbc, draw,
-                           g.conv_weight.F32(), g.conv_bias.F32());
+  CausalConv1dSiluBackward(
+      Convolution(p, s.zxbcdt, {segments, n}),
+      {.dy = d.dxbc, .dx = Xbc(d.dzxbcdt), .dweight = g.conv_weight.F32(), .dbias = g.conv_bias.F32()});
 }
 
 }  // namespace taipan

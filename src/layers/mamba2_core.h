@@ -6,6 +6,7 @@
 #include <array>
 
 #include "kernels/causal_conv1d.h"
+#include "kernels/rms_norm.h"
 #include "kernels/ssd/ssd.h"
 #include "layers/branch.h"
 #include "layers/gated_norm.h"
@@ -50,13 +51,25 @@ struct Mamba2Mixed {
   void* entering;     // states that enter the chunks; null: not kept
 };
 
+struct Mamba2Segments {
+  std::span<ConvSegment> conv;
+  std::span<SsdSegment> ssd;
+};
+
 struct Mamba2Saved {
+  ConstMatrixView u;           // [T, d] what in_proj reads; lives as long as what is saved
   MatrixView zxbcdt;           // [T, in_proj outputs]
   bool has_mixed;              // else backward makes it again
   Mamba2Mixed mixed;           // where has_mixed
   float* conv_states;          // [segments, W-1, conv channels]: incoming convolution windows
   float* ssm_states;           // [segments, H, P, N]: incoming SSM states, without has_mixed
   std::vector<uint8_t> fresh;  // a segment each: it started from zero states
+};
+
+struct Mamba2Gradients {
+  ConstMatrixView dh;  // [T, d] f32
+  MatrixView du;       // [T, d] in f32 or the call's type (f32 alone with kAdd)
+  Accumulate acc = Accumulate::kWrite;
 };
 
 class Mamba2Mixer {
@@ -71,11 +84,15 @@ class Mamba2Mixer {
   // h [T, d] += the mixer of u [T, d], which is in the call's type.
   void Forward(const Mamba2Weights& p, const ForwardCall& call, ConstMatrixView u, MatrixView h,
                Mamba2Saved& saved) const;
-  // From dh [T, d] in f32: du [T, d] in f32 or the call's type (f32 alone with kAdd).
-  void Backward(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& saved, ConstMatrixView u,
-                ConstMatrixView dh, MatrixView du, Accumulate acc, Mamba2Weights& grads) const;
+  void Backward(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& saved, const Mamba2Gradients& out,
+                Mamba2Weights& grads) const;
 
  private:
+  // Of zxbcdt, of xbc after the convolution, and of y.
+  struct MixedGradients {
+    MatrixView dzxbcdt, dxbc, dy;
+  };
+
   MatrixView Z(MatrixView zxbcdt) const { return zxbcdt.Cols(0, dims_.d_inner()); }
   MatrixView Xbc(MatrixView zxbcdt) const { return zxbcdt.Cols(dims_.d_inner(), dims_.conv_channels()); }
   MatrixView Dt(MatrixView zxbcdt) const {
@@ -87,20 +104,28 @@ class Mamba2Mixer {
     const int64_t di = dims_.d_inner(), gn = dims_.group_state();
     return {xbc.Cols(0, di), dt, xbc.Cols(di, gn), xbc.Cols(di + gn, gn), a, p.D.F32()};
   }
-  // Segments of the convolution and of the scan as the kernels want them; states as the call has them.
-  std::span<ConvSegment> ConvSegments(std::span<const LayerSegment> segments, Arena& arena) const;
-  std::span<SsdSegment> SsdSegments(std::span<const LayerSegment> segments, Arena& arena) const;
+  ConvInputs Convolution(const Mamba2Weights& p, MatrixView zxbcdt, std::span<const ConvSegment> segments) const {
+    return {Xbc(zxbcdt), p.conv_weight.F32(), p.conv_bias.F32(), dims_.conv_width, segments};
+  }
+  TimeStepInputs TimeStep(const Mamba2Weights& p, MatrixView zxbcdt) const {
+    return {Dt(zxbcdt), p.dt_bias.F32(), dims_.dt_min, dims_.dt_max};
+  }
+  GatedNormInputs GateFirst(const Mamba2Weights& p, MatrixView z, const Mamba2Mixed& m) const {
+    return {m.y, z, p.gated_norm.F32(), dims_.ssd.groups, dims_.eps};
+  }
+  // As the kernels want them; states as the call has them.
+  Mamba2Segments Segments(std::span<const LayerSegment> segments, Arena& arena) const;
   void KeepStates(const ForwardCall& call, Mamba2Saved& s) const;
-  Mamba2Mixed Mix(const Mamba2Weights& p, MatrixView zxbcdt, std::span<const ConvSegment> conv,
-                  std::span<const SsdSegment> ssd, bool keep, Arena& arena, Arena& scratch) const;
+  Mamba2Mixed Mix(const Mamba2Weights& p, MatrixView zxbcdt, const Mamba2Segments& segments, bool keep, Arena& arena,
+                  Arena& scratch) const;
   Mamba2Mixed MixAgain(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& s) const;
   void Gate(const Mamba2Weights& p, MatrixView z, Arena& arena, Mamba2Mixed& m) const;
-  void GateBackward(const Mamba2Weights& p, const Mamba2Mixed& m, MatrixView z, ConstMatrixView dgated, MatrixView dy,
-                    MatrixView dz, Arena& scratch, Mamba2Weights& g) const;
+  void GateBackward(const Mamba2Weights& p, const Mamba2Mixed& m, MatrixView z, const GatedNormGradients& out,
+                    Arena& scratch) const;
   void ScanBackward(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& s, const Mamba2Mixed& mixed,
-                    MatrixView dy, MatrixView dxbc, MatrixView ddt, Mamba2Weights& g) const;
-  void ConvolveBackward(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& s, MatrixView dxbc,
-                        MatrixView draw, Mamba2Weights& g) const;
+                    const MixedGradients& d, Mamba2Weights& g) const;
+  void ConvolveBackward(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& s, const MixedGradients& d,
+                        Mamba2Weights& g) const;
   Mamba2Dims dims_;
 };
 

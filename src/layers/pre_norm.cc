@@ -22,7 +22,8 @@ void PreNorm(const Weight& norm, float eps, const ForwardCall& call, ConstMatrix
 
 void PreNormBackward(const Weight& norm, const PreNormSaved& saved, ConstMatrixView du, MatrixView dh, Weight& grad) {
   const OpTimer timer("norm backward");
-  RmsNormBackward(saved.h, norm.F32(), saved.inv_rms, du, dh, Accumulate::kAdd, grad.F32());
+  RmsNormBackward(saved.h, norm.F32(), saved.inv_rms,
+                  {.dy = du, .dx = dh, .acc = Accumulate::kAdd, .dweight = grad.F32()});
 }
 
 }  // namespace taipan

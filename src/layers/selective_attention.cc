@@ -112,7 +112,12 @@ void SelectiveAttention::Select(const SelectiveAttentionParams& p, const Forward
   Arena& results = *call.results;
   s.gate = {results.Floats(t), results.Floats(t), call.kept() ? results.Floats(t) : nullptr, results.Array<uint8_t>(t)};
   s.tau = controls.tau;
-  TokenGate(s.norm.u, p.gate_weight.F32(), p.gate_bias.F32(), NoiseOf(controls, call, t), s.tau, controls.delta,
+  TokenGate({.u = s.norm.u,
+             .weight = p.gate_weight.F32(),
+             .bias = p.gate_bias.F32(),
+             .noise = NoiseOf(controls, call, t),
+             .tau = s.tau,
+             .delta = controls.delta},
             s.gate);
   FillReport(call, s.gate);
   s.rows = nullptr;
@@ -134,7 +139,7 @@ void SelectiveAttention::Forward(const BranchParams& params, const ForwardCall& 
   PreNorm(p.norm, dims_.eps, call, h, s.norm);
   Select(p, call, s);
   s.o = call.arena().Matrix(s.n, h.cols);
-  AttendForward(dims_, p.attention, call, s.norm.u, s.rows, s.n, s.o, Accumulate::kWrite, s.attention);
+  AttendForward(dims_, p.attention, call, {.u = s.norm.u, .rows = s.rows, .n = s.n}, {s.o}, s.attention);
   const OpTimer timer("gate");
   GatedMix(refinement_, s.gate, s.rows, s.o, h);
 }
@@ -160,12 +165,13 @@ void SelectiveAttention::Backward(const BranchParams& params, const BackwardCall
   }
   if (call.report != nullptr) static_cast<GateGradientReport&>(*call.report).dm.assign(dm, dm + t);
   const MatrixView du = scratch.Matrix(t, d);
-  AttendBackward(dims_, p.attention, call, s.attention, s.norm.u,
-                 ScaledGradient(d_o, dims_.out_multiplier, call.dtype, scratch), du, g.attention);
+  const ConstMatrixView scaled = ScaledGradient(d_o, dims_.out_multiplier, call.dtype, scratch);
+  AttendBackward(dims_, p.attention, call, s.attention, {.d_o = scaled, .du = du}, g.attention);
   {
     const OpTimer timer("gate backward");
-    TokenGateBackward(s.norm.u, p.gate_weight.F32(), s.gate, s.tau, dm, dalpha, du, g.gate_weight.F32(),
-                      g.gate_bias.F32());
+    TokenGateBackward(
+        {.u = s.norm.u, .weight = p.gate_weight.F32(), .tau = s.tau}, s.gate,
+        {.dm = dm, .dalpha = dalpha, .du = du, .dweight = g.gate_weight.F32(), .dbias = g.gate_bias.F32()});
   }
   PreNormBackward(p.norm, s.norm, du, dh, g.norm);
 }

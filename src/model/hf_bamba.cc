@@ -8,35 +8,9 @@ namespace taipan {
 namespace {
 
 constexpr ConfigDefault kBambaDefaults[] = {
-    {"vocab_size", "128000"},
-    {"hidden_size", "4096"},
-    {"intermediate_size", "14336"},
-    {"num_hidden_layers", "32"},
-    {"num_attention_heads", "32"},
-    {"num_key_value_heads", "8"},
-    {"head_dim", "null"},
+    {"vocab_size", "128000"},       {"intermediate_size", "14336"},   {"num_key_value_heads", "8"},
     {"attn_layer_indices", "null"},  // no attention
-    {"mamba_n_heads", "128"},
-    {"mamba_d_head", "\"auto\""},  // the expanded width / mamba_n_heads
-    {"mamba_d_conv", "4"},
-    {"mamba_d_state", "256"},
-    {"mamba_expand", "2"},
-    {"mamba_n_groups", "1"},
-    {"mamba_chunk_size", "256"},
-    {"mamba_conv_bias", "true"},
-    {"mamba_proj_bias", "false"},
-    {"time_step_limit", "[0.0, null]"},
-    {"rms_norm_eps", "1e-05"},
-    {"rope_theta", "10000.0"},
-    {"partial_rotary_factor", "0.5"},
-    {"attention_bias", "false"},
-    {"mlp_bias", "false"},
-    {"hidden_act", "\"silu\""},
-    {"initializer_range", "0.02"},
-    {"max_position_embeddings", "262144"},
-    {"tie_word_embeddings", "false"},
-    {"bos_token_id", "1"},
-    {"eos_token_id", "2"},
+    {"rms_norm_eps", "1e-05"},      {"partial_rotary_factor", "0.5"}, {"max_position_embeddings", "262144"},
 };
 
 struct BambaFields : LlamaFields, MambaFields {
@@ -50,7 +24,7 @@ void VisitFields(BambaFields& f, const FieldVisitor& visit) {
 }
 
 ModelConfig ReadBamba(const Json& json, const std::string& where) {
-  auto f = ReadKnown<BambaFields>(json, kBambaDefaults, where);
+  auto f = ReadKnown<BambaFields>(json, {kBambaDefaults, kMambaDefaults, kLlamaDefaults}, where);
   f.partial_rotary_factor = 0.5;  // the class fixes it, unless it stands among the rope parameters
   ModelConfig c;
   SetCommon(f, where, c);

@@ -11,37 +11,14 @@ namespace {
 
 constexpr ConfigDefault kDefaults[] = {
     {"vocab_size", "128000"},
-    {"hidden_size", "4096"},
     {"intermediate_size", "14336"},
-    {"num_hidden_layers", "32"},
-    {"num_attention_heads", "32"},
     {"num_key_value_heads", "8"},
-    {"head_dim", "null"},  // hidden_size / num_attention_heads
     {"mamba_d_ssm", "1024"},
-    {"mamba_n_heads", "128"},
-    {"mamba_d_head", "\"auto\""},  // mamba_d_ssm / mamba_n_heads
-    {"mamba_n_groups", "1"},
-    {"mamba_d_state", "256"},
-    {"mamba_d_conv", "4"},
-    {"mamba_expand", "2"},
-    {"mamba_chunk_size", "256"},
-    {"mamba_conv_bias", "true"},
-    {"mamba_proj_bias", "false"},
     {"mamba_norm_before_gate", "true"},
     {"mamba_rms_norm", "false"},
-    {"time_step_limit", "[0.0, null]"},
     {"projectors_bias", "false"},
-    {"attention_bias", "false"},
-    {"mlp_bias", "false"},
-    {"hidden_act", "\"silu\""},
     {"rms_norm_eps", "1e-05"},
-    {"rope_theta", "10000.0"},
-    {"partial_rotary_factor", "1.0"},
-    {"initializer_range", "0.02"},
     {"max_position_embeddings", "8192"},
-    {"tie_word_embeddings", "false"},
-    {"bos_token_id", "1"},
-    {"eos_token_id", "2"},
     {"embedding_multiplier", "1.0"},
     {"lm_head_multiplier", "1.0"},
     {"mlp_multipliers", "[1.0, 1.0]"},
@@ -96,7 +73,7 @@ void SetMultipliers(const FalconH1Fields& f, const std::string& where, ModelConf
 }
 
 ModelConfig ReadFalconH1(const Json& json, const std::string& where) {
-  const auto f = ReadKnown<FalconH1Fields>(json, kDefaults, where);
+  const auto f = ReadKnown<FalconH1Fields>(json, {kDefaults, kMambaDefaults, kLlamaDefaults}, where);
   ModelConfig c;
   SetCommon(f, where, c);
   SetAttention(f, where, c);

@@ -8,6 +8,39 @@
 #include "model/rope_scaling.h"
 
 namespace taipan {
+namespace {
+
+constexpr ConfigDefault kLlamaTable[] = {
+    {"vocab_size", "32000"},
+    {"hidden_size", "4096"},
+    {"intermediate_size", "11008"},
+    {"num_hidden_layers", "32"},
+    {"num_attention_heads", "32"},
+    {"num_key_value_heads", "null"},  // num_attention_heads
+    {"head_dim", "null"},             // hidden_size / num_attention_heads
+    {"rms_norm_eps", "1e-06"},
+    {"rope_theta", "10000.0"},
+    {"partial_rotary_factor", "1.0"},
+    {"attention_bias", "false"},
+    {"mlp_bias", "false"},
+    {"hidden_act", "\"silu\""},
+    {"initializer_range", "0.02"},
+    {"max_position_embeddings", "2048"},
+    {"tie_word_embeddings", "false"},
+    {"bos_token_id", "1"},
+    {"eos_token_id", "2"},
+};
+
+constexpr ConfigDefault kMambaTable[] = {
+    {"mamba_n_heads", "128"},     {"mamba_n_groups", "1"},      {"mamba_d_state", "256"},
+    {"mamba_d_head", "\"auto\""},  // the inner width / mamba_n_heads
+    {"mamba_d_conv", "4"},        {"mamba_expand", "2"},        {"mamba_chunk_size", "256"},
+    {"mamba_conv_bias", "true"},  {"mamba_proj_bias", "false"}, {"time_step_limit", "[0.0, null]"},
+};
+
+}  // namespace
+
+const std::span<const ConfigDefault> kLlamaDefaults = kLlamaTable, kMambaDefaults = kMambaTable;
 
 void VisitCommon(Common& c, const FieldVisitor& visit) {
   visit({.name = "vocab_size"}, &c.vocab_size);

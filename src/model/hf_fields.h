@@ -50,15 +50,19 @@ struct MambaFields {
 };
 void VisitMamba(MambaFields& f, const FieldVisitor& visit);
 
-// Only the fields that are asked for.
+// What Llama's class takes, and what those with Mamba-2 take for its keys; the classes after them differ in a few.
+extern const std::span<const ConfigDefault> kLlamaDefaults, kMambaDefaults;
+
+// Only the fields that are asked for. Of several defaults of a key, the first table's counts.
 template <class Struct>
-Struct ReadKnown(const Json& object, std::span<const ConfigDefault> defaults, const std::string& where) {
+Struct ReadKnown(Json object, std::initializer_list<std::span<const ConfigDefault>> defaults,
+                 const std::string& where) {
   Struct fields;
-  const Json filled = WithDefaults(object, defaults);
+  for (const auto& table : defaults) object = WithDefaults(std::move(object), table);
   Json known = Json::object();
   for (const FieldInfo& info : ListFields(fields)) {
-    const auto value = filled.find(info.name);
-    if (value != filled.end()) known[info.name] = *value;
+    const auto value = object.find(info.name);
+    if (value != object.end()) known[info.name] = *value;
   }
   ReadFields(known, where, fields);
   return fields;

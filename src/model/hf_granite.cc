@@ -8,24 +8,6 @@ namespace taipan {
 namespace {
 
 constexpr ConfigDefault kGraniteDefaults[] = {
-    {"vocab_size", "32000"},
-    {"hidden_size", "4096"},
-    {"intermediate_size", "11008"},
-    {"num_hidden_layers", "32"},
-    {"num_attention_heads", "32"},
-    {"num_key_value_heads", "null"},  // num_attention_heads
-    {"head_dim", "null"},             // hidden_size / num_attention_heads
-    {"rms_norm_eps", "1e-06"},
-    {"rope_theta", "10000.0"},
-    {"partial_rotary_factor", "1.0"},
-    {"attention_bias", "false"},
-    {"mlp_bias", "false"},
-    {"hidden_act", "\"silu\""},
-    {"initializer_range", "0.02"},
-    {"max_position_embeddings", "2048"},
-    {"tie_word_embeddings", "false"},
-    {"bos_token_id", "1"},
-    {"eos_token_id", "2"},
     {"embedding_multiplier", "1.0"},
     {"logits_scaling", "1.0"},
     {"residual_multiplier", "1.0"},
@@ -36,16 +18,6 @@ constexpr ConfigDefault kGraniteDefaults[] = {
     {"position_embedding_type", "null"},  // none
     {"layer_types", "null"},              // Mamba-2 in every layer
     {"layers_block_type", "null"},        // another name of layer_types
-    {"mamba_n_heads", "128"},
-    {"mamba_n_groups", "1"},
-    {"mamba_d_state", "256"},
-    {"mamba_d_head", "\"auto\""},  // the expanded width / mamba_n_heads
-    {"mamba_d_conv", "4"},
-    {"mamba_expand", "2"},
-    {"mamba_chunk_size", "256"},
-    {"mamba_conv_bias", "true"},
-    {"mamba_proj_bias", "false"},
-    {"time_step_limit", "[0.0, null]"},
 };
 
 constexpr LayerName kGraniteLayers[] = {{"mamba", LayerKind::kMamba2Mlp},
@@ -91,7 +63,7 @@ void SetGranite(const GraniteFields& f, const std::string& where, ModelConfig& c
 }
 
 ModelConfig ReadGranite(const Json& json, const std::string& where) {
-  const auto f = ReadKnown<GraniteFields>(json, kGraniteDefaults, where);
+  const auto f = ReadKnown<GraniteFields>(json, {kGraniteDefaults, kLlamaDefaults}, where);
   ModelConfig c;
   SetGranite(f, where, c);
   SetRope(f, where, c);
@@ -101,7 +73,7 @@ ModelConfig ReadGranite(const Json& json, const std::string& where) {
 }
 
 ModelConfig ReadGraniteHybrid(const Json& json, const std::string& where) {
-  const auto f = ReadKnown<GraniteHybridFields>(json, kGraniteDefaults, where);
+  const auto f = ReadKnown<GraniteHybridFields>(json, {kGraniteDefaults, kMambaDefaults, kLlamaDefaults}, where);
   const int64_t experts = f.num_local_experts.value_or(0);
   Refuse(experts != 0, "num_local_experts", "0: no mixture of experts", std::to_string(experts), where);
   ModelConfig c;

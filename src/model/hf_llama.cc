@@ -7,52 +7,16 @@
 namespace taipan {
 namespace {
 
-constexpr ConfigDefault kLlamaDefaults[] = {
-    {"vocab_size", "32000"},
-    {"hidden_size", "4096"},
-    {"intermediate_size", "11008"},
-    {"num_hidden_layers", "32"},
-    {"num_attention_heads", "32"},
-    {"num_key_value_heads", "null"},  // num_attention_heads
-    {"head_dim", "null"},             // hidden_size / num_attention_heads
-    {"rms_norm_eps", "1e-06"},
-    {"rope_theta", "10000.0"},
-    {"partial_rotary_factor", "1.0"},
-    {"attention_bias", "false"},
-    {"mlp_bias", "false"},
-    {"hidden_act", "\"silu\""},
-    {"initializer_range", "0.02"},
-    {"max_position_embeddings", "2048"},
-    {"tie_word_embeddings", "false"},
-    {"bos_token_id", "1"},
-    {"eos_token_id", "2"},
-};
-
 constexpr ConfigDefault kMistralDefaults[] = {
-    {"vocab_size", "32000"},
-    {"hidden_size", "4096"},
     {"intermediate_size", "14336"},
-    {"num_hidden_layers", "32"},
-    {"num_attention_heads", "32"},
     {"num_key_value_heads", "8"},
-    {"head_dim", "null"},
     {"sliding_window", "4096"},  // null: none
-    {"rms_norm_eps", "1e-06"},
-    {"rope_theta", "10000.0"},
-    {"partial_rotary_factor", "1.0"},
-    {"attention_bias", "false"},
-    {"mlp_bias", "false"},
-    {"hidden_act", "\"silu\""},
-    {"initializer_range", "0.02"},
     {"max_position_embeddings", "131072"},
-    {"tie_word_embeddings", "false"},
-    {"bos_token_id", "1"},
-    {"eos_token_id", "2"},
 };
 
 ModelConfig ReadLlamaLike(const Json& json, const std::string& where, bool mistral) {
-  const auto f =
-      ReadKnown<LlamaFields>(json, mistral ? std::span<const ConfigDefault>(kMistralDefaults) : kLlamaDefaults, where);
+  const std::span<const ConfigDefault> own = mistral ? kMistralDefaults : std::span<const ConfigDefault>();
+  const auto f = ReadKnown<LlamaFields>(json, {own, kLlamaDefaults}, where);
   ModelConfig c;
   SetCommon(f, where, c);
   SetAttention(f, where, c);

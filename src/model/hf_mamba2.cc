@@ -128,7 +128,7 @@ void VisitFields(SsmLayerFields& f, const FieldVisitor& visit) {
 }
 
 ModelConfig ReadMamba2(const Json& json, const std::string& where) {
-  const auto f = ReadKnown<Mamba2Fields>(json, kMamba2Defaults, where);
+  const auto f = ReadKnown<Mamba2Fields>(json, {kMamba2Defaults}, where);
   ModelConfig c;
   SetCommon(f, where, c);
   SetLayers(f, LayerKind::kMamba2, c);
@@ -171,7 +171,7 @@ const HfFormat kHfMamba2 = {"mamba2",   "Mamba-2",  "Mamba2ForCausalLM", Naming:
                             ReadMamba2, FitsMamba2, WriteMamba2};
 
 ModelConfig ReadMambaSsm(const Json& json, const std::string& where) {
-  const auto f = ReadKnown<SsmFields>(json, kMambaSsmDefaults, where);
+  const auto f = ReadKnown<SsmFields>(json, {kMambaSsmDefaults}, where);
   const std::string within = where + ": ssm_cfg";
   SsmLayerFields layer;
   ReadFields(f.ssm_cfg.is_object() ? WithDefaults(f.ssm_cfg, kMambaSsmLayerDefaults) : f.ssm_cfg, within, layer);

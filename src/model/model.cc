@@ -271,8 +271,8 @@ double LanguageModel::Score(ForwardContext& context, float* logprobs) const {
   GatherRows(c.h, labels.rows.data(), h);
   FinalNorm(h, normed, nullptr);
   std::vector<float> values(labels.rows.size());
-  const double sum =
-      HeadCrossEntropy(normed, params_.head(), labels.targets, labels.weights, 1.0f, nullptr, values.data(), c.scratch);
+  const HeadInputs in = {normed, params_.head(), labels.targets, labels.weights};
+  const double sum = HeadCrossEntropy(in, values.data(), nullptr, c.scratch);
   if (logprobs != nullptr) {
     std::fill_n(logprobs, c.batch.tokens.size(), 0.0f);
     for (size_t i = 0; i < values.size(); ++i) logprobs[labels.rows[i]] = values[i];
@@ -294,13 +294,14 @@ double LanguageModel::HeadBackward(ForwardContext& context, const StepTotals& to
   float* inv_rms = c.scratch.Floats(n);
   GatherRows(c.h, labels.rows.data(), h);
   FinalNorm(h, normed, inv_rms);
-  const HeadGradient head{dnormed, grads.head().f32.Matrix()};
-  const float scale = totals.targets > 0 ? static_cast<float>(1.0 / totals.targets) : 0.0f;
-  const double nll =
-      HeadCrossEntropy(normed, params_.head(), labels.targets, labels.weights, scale, &head, nullptr, c.scratch);
+  const HeadInputs in = {normed, params_.head(), labels.targets, labels.weights};
+  const HeadGradients out = {.scale = totals.targets > 0 ? static_cast<float>(1.0 / totals.targets) : 0.0f,
+                             .dh = dnormed,
+                             .dw = grads.head().f32.Matrix()};
+  const double nll = HeadCrossEntropy(in, nullptr, &out, c.scratch);
   const MatrixView drows = c.scratch.Matrix(n, d);
   Multiply(dnormed, static_cast<float>(1 / config_.logits_scaling));
-  RmsNormBackward(h, params_.norm.F32(), inv_rms, dnormed, drows, Accumulate::kWrite, grads.norm.F32());
+  RmsNormBackward(h, params_.norm.F32(), inv_rms, {.dy = dnormed, .dx = drows, .dweight = grads.norm.F32()});
   ScatterRows(drows, labels.rows.data(), dh);
   return nll;
 }

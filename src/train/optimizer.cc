@@ -54,7 +54,7 @@ void Optimizer::Step(ModelParams& params, ModelParams& gradients, const AdamWSet
       std::fill_n(gradient, p.f32.size(), 0.0f);
       return;
     }
-    AdamW(p.F32(), gradient, moments.m.F32(), moments.v.F32(), p.f32.size(), own,
+    AdamW({p.F32(), gradient, moments.m.F32(), moments.v.F32(), p.f32.size()}, own,
           {.bf16 = p.bf16.empty() ? nullptr : p.bf16.As<BF16>(), .clear = gradient});
   });
 }

@@ -12,8 +12,8 @@
 namespace taipan::golden {
 namespace {
 
+using test::StepOutcome;
 using test::StepPlan;
-using test::StepResult;
 using test::StepSpec;
 
 constexpr double kRelative = 1e-3;  // the bound a tensor, Frobenius
@@ -55,7 +55,7 @@ StepSpec SpecOf(const GradientSet& set, const ModelConfig& config) {
   return spec;
 }
 
-void CompareLosses(const GradientSet& set, const StepSpec& spec, const StepResult& result) {
+void CompareLosses(const GradientSet& set, const StepSpec& spec, const StepOutcome& result) {
   const nlohmann::json& e = set.expected;
   EXPECT_EQ(spec.totals().targets, e.at("targets").get<double>());
   EXPECT_NEAR(result.ce, e.at("ce"), 1e-5);
@@ -73,7 +73,7 @@ void CompareLosses(const GradientSet& set, const StepSpec& spec, const StepResul
   }
 }
 
-void CompareGates(const GradientSet& set, const StepSpec& spec, const StepResult& result) {
+void CompareGates(const GradientSet& set, const StepSpec& spec, const StepOutcome& result) {
   if (result.sals.empty() || !set.inputs.Has("selected")) return;
   const int64_t n = spec.tokens(), sals = static_cast<int64_t>(result.sals.size());
   const std::vector<uint8_t> selected = Bytes(set.inputs, "selected", sals * n);
@@ -94,7 +94,7 @@ void CompareGates(const GradientSet& set, const StepSpec& spec, const StepResult
   }
 }
 
-void CompareGradients(const GradientSet& set, const StepResult& result) {
+void CompareGradients(const GradientSet& set, const StepOutcome& result) {
   const double whole = set.expected.at("grad_norm");
   EXPECT_EQ(set.gradients.entries().size(), result.gradients.size());
   for (const test::NamedGradient& gradient : result.gradients) {
@@ -117,7 +117,7 @@ void CheckGradients(const std::string& folder) {
                                                     {"in pieces", test::StepInPieces(spec, 1)}};
   for (const auto& [how, plan] : plans) {
     SCOPED_TRACE(how);
-    const StepResult result = test::RunStep(model, spec, plan);
+    const StepOutcome result = test::RunStep(model, spec, plan);
     CompareLosses(set, spec, result);
     CompareGates(set, spec, result);
     CompareGradients(set, result);

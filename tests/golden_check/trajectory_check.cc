@@ -16,7 +16,7 @@
 namespace taipan::golden {
 namespace {
 
-using test::StepResult;
+using test::StepOutcome;
 using test::StepSpec;
 using Json = nlohmann::json;
 
@@ -67,7 +67,7 @@ double LearningRate(const Json& train, int64_t step) {
   return low + (peak - low) * (1 + std::cos(std::numbers::pi * (t - warmup) / (steps - warmup))) / 2;
 }
 
-void Update(Trajectory& run, const StepResult& result, int64_t step, double lr) {
+void Update(Trajectory& run, const StepOutcome& result, int64_t step, double lr) {
   double sum = 0;
   for (const auto& g : result.gradients) sum += SquaredNorm(g.values.data(), static_cast<int64_t>(g.values.size()));
   const double norm = std::sqrt(sum), clip = run.train.at("grad_clip");
@@ -83,13 +83,14 @@ void Update(Trajectory& run, const StepResult& result, int64_t step, double lr) 
     run.m[weight.spec.name].resize(n);
     run.v[weight.spec.name].resize(n);
     settings.weight_decay = weight.spec.decay ? run.train.at("weight_decay").get<double>() : 0.0;
-    AdamW(weight.F32(), result.Of(weight.spec.name).values.data(), run.m[weight.spec.name].data(),
-          run.v[weight.spec.name].data(), weight.f32.size(), settings);
+    AdamW({weight.F32(), result.Of(weight.spec.name).values.data(), run.m[weight.spec.name].data(),
+           run.v[weight.spec.name].data(), weight.f32.size()},
+          settings);
   });
 }
 
 // Shares say whether a gate fell otherwise than in the reference; from then on the bounds are wider.
-void CompareShares(Trajectory& run, const StepSpec& spec, const StepResult& result, const Json& expected) {
+void CompareShares(Trajectory& run, const StepSpec& spec, const StepOutcome& result, const Json& expected) {
   const auto shares = expected.at("selected_share_per_sal").get<std::vector<double>>();
   ASSERT_EQ(result.sals.size(), shares.size());
   for (size_t g = 0; g < shares.size(); ++g) {
@@ -115,7 +116,7 @@ void CheckStep(Trajectory& run, int64_t step) {
   SCOPED_TRACE(fmt::format("step {}{}", step, run.flipped ? " (after a flip)" : ""));
   ASSERT_EQ(expected.at("step"), step);
   const StepSpec spec = SpecOf(run, step);
-  const StepResult result = test::RunStep(run.model, spec, test::WholeStep(spec));
+  const StepOutcome result = test::RunStep(run.model, spec, test::WholeStep(spec));
   CompareShares(run, spec, result, expected);
   const double loss = run.flipped ? kLossAfterFlip : kLoss;
   EXPECT_NEAR(result.total, expected.at("loss"), loss);

@@ -72,10 +72,10 @@ TEST_P(Bitwise, ThreadsDoNotMatterToGradients) {
   const StepSpec spec = RandomStep(config_, 3, 3, 60, GetParam().seed);
   const StepPlan plan = GetParam().seed % 2 == 0 ? WholeStep(spec) : StepInPieces(spec, GetParam().seed);
   SetNumThreads(1);
-  const StepResult one = RunStep(model_, spec, plan);
+  const StepOutcome one = RunStep(model_, spec, plan);
   for (int threads : {2, 3}) {
     SetNumThreads(threads);
-    const StepResult more = RunStep(model_, spec, plan);
+    const StepOutcome more = RunStep(model_, spec, plan);
     EXPECT_EQ(one.nll, more.nll);
     for (size_t i = 0; i < one.gradients.size(); ++i) {
       const auto &a = one.gradients[i].values, &b = more.gradients[i].values;
@@ -114,9 +114,9 @@ TEST_P(Bitwise, AnyCutOfAttention) {
 TEST_P(Bitwise, AttendAllChangesNoForwardValue) {
   StepSpec spec = RandomStep(config_, 2, 2, 70, GetParam().seed);
   spec.gate.attend_all = false;
-  const StepResult selected = RunStep(model_, spec, WholeStep(spec));
+  const StepOutcome selected = RunStep(model_, spec, WholeStep(spec));
   spec.gate.attend_all = true;
-  const StepResult all = RunStep(model_, spec, WholeStep(spec));
+  const StepOutcome all = RunStep(model_, spec, WholeStep(spec));
   EXPECT_EQ(selected.nll, all.nll);
   EXPECT_EQ(selected.budget_loss, all.budget_loss);
   for (size_t g = 0; g < all.sals.size(); ++g) EXPECT_EQ(selected.sals[g].margin, all.sals[g].margin);

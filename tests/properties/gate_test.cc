@@ -28,7 +28,7 @@ class Gates : public testing::TestWithParam<uint64_t> {
 };
 
 TEST_P(Gates, BudgetCountsRowsNotDocuments) {
-  const StepResult result = RunStep(model_, spec_, WholeStep(spec_));
+  const StepOutcome result = RunStep(model_, spec_, WholeStep(spec_));
   double expected = 0;
   for (const SalValues& sal : result.sals) {
     size_t flat = 0;
@@ -46,7 +46,7 @@ TEST_P(Gates, BudgetCountsRowsNotDocuments) {
 }
 
 TEST_P(Gates, AlphaIsTheSigmoidOfTheMargin) {
-  const StepResult result = RunStep(model_, spec_, WholeStep(spec_));
+  const StepOutcome result = RunStep(model_, spec_, WholeStep(spec_));
   for (const SalValues& sal : result.sals) {
     for (size_t i = 0; i < sal.margin.size(); ++i) {
       // A sigmoid of an f32 margin: a few units in the last place, and the margin's own rounding times 1/4.
@@ -74,9 +74,9 @@ TEST_P(Gates, CounterNoiseIsIndexedByRowAndPosition) {
       }
     }
   }
-  const StepResult expected = RunStep(model_, given, WholeStep(given));
+  const StepOutcome expected = RunStep(model_, given, WholeStep(given));
   for (const StepPlan& plan : {WholeStep(spec_), RowByRow(spec_), DocumentByDocument(spec_)}) {
-    const StepResult result = RunStep(model_, spec_, plan);
+    const StepOutcome result = RunStep(model_, spec_, plan);
     for (size_t g = 0; g < result.sals.size(); ++g) {
       EXPECT_EQ(result.sals[g].selected, expected.sals[g].selected);
       EXPECT_EQ(result.sals[g].margin, expected.sals[g].margin);
@@ -89,7 +89,7 @@ TEST_P(Gates, CounterNoiseChangesWithStepSeedAndRow) {
   spec_.rows = {{NextTokenDocument(tokens)}, {NextTokenDocument(tokens)}};
   spec_.weights.clear();
   UseCounterNoise(1);
-  const StepResult first = RunStep(model_, spec_, WholeStep(spec_));
+  const StepOutcome first = RunStep(model_, spec_, WholeStep(spec_));
   const std::vector<uint8_t>& selected = first.sals[0].selected;
   EXPECT_FALSE(std::equal(selected.begin(), selected.begin() + 200, selected.begin() + 200)) << "two rows, one noise";
   UseCounterNoise(2);
@@ -103,7 +103,7 @@ TEST_P(Gates, CounterNoiseChangesWithStepSeedAndRow) {
 TEST_P(Gates, LambdaReachesTheGateAlone) {
   StepSpec without = spec_;
   without.loss.budget_weight = 0;
-  const StepResult on = RunStep(model_, spec_, WholeStep(spec_)), off = RunStep(model_, without, WholeStep(without));
+  const StepOutcome on = RunStep(model_, spec_, WholeStep(spec_)), off = RunStep(model_, without, WholeStep(without));
   // Nothing behind the last SAL's gate sees its budget.
   EXPECT_EQ(on.Of("model.norm.weight").values, off.Of("model.norm.weight").values);
   const std::string last = "model.layers." + std::to_string(config_.num_layers() - 1);

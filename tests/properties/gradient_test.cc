@@ -53,7 +53,7 @@ class Gradients : public testing::TestWithParam<Case> {
     CHECK(!bounds_.empty());
   }
 
-  void ExpectSame(const StepResult& expected, const StepResult& actual, const std::string& how) {
+  void ExpectSame(const StepOutcome& expected, const StepOutcome& actual, const std::string& how) {
     EXPECT_NEAR(actual.nll, expected.nll, 1e-5 * expected.nll) << how;
     EXPECT_NEAR(actual.budget_loss, expected.budget_loss, 1e-12) << how;
     for (size_t g = 0; g < expected.sals.size(); ++g) {
@@ -64,7 +64,7 @@ class Gradients : public testing::TestWithParam<Case> {
 
   // <gradient, v> for a random direction v of unit length in each tensor against central differences of the loss in
   // double. The step: a truncation error of about 1e-12 of the loss's third derivative, rounding 1e-16 / 1e-6.
-  void ExpectDerivatives(const StepResult& result, const FrozenStep& frozen) {
+  void ExpectDerivatives(const StepOutcome& result, const FrozenStep& frozen) {
     constexpr double kStep = 1e-6, kRounding = 1e-8;
     ReferenceModel reference(config_, model_);
     RandomSource random(GetParam().seed);
@@ -100,7 +100,7 @@ class Gradients : public testing::TestWithParam<Case> {
 // Bounds that could not fail would prove nothing: a thousandth of each gradient at most, where it is not tiny
 // itself.
 TEST_P(Gradients, BoundsAreSmall) {
-  const StepResult whole = RunStep(model_, spec_, WholeStep(spec_));
+  const StepOutcome whole = RunStep(model_, spec_, WholeStep(spec_));
   for (size_t i = 0; i < bounds_.size(); ++i) {
     const double norm = Norm(whole.gradients[i].values);
     if (norm > 1e-2 * whole.grad_norm) {
@@ -110,13 +110,13 @@ TEST_P(Gradients, BoundsAreSmall) {
 }
 
 TEST_P(Gradients, MicroBatchesAddUp) {
-  const StepResult whole = RunStep(model_, spec_, WholeStep(spec_));
+  const StepOutcome whole = RunStep(model_, spec_, WholeStep(spec_));
   ExpectSame(whole, RunStep(model_, spec_, RowByRow(spec_)), "a batch a row");
   ExpectSame(whole, RunStep(model_, spec_, DocumentByDocument(spec_)), "a batch a document");
 }
 
 TEST_P(Gradients, PiecesWithStateGradientsAreTheWhole) {
-  const StepResult whole = RunStep(model_, spec_, WholeStep(spec_));
+  const StepOutcome whole = RunStep(model_, spec_, WholeStep(spec_));
   for (uint64_t i = 0; i < 3; ++i) {
     ExpectSame(whole, RunStep(model_, spec_, StepInPieces(spec_, GetParam().seed + i)), fmt::format("cut {}", i));
   }
@@ -131,9 +131,9 @@ TEST_P(Gradients, EveryCutOfOneDocument) {
   one.loss = spec_.loss;
   const std::vector<double> bounds = GradientBounds(config_, kWeights, one);
   if (bounds.empty()) GTEST_SKIP() << "a near-tie";
-  const StepResult whole = RunStep(model_, one, WholeStep(one));
+  const StepOutcome whole = RunStep(model_, one, WholeStep(one));
   for (int64_t cut = 1; cut < 21; ++cut) {
-    const StepResult two = RunStep(model_, one, {{{0, 0, 0, cut}}, {{0, 0, cut, 21 - cut}}});
+    const StepOutcome two = RunStep(model_, one, {{{0, 0, 0, cut}}, {{0, 0, cut, 21 - cut}}});
     EXPECT_EQ(CompareGradients(whole, two, bounds), "") << "cut at " << cut;
   }
 }
@@ -142,9 +142,9 @@ TEST_P(Gradients, EveryCutOfOneDocument) {
 // bit: a weight's gradient is one product over all rows of the batch, so that the sums run in another order.
 TEST_P(Gradients, PackedDocumentsAreTheSumOfSeparateOnes) {
   spec_.loss.budget_weight = 0;  // the budget's sequence is the row, not the document
-  const StepResult packed = RunStep(model_, spec_, WholeStep(spec_));
+  const StepOutcome packed = RunStep(model_, spec_, WholeStep(spec_));
   const double targets = spec_.totals().targets;
-  StepResult sum;
+  StepOutcome sum;
   int64_t flat = 0;
   for (const auto& row : spec_.rows) {
     for (const Document& document : row) {
@@ -157,7 +157,7 @@ TEST_P(Gradients, PackedDocumentsAreTheSumOfSeparateOnes) {
       }
       if (!spec_.weights.empty()) own.weights.assign(spec_.weights.begin() + flat, spec_.weights.begin() + flat + n);
       flat += n;
-      const StepResult part = RunStep(model_, own, WholeStep(own));
+      const StepOutcome part = RunStep(model_, own, WholeStep(own));
       const double share = own.totals().targets / targets;
       if (sum.gradients.empty()) {
         sum.gradients = part.gradients;
@@ -179,7 +179,7 @@ TEST_P(Gradients, DroppedStateGradientsStopAtThePiece) {
   Draw(2, 2, 20);
   StepPlan plan;
   for (const auto& batch : RowByRow(spec_)) {
-    for (const Piece& whole : batch) {
+    for (const StepPiece& whole : batch) {
       for (int64_t begin = 0; begin < whole.length; begin += kPiece) {
         const size_t k = static_cast<size_t>(begin / kPiece);
         if (plan.size() <= k) plan.emplace_back();
@@ -187,8 +187,8 @@ TEST_P(Gradients, DroppedStateGradientsStopAtThePiece) {
       }
     }
   }
-  const StepResult exact = RunStep(model_, spec_, plan);
-  const StepResult dropped = RunStep(model_, spec_, plan, StateGradients::kDropped);
+  const StepOutcome exact = RunStep(model_, spec_, plan);
+  const StepOutcome dropped = RunStep(model_, spec_, plan, StateGradients::kDropped);
   EXPECT_EQ(exact.nll, dropped.nll);
   if (HasMamba2(config_)) {
     EXPECT_NE(CompareGradients(exact, dropped, bounds_), "") << "the state carried no gradient";
@@ -200,7 +200,7 @@ TEST_P(Gradients, DroppedStateGradientsStopAtThePiece) {
 void Gradients::ExpectReference() {
   const ReferenceModel reference(config_, model_);
   const FrozenStep frozen = Freeze(reference, spec_);
-  const StepResult result = RunStep(model_, spec_, WholeStep(spec_));
+  const StepOutcome result = RunStep(model_, spec_, WholeStep(spec_));
   size_t flat = 0;
   for (const auto& row : frozen.documents) {
     for (const auto& pieces : row) {

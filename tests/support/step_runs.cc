@@ -36,7 +36,7 @@ std::vector<std::vector<Place>> PlacesOf(const StepSpec& spec) {
 
 // One batch of the plan with all that its forward and backward need; states live as long as the step.
 struct PlannedBatch {
-  std::vector<Piece> pieces;
+  std::vector<StepPiece> pieces;
   Batch batch;
   GateOptions gate;
   std::vector<int64_t> flat;  // [T] flat index of each row
@@ -55,13 +55,13 @@ struct StepRunner {
   std::vector<std::unique_ptr<SequenceState>> states;
   std::map<DocumentKey, SequenceState*> last_state;
 
-  void AddPiece(const Piece& piece, PlannedBatch& planned);
-  void Build(const std::vector<Piece>& pieces);
-  void Gather(const PlannedBatch& planned, StepResult& result) const;
-  void Backward(StateGradients carry, ModelParams& grads, StepResult& result);
+  void AddPiece(const StepPiece& piece, PlannedBatch& planned);
+  void Build(const std::vector<StepPiece>& pieces);
+  void Gather(const PlannedBatch& planned, StepOutcome& result) const;
+  void Backward(StateGradients carry, ModelParams& grads, StepOutcome& result);
 };
 
-void StepRunner::AddPiece(const Piece& piece, PlannedBatch& planned) {
+void StepRunner::AddPiece(const StepPiece& piece, PlannedBatch& planned) {
   const size_t r = static_cast<size_t>(piece.row), d = static_cast<size_t>(piece.document);
   const Document& document = spec.rows[r][d];
   const Place place = places[r][d];
@@ -88,11 +88,11 @@ void StepRunner::AddPiece(const Piece& piece, PlannedBatch& planned) {
   }
 }
 
-void StepRunner::Build(const std::vector<Piece>& pieces) {
+void StepRunner::Build(const std::vector<StepPiece>& pieces) {
   auto planned = std::make_unique<PlannedBatch>();
   planned->pieces = pieces;
   planned->noise.resize(spec.noise.size());
-  for (const Piece& piece : pieces) AddPiece(piece, *planned);
+  for (const StepPiece& piece : pieces) AddPiece(piece, *planned);
   planned->gate = spec.gate;
   if (!spec.noise.empty()) {
     planned->gate.noise = GateNoise::kGiven;
@@ -102,7 +102,7 @@ void StepRunner::Build(const std::vector<Piece>& pieces) {
   batches.push_back(std::move(planned));
 }
 
-void StepRunner::Gather(const PlannedBatch& planned, StepResult& result) const {
+void StepRunner::Gather(const PlannedBatch& planned, StepOutcome& result) const {
   const std::vector<GateReport>& gates = planned.context.gates();
   result.sals.resize(gates.size());
   for (size_t g = 0; g < gates.size(); ++g) {
@@ -120,14 +120,14 @@ void StepRunner::Gather(const PlannedBatch& planned, StepResult& result) const {
   }
 }
 
-void StepRunner::Backward(StateGradients carry, ModelParams& grads, StepResult& result) {
+void StepRunner::Backward(StateGradients carry, ModelParams& grads, StepOutcome& result) {
   std::map<DocumentKey, std::unique_ptr<SequenceStateGradient>> from_later;
   for (size_t b = batches.size(); b-- > 0;) {
     PlannedBatch& planned = *batches[b];
     std::vector<const SequenceStateGradient*> dstate_out;
     std::vector<SequenceStateGradient*> dstate_in;
     std::vector<std::unique_ptr<SequenceStateGradient>> alive;
-    for (const Piece& piece : planned.pieces) {
+    for (const StepPiece& piece : planned.pieces) {
       auto& slot = from_later[{piece.row, piece.document}];
       alive.push_back(std::move(slot));
       dstate_out.push_back(alive.back().get());
@@ -138,7 +138,7 @@ void StepRunner::Backward(StateGradients carry, ModelParams& grads, StepResult& 
   }
 }
 
-void CollectGradients(ModelParams& grads, StepResult& result) {
+void CollectGradients(ModelParams& grads, StepOutcome& result) {
   double sum = 0;
   grads.ForEach([&](Weight& weight) {
     NamedGradient gradient{weight.spec.name, weight.spec.decay, weight.spec.stored_shape(), {}};
@@ -203,7 +203,7 @@ StepPlan RowByRow(const StepSpec& spec) {
 StepPlan DocumentByDocument(const StepSpec& spec) {
   StepPlan plan;
   for (const auto& batch : RowByRow(spec)) {
-    for (const Piece& piece : batch) plan.push_back({piece});
+    for (const StepPiece& piece : batch) plan.push_back({piece});
   }
   return plan;
 }
@@ -212,7 +212,7 @@ StepPlan StepInPieces(const StepSpec& spec, uint64_t seed) {
   RandomSource random(seed);
   StepPlan plan;
   for (const auto& batch : RowByRow(spec)) {
-    for (const Piece& whole : batch) {
+    for (const StepPiece& whole : batch) {
       int64_t begin = 0;
       for (size_t k = 0; begin < whole.length; ++k) {
         const uint64_t left = static_cast<uint64_t>(whole.length - begin);
@@ -227,15 +227,15 @@ StepPlan StepInPieces(const StepSpec& spec, uint64_t seed) {
   return plan;
 }
 
-const NamedGradient& StepResult::Of(const std::string& name) const {
+const NamedGradient& StepOutcome::Of(const std::string& name) const {
   const auto found = std::find_if(gradients.begin(), gradients.end(), [&](const auto& g) { return g.name == name; });
   CHECK(found != gradients.end());
   return *found;
 }
 
-StepResult RunStep(const LanguageModel& model, const StepSpec& spec, const StepPlan& plan, StateGradients carry) {
+StepOutcome RunStep(const LanguageModel& model, const StepSpec& spec, const StepPlan& plan, StateGradients carry) {
   StepRunner runner(model, spec);
-  StepResult result;
+  StepOutcome result;
   const StepTotals totals = spec.totals();
   for (const auto& pieces : plan) {
     runner.Build(pieces);
@@ -267,7 +267,8 @@ double DistanceOf(const std::vector<float>& a, const std::vector<float>& b) {
   return std::sqrt(sum);
 }
 
-std::string CompareGradients(const StepResult& expected, const StepResult& actual, const std::vector<double>& bounds) {
+std::string CompareGradients(const StepOutcome& expected, const StepOutcome& actual,
+                             const std::vector<double>& bounds) {
   for (size_t i = 0; i < expected.gradients.size(); ++i) {
     const double d = DistanceOf(expected.gradients[i].values, actual.gradients[i].values);
     if (d <= bounds[i]) continue;
@@ -279,10 +280,10 @@ std::string CompareGradients(const StepResult& expected, const StepResult& actua
 
 std::vector<double> GradientBounds(const ModelConfig& config, uint64_t weight_seed, const StepSpec& spec) {
   const StepPlan plan = WholeStep(spec);
-  const StepResult base = RunStep(RandomModel(config, weight_seed), spec, plan);
+  const StepOutcome base = RunStep(RandomModel(config, weight_seed), spec, plan);
   std::vector<double> bounds(base.gradients.size(), 0.0);
   for (uint64_t signs = 1; signs <= 3; ++signs) {
-    const StepResult other = RunStep(RandomModel(config, weight_seed, std::ldexp(1.0, -23), signs), spec, plan);
+    const StepOutcome other = RunStep(RandomModel(config, weight_seed, std::ldexp(1.0, -23), signs), spec, plan);
     for (size_t g = 0; g < base.sals.size(); ++g) {
       if (base.sals[g].selected != other.sals[g].selected) return {};
     }

@@ -26,11 +26,11 @@ struct StepSpec {
   StepTotals totals() const;
 };
 
-struct Piece {
+struct StepPiece {
   int64_t row = 0, document = 0, begin = 0, length = 0;  // begin: in the document
 };
 // One inner list is one batch: its segments in this order. A document's pieces stand in order in different batches.
-using StepPlan = std::vector<std::vector<Piece>>;
+using StepPlan = std::vector<std::vector<StepPiece>>;
 
 StepPlan WholeStep(const StepSpec& spec);                    // one batch
 StepPlan RowByRow(const StepSpec& spec);                     // a batch a row
@@ -49,7 +49,7 @@ struct SalValues {
   std::vector<uint8_t> selected;     // [flat]
   std::vector<float> margin, alpha;  // [flat]
 };
-struct StepResult {
+struct StepOutcome {
   double nll = 0;  // weighted sum of -log p
   double ce = 0, budget_loss = 0, total = 0, grad_norm = 0;
   std::vector<SalValues> sals;
@@ -60,13 +60,13 @@ struct StepResult {
 };
 
 // Forward of all batches in order, then backward in reverse order, the states' gradients handed back or dropped.
-StepResult RunStep(const LanguageModel& model, const StepSpec& spec, const StepPlan& plan,
-                   StateGradients carry = StateGradients::kExact);
+StepOutcome RunStep(const LanguageModel& model, const StepSpec& spec, const StepPlan& plan,
+                    StateGradients carry = StateGradients::kExact);
 
 double Norm(const std::vector<float>& x);
 double DistanceOf(const std::vector<float>& a, const std::vector<float>& b);  // Frobenius norm of the difference
 // "" or the first tensor whose gradient is further from `expected` than its bound [tensor].
-std::string CompareGradients(const StepResult& expected, const StepResult& actual, const std::vector<double>& bounds);
+std::string CompareGradients(const StepOutcome& expected, const StepOutcome& actual, const std::vector<double>& bounds);
 
 // What f32 arithmetic costs each gradient, as TraceTolerance measures it: 16 times the largest change (Frobenius) when
 // every weight moves by +-2^-23, plus 2^-20 of the norm of the whole gradient. Empty where a selection is a near-tie:

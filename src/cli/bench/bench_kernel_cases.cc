@@ -154,9 +154,9 @@ class Cases {
       SsdForward(s->shape, s->in(), s->segments, s->y.Matrix(), s->entering.data(), s->scratch);
       return [s] {
         s->scratch.Reset();
-        SsdBackward(s->shape, s->in(), s->segments, s->entering.data(), s->dy.Matrix(),
-                    {s->dx.Matrix(), s->ddt.Matrix(), s->db.Matrix(), s->dc.Matrix(), s->da.F32(), s->dd.F32()},
-                    s->scratch);
+        const SsdGradients out = {s->dy.Matrix(), s->dx.Matrix(), s->ddt.Matrix(), s->db.Matrix(),
+                                  s->dc.Matrix(), s->da.F32(),    s->dd.F32()};
+        SsdBackward(s->shape, s->in(), s->segments, s->entering.data(), out, s->scratch);
       };
     });
   }
@@ -165,6 +165,7 @@ class Cases {
     struct Data {
       Tensor x, w, bias, y, dy, dx, dw, db;
       std::vector<ConvSegment> segments;
+      ConvInputs in() const { return {x.Matrix(), w.F32(), bias.F32(), w.shape()[1], segments}; }
     };
     const int64_t channels = Mamba2DimsOf(c_).conv_channels(), width = c_.conv_kernel;
     const double flops = 2 * rows_ * Real(channels * width), bytes = rows_ * e_ * Real(channels);
@@ -174,15 +175,10 @@ class Cases {
                                          Tensor({t_, channels}, dtype_), Tensor({channels, width}), Tensor({channels}),
                                          std::vector<ConvSegment>{{.begin = 0, .length = t_}}});
     };
-    Add("conv", flops, 2 * bytes, [=] {
-      return [d = data(), width] {
-        CausalConv1dSilu(d->x.Matrix(), d->w.F32(), d->bias.F32(), width, d->segments, d->y.Matrix());
-      };
-    });
+    Add("conv", flops, 2 * bytes, [=] { return [d = data()] { CausalConv1dSilu(d->in(), d->y.Matrix()); }; });
     Add("conv backward", 2 * flops, 3 * bytes, [=] {
-      return [d = data(), width] {
-        CausalConv1dSiluBackward(d->x.Matrix(), d->w.F32(), d->bias.F32(), width, d->segments, d->dy.Matrix(),
-                                 d->dx.Matrix(), d->dw.F32(), d->db.F32());
+      return [d = data()] {
+        CausalConv1dSiluBackward(d->in(), {d->dy.Matrix(), d->dx.Matrix(), d->dw.F32(), d->db.F32()});
       };
     });
   }
@@ -190,28 +186,26 @@ class Cases {
   void AddGatedNorm() {
     struct Data {
       Tensor y, z, w, out, inv_rms, dz, dw;
+      GatedNormInputs in;
       Arena scratch = {};
     };
     const int64_t inner = c_.d_inner(), groups = c_.n_groups;
     const float eps = static_cast<float>(c_.rms_norm_eps);
     auto data = [=, this] {
-      return std::make_shared<Data>(Data{Random({t_, inner}, dtype_), Random({t_, inner}, dtype_), Random({inner}),
-                                         Random({t_, inner}, dtype_), Tensor({t_, groups}), Tensor({t_, inner}, dtype_),
-                                         Tensor({inner})});
+      auto d = std::make_shared<Data>(Data{Random({t_, inner}, dtype_), Random({t_, inner}, dtype_), Random({inner}),
+                                           Random({t_, inner}, dtype_), Tensor({t_, groups}),
+                                           Tensor({t_, inner}, dtype_), Tensor({inner})});
+      d->in = {d->y.Matrix(), d->z.Matrix(), d->w.F32(), groups, eps};
+      return d;
     };
-    Add("gated norm", 0, 3 * rows_ * e_ * Real(inner), [=] {
-      return [=, d = data()] {
-        GatedRmsNorm(d->y.Matrix(), d->z.Matrix(), d->w.F32(), eps, groups, d->out.Matrix(), d->inv_rms.F32(),
-                     d->scratch);
-      };
-    });
+    Add("gated norm", 0, 3 * rows_ * e_ * Real(inner),
+        [=] { return [d = data()] { GatedRmsNorm(d->in, d->out.Matrix(), d->inv_rms.F32(), d->scratch); }; });
     Add("gated norm backward", 0, 5 * rows_ * e_ * Real(inner), [=, this] {
       auto d = data();
       auto dy = std::make_shared<Tensor>(std::vector<int64_t>{t_, inner}, dtype_);
-      GatedRmsNorm(d->y.Matrix(), d->z.Matrix(), d->w.F32(), eps, groups, dy->Matrix(), d->inv_rms.F32(), d->scratch);
+      GatedRmsNorm(d->in, dy->Matrix(), d->inv_rms.F32(), d->scratch);
       return [=] {
-        GatedRmsNormBackward(d->y.Matrix(), d->z.Matrix(), d->w.F32(), d->inv_rms.F32(), groups, d->out.Matrix(),
-                             dy->Matrix(), d->dz.Matrix(), d->dw.F32());
+        GatedRmsNormBackward(d->in, d->inv_rms.F32(), {d->out.Matrix(), dy->Matrix(), d->dz.Matrix(), d->dw.F32()});
       };
     });
   }
@@ -224,6 +218,9 @@ class Cases {
     std::vector<KeyGradientSpan> gradients;
     std::vector<AttentionSegment> segments;
     Arena scratch;
+    void Forward() {
+      AttentionForward(shape, {q.Matrix(), positions.data(), segments}, out.Matrix(), lse.F32(), scratch);
+    }
   };
 
   // The queries of one sequence, drawn token by token.
@@ -270,8 +267,7 @@ class Cases {
         [=, this] {
           return [a = NewAttention(window, share)] {
             a->scratch.Reset();
-            AttentionForward(a->shape, a->q.Matrix(), a->positions.data(), a->segments, a->out.Matrix(), a->lse.F32(),
-                             a->scratch);
+            a->Forward();
           };
         },
         shown);
@@ -279,12 +275,11 @@ class Cases {
         name + " backward", 2 * flops, 2 * in + out,
         [=, this] {
           auto a = NewAttention(window, share);
-          AttentionForward(a->shape, a->q.Matrix(), a->positions.data(), a->segments, a->out.Matrix(), a->lse.F32(),
-                           a->scratch);
+          a->Forward();
           return [a] {
             a->scratch.Reset();
-            AttentionBackward(a->shape, a->q.Matrix(), a->positions.data(), a->segments, a->out.Matrix(), a->lse.F32(),
-                              a->dout.Matrix(), a->dq.Matrix(), a->scratch);
+            AttentionBackward(a->shape, {a->q.Matrix(), a->positions.data(), a->segments}, a->out.Matrix(),
+                              a->lse.F32(), {.dout = a->dout.Matrix(), .dq = a->dq.Matrix()}, a->scratch);
           };
         },
         shown);
@@ -337,8 +332,8 @@ class Cases {
         [=] { return [=, d = data()] { RmsNorm(d->h.Matrix(), d->w.F32(), eps, d->u.Matrix(), d->inv_rms.F32()); }; });
     Add("norm backward", 0, 3 * f32 + narrow, [=] {
       return [d = data()] {
-        RmsNormBackward(d->h.Matrix(), d->w.F32(), d->inv_rms.F32(), d->u.Matrix(), d->dh.Matrix(), Accumulate::kAdd,
-                        d->dw.F32());
+        RmsNormBackward(d->h.Matrix(), d->w.F32(), d->inv_rms.F32(),
+                        {d->u.Matrix(), d->dh.Matrix(), Accumulate::kAdd, d->dw.F32()});
       };
     });
   }
@@ -364,8 +359,8 @@ class Cases {
           }
           return [d] {
             d->scratch.Reset();
-            const HeadGradient gradient{d->dh.Matrix(), d->dw.Matrix()};
-            HeadCrossEntropy(d->h.Matrix(), d->w, d->targets, {}, 1e-3f, &gradient, nullptr, d->scratch);
+            const HeadGradients out = {.scale = 1e-3f, .dh = d->dh.Matrix(), .dw = d->dw.Matrix()};
+            HeadCrossEntropy({d->h.Matrix(), d->w, d->targets, {}}, nullptr, &out, d->scratch);
           };
         });
   }
@@ -382,7 +377,7 @@ class Cases {
       auto d = std::make_shared<Data>(
           Data{Random({n}), Random({n}), Tensor({n}), Tensor({n}), copies ? Tensor({n}, DType::kBF16) : Tensor()});
       return [d, n] {
-        AdamW(d->p.F32(), d->g.F32(), d->m.F32(), d->v.F32(), n, {.lr = 1e-4, .weight_decay = 0.01},
+        AdamW({d->p.F32(), d->g.F32(), d->m.F32(), d->v.F32(), n}, {.lr = 1e-4, .weight_decay = 0.01},
               {.bf16 = d->copy.empty() ? nullptr : d->copy.As<BF16>(), .clear = d->g.F32()});
       };
     });

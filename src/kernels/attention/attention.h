@@ -36,13 +36,22 @@ struct AttentionSegment {
   std::span<const KeyGradientSpan> key_gradients;  // backward: as many as keys
 };
 
-// q, out [n, heads * head_dim]; positions [n]; lse [n, heads]: log of the softmax's denominator, for backward (null:
-// not kept).
-void AttentionForward(const AttentionShape& shape, ConstMatrixView q, const int64_t* positions,
-                      std::span<const AttentionSegment> segments, MatrixView out, float* lse, Arena& scratch);
-// Writes the segments' rows of dq [n, heads * head_dim], adds to the key gradients.
-void AttentionBackward(const AttentionShape& shape, ConstMatrixView q, const int64_t* positions,
-                       std::span<const AttentionSegment> segments, ConstMatrixView out, const float* lse,
-                       ConstMatrixView dout, MatrixView dq, Arena& scratch);
+struct AttentionInputs {
+  ConstMatrixView q;                   // [n, heads * head_dim]
+  const int64_t* positions = nullptr;  // [n]
+  std::span<const AttentionSegment> segments;
+};
+
+struct AttentionGradients {  // beside those of the keys
+  ConstMatrixView dout;      // [n, heads * head_dim]
+  MatrixView dq;             // like q; the segments' rows are written
+};
+
+// out [n, heads * head_dim] is written; lse [n, heads]: log of the softmax's denominator, for backward (null: not
+// kept).
+void AttentionForward(const AttentionShape& shape, const AttentionInputs& in, MatrixView out, float* lse,
+                      Arena& scratch);
+void AttentionBackward(const AttentionShape& shape, const AttentionInputs& in, ConstMatrixView out, const float* lse,
+                       const AttentionGradients& gradients, Arena& scratch);
 
 }  // namespace taipan

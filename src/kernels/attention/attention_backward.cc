@@ -22,12 +22,10 @@ constexpr int64_t kChunkRows = 512;    // rows that share the loading of a key t
 
 struct BackwardArgs {
   const AttentionShape& shape;
-  ConstMatrixView q;
-  const int64_t* positions;
+  const AttentionInputs& in;
   ConstMatrixView out;
   const float* lse;
-  ConstMatrixView dout;
-  MatrixView dq;
+  const AttentionGradients& gradients;
 };
 
 // A range of queries under one key head. `partial` [2, end - first, dh]: its sums of the keys' and the values'
@@ -94,48 +92,58 @@ HWY_INLINE float Dot(int64_t n, const T* a, const T* b) {
 template <class T>
 void LoadChunk(const BackwardArgs& a, const Block& chunk, int64_t rows, const BackwardScratch<T>& s) {
   const int64_t dh = a.shape.head_dim, stride = PaddedDim(a.shape);
-  CopyBlockRows(a.shape, chunk, rows, a.q, s.q);
-  CopyBlockRows(a.shape, chunk, rows, a.dout, s.dout);
+  CopyBlockRows(a.shape, chunk, rows, a.in.q, s.q);
+  CopyBlockRows(a.shape, chunk, rows, a.gradients.dout, s.dout);
   for (int64_t r = 0; r < rows; ++r) {
     const Row row = RowOf(a.shape, chunk, r);
-    s.position[r] = a.positions[row.query];
+    s.position[r] = a.in.positions[row.query];
     s.lse[r] = a.lse[row.query * a.shape.heads + row.head] * 1.44269504f;
     s.delta[r] = Dot(dh, a.out.As<T>(row.query) + row.head * dh, s.dout + r * stride);
   }
   std::memset(s.dq, 0, static_cast<size_t>(rows * dh) * sizeof(float));
 }
 
+// The tile at `position`, of a segment's `keys`, and the chunk's rows as right operands.
+template <class T>
+struct TileOperands {
+  KeyRange keys;
+  int64_t position;
+  Right<T> k, kt, vt;
+  Right<T> q, dout;
+};
+
+struct ScoreRow {
+  Columns seen;
+  float lse, delta;
+  const float *scores, *dp;
+};
 // Of one row over columns [j, j + lanes): probability, and the gradient of the score.
 struct RowValues {
   Vec p, ds;
 };
 template <class T, bool kMasked>
-HWY_INLINE RowValues ValuesAt(Tag d, int64_t j, Columns seen, Vec scale, float lse, float delta, const float* scores,
-                              const float* dp) {
-  Vec p = Exp2<T>(d, hn::MulSub(hn::LoadU(d, scores + j), scale, hn::Set(d, lse)));
-  if constexpr (kMasked) p = hn::IfThenElseZero(SeenLanes(d, seen, j), p);
-  return {p, hn::Mul(p, hn::Sub(hn::LoadU(d, dp + j), hn::Set(d, delta)))};
+HWY_INLINE RowValues ValuesAt(Tag d, int64_t j, Vec scale, ScoreRow row) {
+  Vec p = Exp2<T>(d, hn::MulSub(hn::LoadU(d, row.scores + j), scale, hn::Set(d, row.lse)));
+  if constexpr (kMasked) p = hn::IfThenElseZero(SeenLanes(d, row.seen, j), p);
+  return {p, hn::Mul(p, hn::Sub(hn::LoadU(d, row.dp + j), hn::Set(d, row.delta)))};
 }
 
-// Two rows (the second may not exist): columns `c` of p and dp become probabilities and gradients of the scores.
+// Of the two rows (the second may not exist) whose scores are rows i and i + 1 of s.p: columns `c` of p and dp become
+// probabilities and gradients of the scores.
 template <class T, bool kMasked>
-HWY_INLINE void ScoreGradients(const BackwardArgs& a, KeyRange keys, int64_t tile, Columns c, int64_t row, int64_t i,
-                               bool second, const BackwardScratch<T>& s) {
+HWY_INLINE void ScoreGradients(float score_scale, Columns c, ScoreRow row0, const ScoreRow* row1, int64_t i,
+                               const BackwardScratch<T>& s) {
   const Tag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const Vec scale = hn::Set(d, ScoreScale(a.shape, 1.44269504f));
-  const auto seen_by = [&](int64_t r) { return SeenColumns(a.shape, keys, tile, s.position[r], s.position[r]); };
-  const Columns seen0 = kMasked ? seen_by(row) : Columns{}, seen1 = kMasked && second ? seen_by(row + 1) : Columns{};
+  const Vec scale = hn::Set(d, score_scale);
   const int64_t at0 = i * kKeyTile, at1 = at0 + kKeyTile;
+  const bool second = row1 != nullptr;
   for (int64_t j = c.begin; j < c.end; j += 2 * lanes) {
     RowValues x[2], y[2];
     for (int64_t v = 0; v < 2; ++v) {
-      const int64_t col = j + v * lanes;
-      x[v] = ValuesAt<T, kMasked>(d, col, seen0, scale, s.lse[row], s.delta[row], s.p + at0, s.dp + at0);
+      x[v] = ValuesAt<T, kMasked>(d, j + v * lanes, scale, row0);
       y[v] = {hn::Zero(d), hn::Zero(d)};
-      if (second) {
-        y[v] = ValuesAt<T, kMasked>(d, col, seen1, scale, s.lse[row + 1], s.delta[row + 1], s.p + at1, s.dp + at1);
-      }
+      if (second) y[v] = ValuesAt<T, kMasked>(d, j + v * lanes, scale, *row1);
     }
     if constexpr (std::is_same_v<T, float>) {
       StoreTwo(d, x[0].p, x[1].p, s.p_packed + at0 + j);
@@ -153,40 +161,43 @@ HWY_INLINE void ScoreGradients(const BackwardArgs& a, KeyRange keys, int64_t til
   }
 }
 
+// Rows [begin, begin + count) of the chunk (begin even) against the tile: adds to dq, dk, dv.
 template <class T>
-struct KeyOperands {
-  Right<T> k, kt, vt;
-};
-
-// Rows [begin, begin + count) of the chunk (begin even) against the loaded tile: adds to dq, dk, dv.
-template <class T>
-void BackwardRows(const BackwardArgs& a, KeyRange keys, int64_t tile, int64_t begin, int64_t count, KeyOperands<T> in,
-                  Right<T> q, Right<T> dout, const BackwardScratch<T>& s) {
+void BackwardRows(const BackwardArgs& a, const TileOperands<T>& in, int64_t begin, int64_t count,
+                  const BackwardScratch<T>& s) {
   const int64_t dh = a.shape.head_dim, stride = PaddedDim(a.shape);
-  const Trimmed part = Trim(a.shape, keys, tile, s.position[begin], s.position[begin + count - 1]);
+  const Trimmed part = Trim(a.shape, in.keys, in.position, s.position[begin], s.position[begin + count - 1]);
   if (part.empty()) return;
   constexpr int64_t kHalf = kBackwardRows / 2;
   if (!part.full && count > kHalf) {  // fewer rows see less of the tile
-    BackwardRows(a, keys, tile, begin, kHalf, in, q, dout, s);
-    return BackwardRows(a, keys, tile, begin + kHalf, count - kHalf, in, q, dout, s);
+    BackwardRows(a, in, begin, kHalf, s);
+    return BackwardRows(a, in, begin + kHalf, count - kHalf, s);
   }
   const Columns c = part.columns;
   const int64_t n = c.end - c.begin;
-  Multiply(count, n, dh, s.q + begin * stride, stride, in.kt.From(0, c.begin), s.p + c.begin, kKeyTile, false);
-  Multiply(count, n, dh, s.dout + begin * stride, stride, in.vt.From(0, c.begin), s.dp + c.begin, kKeyTile, false);
+  Multiply({count, n, dh}, {s.q + begin * stride, stride}, in.kt.From(0, c.begin), {s.p + c.begin, kKeyTile});
+  Multiply({count, n, dh}, {s.dout + begin * stride, stride}, in.vt.From(0, c.begin), {s.dp + c.begin, kKeyTile});
+  const float scale = ScoreScale(a.shape, 1.44269504f);
+  const auto row_at = [&](int64_t i) {
+    const int64_t r = begin + i, position = s.position[r];
+    const Columns seen = part.full ? Columns{} : SeenColumns(a.shape, in.keys, in.position, position, position);
+    return ScoreRow{seen, s.lse[r], s.delta[r], s.p + i * kKeyTile, s.dp + i * kKeyTile};
+  };
   for (int64_t i = 0; i < count; i += 2) {
+    const bool second = i + 1 < count;
+    const ScoreRow row0 = row_at(i), row1 = row_at(second ? i + 1 : i);
     if (part.full) {
-      ScoreGradients<T, false>(a, keys, tile, c, begin + i, i, i + 1 < count, s);
+      ScoreGradients<T, false>(scale, c, row0, second ? &row1 : nullptr, i, s);
     } else {
-      ScoreGradients<T, true>(a, keys, tile, c, begin + i, i, i + 1 < count, s);
+      ScoreGradients<T, true>(scale, c, row0, second ? &row1 : nullptr, i, s);
     }
   }
   const Right<T> p = {s.p_packed + c.begin, kKeyTile}, ds = {s.ds_packed + c.begin, kKeyTile};
-  MultiplyTransposed(n, dh, count, p, dout.From(begin, 0), s.dv + c.begin * dh, dh, true);
-  MultiplyTransposed(n, dh, count, ds, q.From(begin, 0), s.dk + c.begin * dh, dh, true);
+  MultiplyTransposed({n, dh, count}, p, in.dout.From(begin, 0), {s.dv + c.begin * dh, dh, true});
+  MultiplyTransposed({n, dh, count}, ds, in.q.From(begin, 0), {s.dk + c.begin * dh, dh, true});
   const T* ds_rows = s.ds + c.begin;
   if constexpr (std::is_same_v<T, float>) ds_rows = ds.data;
-  Multiply(count, dh, n, ds_rows, kKeyTile, in.k.From(c.begin, 0), s.dq + begin * dh, dh, true);
+  Multiply({count, dh, n}, {ds_rows, kKeyTile}, in.k.From(c.begin, 0), {s.dq + begin * dh, dh, true});
 }
 
 // Adds the tile's gradients where they belong.
@@ -223,22 +234,27 @@ void BackwardChunk(const BackwardArgs& a, const BackwardTask& task, const Block&
   const Right<T> dout = PackRows(rows, dh, TileRows<T>{s.dout, stride}, s.dout_packed);
   const KeyRange keys = Positions(seg), range = Visible(a.shape, keys, s.position[0], s.position[rows - 1]);
   for (int64_t tile = range.first; tile < range.end; tile += kKeyTile) {
-    const auto k = FindTile(a.shape, seg, chunk.kv_head, tile, range.end, false, s.k_gathered);
-    const auto v = FindTile(a.shape, seg, chunk.kv_head, tile, range.end, true, s.v_gathered);
-    const KeyOperands<T> in = {PackRows(kKeyTile, dh, k, s.k), PackTransposed(dh, k, s.kt),
-                               PackTransposed(dh, v, s.vt)};
+    const KeyTile at = {a.shape, seg, chunk.kv_head, tile, range.end};
+    const TileRows<T> k = FindTile(at, false, s.k_gathered), v = FindTile(at, true, s.v_gathered);
+    const TileOperands<T> in = {.keys = keys,
+                                .position = tile,
+                                .k = PackRows(kKeyTile, dh, k, s.k),
+                                .kt = PackTransposed(dh, k, s.kt),
+                                .vt = PackTransposed(dh, v, s.vt),
+                                .q = q,
+                                .dout = dout};
     for (float* zero : {s.dk, s.dv}) std::memset(zero, 0, static_cast<size_t>(dh * kKeyTile) * sizeof(float));
-    const NextTile<T> next(a.shape, seg, chunk.kv_head, tile);
+    const NextTile<T> next(at);
     for (int64_t r = 0; r < rows; r += kBackwardRows) {
       next.Fetch(r / kBackwardRows, (rows + kBackwardRows - 1) / kBackwardRows);
-      BackwardRows(a, keys, tile, r, std::min(kBackwardRows, rows - r), in, q, dout, s);
+      BackwardRows(a, in, r, std::min(kBackwardRows, rows - r), s);
     }
     StoreKeyGradients(a, task, tile, s);
   }
   const float scale = ScoreScale(a.shape);
   for (int64_t r = 0; r < rows; ++r) {
     const Row row = RowOf(a.shape, chunk, r);
-    StoreScaled(dh, scale, s.dq + r * dh, a.dq.As<T>(row.query) + row.head * dh);
+    StoreScaled(dh, scale, s.dq + r * dh, a.gradients.dq.As<T>(row.query) + row.head * dh);
   }
 }
 
@@ -253,7 +269,7 @@ void BackwardRange(const BackwardArgs& a, const BackwardTask& task, int64_t chun
       BackwardChunk(a, task, chunk, s);
     }
   };
-  WithElementType(a.q.dtype, [&](auto t) { run(BackwardScratch<decltype(t)>(a.shape, rows, carver)); });
+  WithElementType(a.in.q.dtype, [&](auto t) { run(BackwardScratch<decltype(t)>(a.shape, rows, carver)); });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -288,7 +304,7 @@ void ListRange(const BackwardArgs& a, const AttentionSegment& seg, int64_t index
   const int64_t begin = index * chunks / ranges * chunk_queries;
   const int64_t end = std::min((index + 1) * chunks / ranges * chunk_queries, seg.count);
   const KeyRange keys =
-      Visible(a.shape, Positions(seg), a.positions[seg.begin + begin], a.positions[seg.begin + end - 1]);
+      Visible(a.shape, Positions(seg), a.in.positions[seg.begin + begin], a.in.positions[seg.begin + end - 1]);
   const int64_t size = 2 * std::max<int64_t>(keys.end - keys.first, 0) * a.shape.head_dim;
   for (int64_t head = 0; head < a.shape.kv_heads; ++head) {
     out[head] = {{&seg, head, seg.begin + begin, end - begin}, keys, index > 0 ? scratch.Floats(size) : nullptr};
@@ -334,26 +350,26 @@ void AddPartials(const AttentionShape& shape, std::span<const AttentionSegment> 
 }  // namespace
 }  // namespace attention
 
-void AttentionBackward(const AttentionShape& shape, ConstMatrixView q, const int64_t* positions,
-                       std::span<const AttentionSegment> segments, ConstMatrixView out, const float* lse,
-                       ConstMatrixView dout, MatrixView dq, Arena& scratch) {
+void AttentionBackward(const AttentionShape& shape, const AttentionInputs& in, ConstMatrixView out, const float* lse,
+                       const AttentionGradients& gradients, Arena& scratch) {
   using namespace attention;  // NOLINT: this file's own parts
-  CHECK(q.dtype == out.dtype && q.dtype == dout.dtype && q.dtype == dq.dtype);
+  const DType dtype = in.q.dtype;
+  CHECK(dtype == out.dtype && dtype == gradients.dout.dtype && dtype == gradients.dq.dtype);
   Arena::Scope scope(scratch);
-  const BackwardArgs args{shape, q, positions, out, lse, dout, dq};
+  const BackwardArgs args{shape, in, out, lse, gradients};
   const int64_t group = shape.heads / shape.kv_heads, chunk = std::max<int64_t>(1, kChunkRows / group);
   int64_t most = 0, count = 0;
-  for (const AttentionSegment& s : segments) most = std::max(most, RangesOf(shape, s.count, chunk));
-  BackwardTask* tasks = scratch.Array<BackwardTask>(most * static_cast<int64_t>(segments.size()) * shape.kv_heads);
+  for (const AttentionSegment& s : in.segments) most = std::max(most, RangesOf(shape, s.count, chunk));
+  BackwardTask* tasks = scratch.Array<BackwardTask>(most * static_cast<int64_t>(in.segments.size()) * shape.kv_heads);
   for (int64_t range = most - 1; range >= 0; --range) {  // late ranges see most keys: they come first
-    for (const AttentionSegment& s : segments) {
+    for (const AttentionSegment& s : in.segments) {
       if (s.count == 0 || range >= RangesOf(shape, s.count, chunk)) continue;
       ListRange(args, s, range, chunk, scratch, tasks + count);
       count += shape.kv_heads;
     }
   }
   Carver size(nullptr);
-  WithElementType(q.dtype, [&](auto t) { BackwardScratch<decltype(t)>(shape, chunk * group, size); });
+  WithElementType(dtype, [&](auto t) { BackwardScratch<decltype(t)>(shape, chunk * group, size); });
   char* buffers = static_cast<char*>(scratch.Bytes(NumThreads() * size.used()));
   ParallelFor(count, [&](int64_t i, int thread) {
     const BackwardTask& task = tasks[i];
@@ -363,7 +379,7 @@ void AttentionBackward(const AttentionShape& shape, ConstMatrixView q, const int
     }
     RunBackwardRange(args, task, chunk, buffers + thread * size.used());
   });
-  AddPartials(shape, segments, {tasks, static_cast<size_t>(count)});
+  AddPartials(shape, in.segments, {tasks, static_cast<size_t>(count)});
 }
 
 }  // namespace taipan

@@ -21,8 +21,7 @@ constexpr int64_t kBlockRows = 512;  // rows that share the loading of a key til
 
 struct ForwardArgs {
   const AttentionShape& shape;
-  ConstMatrixView q;
-  const int64_t* positions;
+  const AttentionInputs& in;
   MatrixView out;
   float* lse;
 };
@@ -62,24 +61,29 @@ HWY_BEFORE_NAMESPACE();
 namespace taipan::attention {
 namespace HWY_NAMESPACE {
 
-// A row's new reference, which rescales what it has summed so far.
-HWY_INLINE void RaiseReference(float reference, int64_t dh, float* row_reference, float* sum, float* acc) {
-  const float scale = std::exp2(*row_reference - reference);  // 0 at the row's first tile
-  *row_reference = reference;
+// What a row has summed so far (ForwardScratch).
+struct RowSums {
+  float *reference, *sum, *acc;
+  int64_t dh;
+};
+
+// A row's new reference, which rescales its sums.
+HWY_INLINE void RaiseReference(float reference, RowSums row) {
+  const float scale = std::exp2(*row.reference - reference);  // 0 at the row's first tile
+  *row.reference = reference;
   if (scale == 0.0f) {
-    std::memset(sum, 0, kLanes * sizeof(float));
-    std::memset(acc, 0, static_cast<size_t>(dh) * sizeof(float));
+    std::memset(row.sum, 0, kLanes * sizeof(float));
+    std::memset(row.acc, 0, static_cast<size_t>(row.dh) * sizeof(float));
   } else {
-    TileScale(kLanes, scale, sum, sum);
-    TileScale(dh, scale, acc, acc);
+    TileScale(kLanes, scale, row.sum, row.sum);
+    TileScale(row.dh, scale, row.acc, row.acc);
   }
 }
 
 // Scores of one row -> 2^(score * scale - reference) in p, over `columns`. The reference rises only when a score
 // exceeds it by kSlack: probabilities relative to it stay below 2^kSlack, and most tiles rescale nothing.
 template <class T, bool kMasked>
-HWY_INLINE void SoftmaxRow(Columns columns, Columns seen, float scale, int64_t dh, const float* scores, T* p,
-                           float* reference, float* sum, float* acc) {
+HWY_INLINE void SoftmaxRow(Columns columns, Columns seen, float scale, const float* scores, T* p, RowSums row) {
   constexpr float kSlack = 8.0f;
   const Tag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -94,11 +98,11 @@ HWY_INLINE void SoftmaxRow(Columns columns, Columns seen, float scale, int64_t d
     top = hn::Max(top, hn::Max(a, b));
   }
   const Vec factor = hn::Set(d, scale);
-  if (!hn::AllFalse(d, hn::Gt(hn::Mul(top, factor), hn::Set(d, *reference + kSlack)))) {
-    RaiseReference(hn::GetLane(hn::MaxOfLanes(d, top)) * scale, dh, reference, sum, acc);
+  if (!hn::AllFalse(d, hn::Gt(hn::Mul(top, factor), hn::Set(d, *row.reference + kSlack)))) {
+    RaiseReference(hn::GetLane(hn::MaxOfLanes(d, top)) * scale, row);
   }
-  const Vec shift = hn::Set(d, *reference);
-  Vec total = hn::LoadU(d, sum);
+  const Vec shift = hn::Set(d, *row.reference);
+  Vec total = hn::LoadU(d, row.sum);
   for (int64_t j = columns.begin; j < columns.end; j += 2 * lanes) {
     Vec a = Exp2<T>(d, hn::MulSub(hn::LoadU(d, scores + j), factor, shift));
     Vec b = Exp2<T>(d, hn::MulSub(hn::LoadU(d, scores + j + lanes), factor, shift));
@@ -109,36 +113,45 @@ HWY_INLINE void SoftmaxRow(Columns columns, Columns seen, float scale, int64_t d
     total = hn::Add(total, hn::Add(a, b));
     StoreTwo(d, a, b, p + j);
   }
-  hn::StoreU(total, d, sum);
+  hn::StoreU(total, d, row.sum);
 }
 
-// Rows [begin, begin + count) of the block against the loaded tile.
+// The tile at `position`, of a segment's `keys`.
 template <class T>
-void ForwardRows(const ForwardArgs& a, KeyRange keys, int64_t tile, int64_t begin, int64_t count, Right<T> kt,
-                 Right<T> v, const ForwardScratch<T>& s) {
+struct LoadedTile {
+  KeyRange keys;
+  int64_t position;
+  Right<T> kt, v;
+};
+
+// Rows [begin, begin + count) of the block against the tile.
+template <class T>
+void ForwardRows(const ForwardArgs& a, const LoadedTile<T>& tile, int64_t begin, int64_t count,
+                 const ForwardScratch<T>& s) {
   const int64_t dh = a.shape.head_dim, stride = PaddedDim(a.shape);
-  const Trimmed part = Trim(a.shape, keys, tile, s.position[begin], s.position[begin + count - 1]);
+  const Trimmed part = Trim(a.shape, tile.keys, tile.position, s.position[begin], s.position[begin + count - 1]);
   if (part.empty()) return;
   const Columns c = part.columns;
+  const int64_t n = c.end - c.begin;
   const float scale = ScoreScale(a.shape, 1.44269504f);  // log2(e): exponents of 2
-  Multiply(count, c.end - c.begin, dh, s.q + begin * stride, stride, kt.From(0, c.begin), s.scores + c.begin, kKeyTile,
-           false);
+  Multiply({count, n, dh}, {s.q + begin * stride, stride}, tile.kt.From(0, c.begin), {s.scores + c.begin, kKeyTile});
   for (int64_t i = 0; i < count; ++i) {
     const int64_t r = begin + i;
     const float* scores = s.scores + i * kKeyTile;
     T* p = s.p + i * kKeyTile;
+    const RowSums sums = {s.reference + r, s.sum + r * kLanes, s.acc + r * dh, dh};
     if (part.full) {
-      SoftmaxRow<T, false>(c, {}, scale, dh, scores, p, s.reference + r, s.sum + r * kLanes, s.acc + r * dh);
+      SoftmaxRow<T, false>(c, {}, scale, scores, p, sums);
       continue;
     }
-    const Columns seen = SeenColumns(a.shape, keys, tile, s.position[r], s.position[r]);
+    const Columns seen = SeenColumns(a.shape, tile.keys, tile.position, s.position[r], s.position[r]);
     if (seen.begin >= seen.end) {
-      std::fill_n(p + c.begin, c.end - c.begin, T());
+      std::fill_n(p + c.begin, n, T());
     } else {
-      SoftmaxRow<T, true>(c, seen, scale, dh, scores, p, s.reference + r, s.sum + r * kLanes, s.acc + r * dh);
+      SoftmaxRow<T, true>(c, seen, scale, scores, p, sums);
     }
   }
-  Multiply(count, dh, c.end - c.begin, s.p + c.begin, kKeyTile, v.From(c.begin, 0), s.acc + begin * dh, dh, true);
+  Multiply({count, dh, n}, {s.p + c.begin, kKeyTile}, tile.v.From(c.begin, 0), {s.acc + begin * dh, dh, true});
 }
 
 template <class T>
@@ -158,9 +171,9 @@ void Finish(const ForwardArgs& a, const Block& block, int64_t rows, const Forwar
 template <class T>
 void ForwardBlockOf(const ForwardArgs& a, const Block& block, const ForwardScratch<T>& s) {
   const int64_t dh = a.shape.head_dim, rows = block.count * (a.shape.heads / a.shape.kv_heads);
-  CopyBlockRows(a.shape, block, rows, a.q, s.q);
+  CopyBlockRows(a.shape, block, rows, a.in.q, s.q);
   for (int64_t r = 0; r < rows; ++r) {
-    s.position[r] = a.positions[RowOf(a.shape, block, r).query];
+    s.position[r] = a.in.positions[RowOf(a.shape, block, r).query];
     s.reference[r] = -std::numeric_limits<float>::infinity();
   }
   std::memset(s.acc, 0, static_cast<size_t>(rows * dh) * sizeof(float));
@@ -169,14 +182,15 @@ void ForwardBlockOf(const ForwardArgs& a, const Block& block, const ForwardScrat
   const KeyRange keys = Positions(seg);
   const KeyRange range = Visible(a.shape, keys, s.position[0], s.position[rows - 1]);
   for (int64_t tile = range.first; tile < range.end; tile += kKeyTile) {
-    const Right<T> kt =
-        PackTransposed(dh, FindTile(a.shape, seg, block.kv_head, tile, range.end, false, s.gathered), s.kt);
-    const Right<T> v =
-        PackRows(kKeyTile, dh, FindTile(a.shape, seg, block.kv_head, tile, range.end, true, s.gathered), s.v);
-    const NextTile<T> next(a.shape, seg, block.kv_head, tile);
+    const KeyTile at = {a.shape, seg, block.kv_head, tile, range.end};
+    const LoadedTile<T> loaded = {.keys = keys,  // in this order: they share the buffer
+                                  .position = tile,
+                                  .kt = PackTransposed(dh, FindTile(at, false, s.gathered), s.kt),
+                                  .v = PackRows(kKeyTile, dh, FindTile(at, true, s.gathered), s.v)};
+    const NextTile<T> next(at);
     for (int64_t r = 0; r < rows; r += kRows) {
       next.Fetch(r / kRows, (rows + kRows - 1) / kRows);
-      ForwardRows(a, keys, tile, r, std::min(kRows, rows - r), kt, v, s);
+      ForwardRows(a, loaded, r, std::min(kRows, rows - r), s);
     }
   }
   Finish(a, block, rows, s);
@@ -184,7 +198,7 @@ void ForwardBlockOf(const ForwardArgs& a, const Block& block, const ForwardScrat
 
 void ForwardBlock(const ForwardArgs& a, const Block& block, int64_t rows, void* scratch) {
   Carver carver(scratch);
-  WithElementType(a.q.dtype,
+  WithElementType(a.in.q.dtype,
                   [&](auto t) { ForwardBlockOf(a, block, ForwardScratch<decltype(t)>(a.shape, rows, carver)); });
 }
 
@@ -238,20 +252,20 @@ int64_t ListBlocks(std::span<const AttentionSegment> segments, int64_t kv_heads,
 }  // namespace
 }  // namespace attention
 
-void AttentionForward(const AttentionShape& shape, ConstMatrixView q, const int64_t* positions,
-                      std::span<const AttentionSegment> segments, MatrixView out, float* lse, Arena& scratch) {
+void AttentionForward(const AttentionShape& shape, const AttentionInputs& in, MatrixView out, float* lse,
+                      Arena& scratch) {
   using namespace attention;  // NOLINT: this file's own parts
-  CHECK_EQ(q.cols, shape.heads * shape.head_dim);
+  CHECK_EQ(in.q.cols, shape.heads * shape.head_dim);
   CHECK_EQ(shape.heads % shape.kv_heads, 0);
-  CHECK(q.dtype == out.dtype);
+  CHECK(in.q.dtype == out.dtype);
   Arena::Scope scope(scratch);
-  const int64_t queries = QueriesOfBlock(shape, segments), rows = queries * (shape.heads / shape.kv_heads);
-  Block* blocks = scratch.Array<Block>(CountBlocks(segments, shape.kv_heads, queries));
-  const int64_t count = ListBlocks(segments, shape.kv_heads, queries, blocks);
+  const int64_t queries = QueriesOfBlock(shape, in.segments), rows = queries * (shape.heads / shape.kv_heads);
+  Block* blocks = scratch.Array<Block>(CountBlocks(in.segments, shape.kv_heads, queries));
+  const int64_t count = ListBlocks(in.segments, shape.kv_heads, queries, blocks);
   Carver size(nullptr);
-  WithElementType(q.dtype, [&](auto t) { ForwardScratch<decltype(t)>(shape, rows, size); });
+  WithElementType(in.q.dtype, [&](auto t) { ForwardScratch<decltype(t)>(shape, rows, size); });
   char* buffers = static_cast<char*>(scratch.Bytes(NumThreads() * size.used()));
-  const ForwardArgs args{shape, q, positions, out, lse};
+  const ForwardArgs args{shape, in, out, lse};
   ParallelFor(count, [&](int64_t task, int thread) {
     RunForwardBlock(args, blocks[task], rows, buffers + thread * size.used());
   });

@@ -109,9 +109,9 @@ Results RunBoth(const AttentionProblem<double>& p, KernelProblem& k, const std::
   r.lse.resize(static_cast<size_t>(k.n * p.shape.heads));
   const AttentionSegment seg = k.Segment(0, k.n);
   Arena scratch;
-  AttentionForward(p.shape, k.q.View(), p.positions.data(), {&seg, 1}, out.View(), r.lse.data(), scratch);
-  AttentionBackward(p.shape, k.q.View(), p.positions.data(), {&seg, 1}, out.View(), r.lse.data(), dout_view.View(),
-                    dq.View(), scratch);
+  const AttentionInputs in = {k.q.View(), p.positions.data(), {&seg, 1}};
+  AttentionForward(p.shape, in, out.View(), r.lse.data(), scratch);
+  AttentionBackward(p.shape, in, out.View(), r.lse.data(), {.dout = dout_view.View(), .dq = dq.View()}, scratch);
   EXPECT_TRUE(out.GuardsIntact() && dq.GuardsIntact());
   for (size_t i = 0; i < k.dk.size(); ++i) EXPECT_TRUE(k.dk[i].GuardsIntact() && k.dv[i].GuardsIntact());
   r.out = out.Dense();
@@ -254,7 +254,7 @@ std::vector<float> RunPieces(const AttentionProblem<double>& p, DType dtype, int
   int64_t at = 0;
   for (const int64_t piece : pieces) {
     const AttentionSegment seg = k.Segment(at, piece);
-    AttentionForward(p.shape, k.q.View(), p.positions.data(), {&seg, 1}, out.View(), nullptr, scratch);
+    AttentionForward(p.shape, {k.q.View(), p.positions.data(), {&seg, 1}}, out.View(), nullptr, scratch);
     at += piece;
   }
   return out.Dense();
@@ -291,9 +291,9 @@ TEST(Attention, ThreadsDoNotMatter) {
         for (auto& m : problem->dv) m.View().Zero();
       }
       Arena scratch;
-      AttentionForward(p.shape, k.q.View(), p.positions.data(), segments, out.View(), all.data(), scratch);
-      AttentionBackward(p.shape, k.q.View(), p.positions.data(), segments, out.View(), all.data(), dout.View(),
-                        dq.View(), scratch);
+      const AttentionInputs in = {k.q.View(), p.positions.data(), segments};
+      AttentionForward(p.shape, in, out.View(), all.data(), scratch);
+      AttentionBackward(p.shape, in, out.View(), all.data(), {.dout = dout.View(), .dq = dq.View()}, scratch);
       for (const auto& part : {out.Dense(), dq.Dense(), KernelProblem::Join(k.dk), KernelProblem::Join(k.dv),
                                KernelProblem::Join(other.dk), KernelProblem::Join(other.dv)}) {
         all.insert(all.end(), part.begin(), part.end());

@@ -28,38 +28,28 @@ using IntTag = hn::Rebind<uint32_t, Tag>;
 template <class T>
 using Packed = std::conditional_t<std::is_same_v<T, float>, float, uint32_t>;
 template <class T>
-constexpr int64_t kPerRow = std::is_same_v<T, float> ? 1 : 2;  // rows of the matrix in a packed row
-template <class T>
-struct Right {
-  const Packed<T>* data;
-  int64_t stride;
-  Right From(int64_t row, int64_t column) const { return {data + row / kPerRow<T> * stride + column, stride}; }
-};
+using Right = TileB<Packed<T>>;
 
-// C[m, n] = or += A[m, k] B[k, n] with A row-major, or the transpose of a packed matrix.
-HWY_INLINE void Multiply(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, Right<float> b, float* c,
-                         int64_t ldc, bool add) {
-  TileGemm(m, n, k, {a, lda, 1}, b.data, b.stride, c, ldc, add);
-}
-HWY_INLINE void Multiply(int64_t m, int64_t n, int64_t k, const BF16* a, int64_t lda, Right<BF16> b, float* c,
-                         int64_t ldc, bool add) {
-  TileGemmBF16(m, n, (k + 1) / 2 * 2, PairsOfRows(a, lda), b.data, b.stride, c, ldc, add);
-}
-HWY_INLINE void MultiplyTransposed(int64_t m, int64_t n, int64_t k, Right<float> a, Right<float> b, float* c,
-                                   int64_t ldc, bool add) {
-  TileGemm(m, n, k, {a.data, 1, a.stride}, b.data, b.stride, c, ldc, add);
-}
-HWY_INLINE void MultiplyTransposed(int64_t m, int64_t n, int64_t k, Right<BF16> a, Right<BF16> b, float* c, int64_t ldc,
-                                   bool add) {
-  TileGemmBF16(m, n, (k + 1) / 2 * 2, PairsOfPackedTransposed(a.data, a.stride), b.data, b.stride, c, ldc, add);
-}
-
-// Rows of keys or values, `stride` elements apart.
+// Rows of queries, keys or values, `stride` elements apart.
 template <class T>
 struct TileRows {
   const T* data;
   int64_t stride;
 };
+
+// C = or += A B with A row-major, or the transpose of a packed matrix.
+HWY_INLINE void Multiply(TileShape shape, TileRows<float> a, Right<float> b, TileC c) {
+  TileGemm(shape, {a.data, a.stride, 1}, b, c);
+}
+HWY_INLINE void Multiply(TileShape shape, TileRows<BF16> a, Right<BF16> b, TileC c) {
+  TileGemmBF16({shape.m, shape.n, (shape.k + 1) / 2 * 2}, PairsOfRows(a.data, a.stride), b, c);
+}
+HWY_INLINE void MultiplyTransposed(TileShape shape, Right<float> a, Right<float> b, TileC c) {
+  TileGemm(shape, {a.data, 1, a.stride}, b, c);
+}
+HWY_INLINE void MultiplyTransposed(TileShape shape, Right<BF16> a, Right<BF16> b, TileC c) {
+  TileGemmBF16({shape.m, shape.n, (shape.k + 1) / 2 * 2}, PairsOfPackedTransposed(a.data, a.stride), b, c);
+}
 
 template <class To, class From>
 HWY_INLINE void ConvertRow(int64_t n, const From* from, To* to) {
@@ -81,26 +71,32 @@ HWY_INLINE const KeySpan* SpanAt(const AttentionSegment& seg, int64_t tile) {
                               [&](const KeySpan& s) { return s.position + s.count <= tile; });
 }
 
-// The 64 rows of one key head's keys or values where one span of T has them all; else no data.
+// 64 positions of one key head from `tile` on; keys end at `end`.
+struct KeyTile {
+  const AttentionShape& shape;
+  const AttentionSegment& seg;
+  int64_t kv_head, tile, end;
+};
+
+// The tile's rows of keys or values where one span of T has them all; else no data.
 template <class T>
-TileRows<T> RowsInPlace(const AttentionShape& shape, const AttentionSegment& seg, int64_t kv_head, int64_t tile,
-                        bool values) {
-  const KeySpan* s = SpanAt(seg, tile);
-  if (s == seg.keys.data() + seg.keys.size() || s->dtype != kDTypeOf<T>) return {nullptr, 0};
-  if (s->position > tile || s->position + s->count < tile + kKeyTile) return {nullptr, 0};
+TileRows<T> RowsInPlace(const KeyTile& at, bool values) {
+  const KeySpan* s = SpanAt(at.seg, at.tile);
+  if (s == at.seg.keys.data() + at.seg.keys.size() || s->dtype != kDTypeOf<T>) return {nullptr, 0};
+  if (s->position > at.tile || s->position + s->count < at.tile + kKeyTile) return {nullptr, 0};
   const T* base = static_cast<const T*>(values ? s->v : s->k);
-  return {base + (tile - s->position) * s->stride + kv_head * shape.head_dim, s->stride};
+  return {base + (at.tile - s->position) * s->stride + at.kv_head * at.shape.head_dim, s->stride};
 }
 
 // Those rows, gathered in `buffer` [64, dh] where they are not in place, with zeros where there is nothing.
 template <class T>
-TileRows<T> FindTile(const AttentionShape& shape, const AttentionSegment& seg, int64_t kv_head, int64_t tile,
-                     int64_t limit, bool values, T* buffer) {
-  if (const TileRows<T> rows = RowsInPlace<T>(shape, seg, kv_head, tile, values); rows.data != nullptr) return rows;
-  const int64_t dh = shape.head_dim, tile_end = std::min(tile + kKeyTile, limit);
-  int64_t at = tile;
+TileRows<T> FindTile(const KeyTile& key_tile, bool values, T* buffer) {
+  if (const TileRows<T> rows = RowsInPlace<T>(key_tile, values); rows.data != nullptr) return rows;
+  const auto& [shape, seg, kv_head, tile, keys_end] = key_tile;
+  const int64_t dh = shape.head_dim, first = tile, tile_end = std::min(tile + kKeyTile, keys_end);
+  int64_t at = first;
   const auto clear_to = [&](int64_t position) {
-    if (at < position) std::fill_n(buffer + (at - tile) * dh, (position - at) * dh, T());
+    if (at < position) std::fill_n(buffer + (at - first) * dh, (position - at) * dh, T());
     at = std::max(at, position);
   };
   const KeySpan* const end = seg.keys.data() + seg.keys.size();
@@ -126,10 +122,10 @@ TileRows<T> FindTile(const AttentionShape& shape, const AttentionSegment& seg, i
 template <class T>
 class NextTile {
  public:
-  NextTile(const AttentionShape& shape, const AttentionSegment& seg, int64_t kv_head, int64_t tile)
-      : bytes_(shape.head_dim * static_cast<int64_t>(sizeof(T))),
-        rows_{RowsInPlace<T>(shape, seg, kv_head, tile + kKeyTile, false),
-              RowsInPlace<T>(shape, seg, kv_head, tile + kKeyTile, true)} {}
+  explicit NextTile(KeyTile at) : bytes_(at.shape.head_dim * static_cast<int64_t>(sizeof(T))) {
+    at.tile += kKeyTile;
+    for (const bool values : {false, true}) rows_[values] = RowsInPlace<T>(at, values);
+  }
 
   // Share `step` of `steps`.
   HWY_INLINE void Fetch(int64_t step, int64_t steps) const {

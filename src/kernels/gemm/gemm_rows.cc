@@ -39,7 +39,8 @@ HWY_INLINE void Dots(const float* x, int64_t stride, const BF16* w, int64_t k, f
 }
 
 // Columns [begin, end) of y. x [T, K] as floats.
-void FewRowsRange(const float* x, int64_t rows, ConstMatrixView w, int64_t begin, int64_t end, MatrixView y, bool add) {
+void FewRowsRange(const float* x, ConstMatrixView w, int64_t begin, int64_t end, MatrixView y, bool add) {
+  const int64_t rows = y.rows;
   float out[kFewRows];
   for (int64_t n = begin; n < end; ++n) {
     const BF16* row = w.As<BF16>(n);
@@ -69,6 +70,7 @@ HWY_EXPORT(FewRowsRange);
 
 void FewRowsProduct(ConstMatrixView x, ConstMatrixView w, MatrixView y, bool add) {
   CHECK_LE(x.rows, kFewRows);
+  CHECK_EQ(x.rows, y.rows);
   CHECK(!add || y.dtype == DType::kF32);
   thread_local std::vector<float> wide;
   wide.resize(static_cast<size_t>(x.rows * x.cols));
@@ -79,7 +81,7 @@ void FewRowsProduct(ConstMatrixView x, ConstMatrixView w, MatrixView y, bool add
   // A task reads 128 KiB of the weight: some ten microseconds.
   const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, x.cols));
   ParallelForRanges(w.rows, grain, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(FewRowsRange)(rows, x.rows, w, begin, end, y, add);
+    HWY_DYNAMIC_DISPATCH(FewRowsRange)(rows, w, begin, end, y, add);
   });
 }
 

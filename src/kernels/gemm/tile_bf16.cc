@@ -14,23 +14,6 @@
 #include "kernels/gemm/tile_gemm-inl.h"
 #include "kernels/simd-inl.h"
 
-#ifndef TAIPAN_TILE_BF16_ONCE_
-#define TAIPAN_TILE_BF16_ONCE_
-namespace taipan {
-
-struct PairProduct {
-  int64_t m, n, k;
-  TilePairs a;
-  const uint32_t* b;
-  int64_t ldb;
-  float* c;
-  int64_t ldc;
-  bool accumulate;
-};
-
-}  // namespace taipan
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace taipan {
 namespace HWY_NAMESPACE {
@@ -61,36 +44,39 @@ HWY_INLINE void UnpackPairs(int64_t n, const uint32_t* pairs, float* even, float
 
 // Operands of at most kBlock x kBlock as floats on the stack, and the product in f32. Blocks of k stand on a fixed
 // grid.
-void FloatProduct(const PairProduct& g) {
+void FloatProduct(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
   constexpr int64_t kBlock = 64;
-  HWY_ALIGN float a[kBlock * kBlock], b[kBlock * kBlock];
-  for (int64_t j = 0; j < g.n; j += kBlock) {
-    const int64_t columns = std::min(kBlock, g.n - j);
-    for (int64_t k = 0; k < g.k; k += kBlock) {
-      const int64_t depth = std::min(kBlock, g.k - k);
+  HWY_ALIGN float a_block[kBlock * kBlock], b_block[kBlock * kBlock];
+  for (int64_t j = 0; j < shape.n; j += kBlock) {
+    const int64_t columns = std::min(kBlock, shape.n - j);
+    for (int64_t k = 0; k < shape.k; k += kBlock) {
+      const int64_t depth = std::min(kBlock, shape.k - k);
       for (int64_t p = 0; p < depth; p += 2) {
-        UnpackPairs(columns, g.b + (k + p) / 2 * g.ldb + j, b + p * kBlock, b + (p + 1) * kBlock);
+        float* rows = b_block + p * kBlock;
+        UnpackPairs(columns, b.From(k + p, j).data, rows, rows + kBlock);
       }
-      for (int64_t i = 0; i < g.m; i += kBlock) {
-        const int64_t rows = std::min(kBlock, g.m - i);
+      for (int64_t i = 0; i < shape.m; i += kBlock) {
+        const int64_t rows = std::min(kBlock, shape.m - i);
         for (int64_t r = 0; r < rows; ++r) {
-          const BF16* from = g.a.data + (i + r) * g.a.row + k / 2 * g.a.pair;
-          for (int64_t p = 0; p < depth; p += 2, from += g.a.pair) {
-            a[r * kBlock + p] = ToFloat(from[0]);
-            a[r * kBlock + p + 1] = ToFloat(from[1]);
+          const BF16* from = a.Row(i + r).data + k / 2 * a.pair;
+          for (int64_t p = 0; p < depth; p += 2, from += a.pair) {
+            a_block[r * kBlock + p] = ToFloat(from[0]);
+            a_block[r * kBlock + p + 1] = ToFloat(from[1]);
           }
         }
-        TileGemm(rows, columns, depth, {a, kBlock, 1}, b, kBlock, g.c + i * g.ldc + j, g.ldc, g.accumulate || k > 0);
+        TileC to = c.From(i, j);
+        to.add |= k > 0;
+        TileGemm({rows, columns, depth}, {a_block, kBlock, 1}, {b_block, kBlock}, to);
       }
     }
   }
 }
 
-void RunProduct(const PairProduct& g) {
+void RunProduct(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
   if (UsesInstructions()) {
-    TileGemmAvx512BF16(g.m, g.n, g.k, g.a, g.b, g.ldb, g.c, g.ldc, g.accumulate);
+    TileGemmAvx512BF16(shape, a, b, c);
   } else {
-    FloatProduct(g);
+    FloatProduct(shape, a, b, c);
   }
 }
 
@@ -203,10 +189,9 @@ HWY_EXPORT(PackRowsBF16);
 HWY_EXPORT(PackColumnsF32);
 HWY_EXPORT(PackColumnsBF16);
 
-void TileGemmBF16(int64_t m, int64_t n, int64_t k, TilePairs a, const uint32_t* b, int64_t ldb, float* c, int64_t ldc,
-                  bool accumulate) {
-  CHECK_EQ(k % 2, 0);
-  HWY_DYNAMIC_DISPATCH(RunProduct)({m, n, k, a, b, ldb, c, ldc, accumulate});
+void TileGemmBF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
+  CHECK_EQ(shape.k % 2, 0);
+  HWY_DYNAMIC_DISPATCH(RunProduct)(shape, a, b, c);
 }
 
 void PackPairs(int64_t k, int64_t n, const BF16* from, int64_t ld, uint32_t* to, int64_t ld_to) {

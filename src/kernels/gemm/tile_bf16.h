@@ -2,17 +2,10 @@
 // Small matrix products on bf16 operands that are in cache, sums in f32; for use inside kernels, one thread each. With
 // AVX512-BF16 where the CPU has it and Highway's chosen target allows it, else the operands become floats first.
 
-#include <cstdint>
-
-#include "tensor/bf16.h"
+#include "kernels/gemm/tile_operands.h"
 
 namespace taipan {
 
-// The left operand A[m, k], k even: elements (i, 2p) and (i, 2p + 1) are adjacent, at data + i * row + p * pair.
-struct TilePairs {
-  const BF16* data = nullptr;
-  int64_t row = 0, pair = 2;  // in elements of BF16
-};
 // A row-major matrix, rows `stride` elements apart.
 inline TilePairs PairsOfRows(const BF16* data, int64_t stride) { return {data, stride, 2}; }
 // The transpose of a packed matrix (below), rows of pairs `stride` apart: A(i, 2p) is its element (2p, i).
@@ -20,11 +13,9 @@ inline TilePairs PairsOfPackedTransposed(const uint32_t* packed, int64_t stride)
   return {reinterpret_cast<const BF16*>(packed), 2, 2 * stride};
 }
 
-// C[m, n] (rows ldc apart) = A[m, k] B[k, n], or += with accumulate. k even; B packed in pairs of rows: element (p, j)
-// at b[p * ldb + j] holds B[2p][j] in its low half and B[2p + 1][j] in its high half. Each element of C is one chain of
-// sums over k: its bits depend on neither m, n nor its place in the tile. Nothing overlaps C.
-void TileGemmBF16(int64_t m, int64_t n, int64_t k, TilePairs a, const uint32_t* b, int64_t ldb, float* c, int64_t ldc,
-                  bool accumulate);
+// C = A B, or += it; k even. Each element of C is one chain of sums over k: its bits depend on neither m, n nor its
+// place in the tile.
+void TileGemmBF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c);
 
 // Packs the row-major B[k, n], rows ld elements apart, into [ceil(k / 2)][n]; an odd k's last row is paired with zeros.
 void PackPairs(int64_t k, int64_t n, const BF16* from, int64_t ld, uint32_t* to, int64_t ld_to);

@@ -18,8 +18,7 @@ constexpr int kRows = 8, kVectors = 3;  // of a register block: 24 sums and 3 ve
 
 // C[MR, NV vectors] of all k. kTail: the last vector has the lanes of `mask` only.
 template <int MR, int NV, bool kTail>
-TAIPAN_AVX512BF16 void Block(int64_t pairs, TilePairs a, const uint32_t* b, int64_t ldb, float* c, int64_t ldc,
-                             bool accumulate, __mmask16 mask) {
+TAIPAN_AVX512BF16 void Block(int64_t pairs, TilePairs a, TileB<uint32_t> b, TileC c, __mmask16 mask) {
   __m512 sum[MR][NV];
 #pragma GCC unroll 8
   for (int i = 0; i < MR; ++i) {
@@ -27,12 +26,13 @@ TAIPAN_AVX512BF16 void Block(int64_t pairs, TilePairs a, const uint32_t* b, int6
     for (int v = 0; v < NV; ++v) sum[i][v] = _mm512_setzero_ps();
   }
   const BF16* pa = a.data;
-  for (int64_t p = 0; p < pairs; ++p, b += ldb, pa += a.pair) {
+  for (int64_t p = 0; p < pairs; ++p, b.data += b.stride, pa += a.pair) {
     __m512bh bv[NV];
 #pragma GCC unroll 3
     for (int v = 0; v < NV; ++v) {
       const bool part = kTail && v == NV - 1;
-      bv[v] = (__m512bh)(part ? _mm512_maskz_loadu_epi32(mask, b + v * kLanes) : _mm512_loadu_si512(b + v * kLanes));
+      const uint32_t* from = b.data + v * kLanes;
+      bv[v] = (__m512bh)(part ? _mm512_maskz_loadu_epi32(mask, from) : _mm512_loadu_si512(from));
     }
 #pragma GCC unroll 8
     for (int i = 0; i < MR; ++i) {
@@ -47,12 +47,12 @@ TAIPAN_AVX512BF16 void Block(int64_t pairs, TilePairs a, const uint32_t* b, int6
   for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 3
     for (int v = 0; v < NV; ++v) {
-      float* to = c + i * ldc + v * kLanes;
+      float* to = c.data + i * c.stride + v * kLanes;
       if (kTail && v == NV - 1) {
-        const __m512 old = accumulate ? _mm512_maskz_loadu_ps(mask, to) : _mm512_setzero_ps();
+        const __m512 old = c.add ? _mm512_maskz_loadu_ps(mask, to) : _mm512_setzero_ps();
         _mm512_mask_storeu_ps(to, mask, _mm512_add_ps(old, sum[i][v]));
       } else {
-        _mm512_storeu_ps(to, accumulate ? _mm512_add_ps(_mm512_loadu_ps(to), sum[i][v]) : sum[i][v]);
+        _mm512_storeu_ps(to, c.add ? _mm512_add_ps(_mm512_loadu_ps(to), sum[i][v]) : sum[i][v]);
       }
     }
   }
@@ -61,19 +61,15 @@ TAIPAN_AVX512BF16 void Block(int64_t pairs, TilePairs a, const uint32_t* b, int6
 struct Product {
   int64_t m, pairs;
   TilePairs a;
-  const uint32_t* b;
-  int64_t ldb;
-  float* c;
-  int64_t ldc;
-  bool accumulate;
+  TileB<uint32_t> b;
+  TileC c;
 };
 
 template <int NV, bool kTail, int MR>
 TAIPAN_AVX512BF16 void RestOfRows(const Product& g, int64_t i, __mmask16 mask) {
   if constexpr (MR > 0) {
     if (g.m - i == MR) {
-      Block<MR, NV, kTail>(g.pairs, {g.a.data + i * g.a.row, g.a.row, g.a.pair}, g.b, g.ldb, g.c + i * g.ldc, g.ldc,
-                           g.accumulate, mask);
+      Block<MR, NV, kTail>(g.pairs, g.a.Row(i), g.b, g.c.From(i, 0), mask);
     } else {
       RestOfRows<NV, kTail, MR - 1>(g, i, mask);
     }
@@ -84,10 +80,7 @@ TAIPAN_AVX512BF16 void RestOfRows(const Product& g, int64_t i, __mmask16 mask) {
 template <int NV, bool kTail>
 TAIPAN_AVX512BF16 void Columns(const Product& g, __mmask16 mask) {
   int64_t i = 0;
-  for (; i + kRows <= g.m; i += kRows) {
-    Block<kRows, NV, kTail>(g.pairs, {g.a.data + i * g.a.row, g.a.row, g.a.pair}, g.b, g.ldb, g.c + i * g.ldc, g.ldc,
-                            g.accumulate, mask);
-  }
+  for (; i + kRows <= g.m; i += kRows) Block<kRows, NV, kTail>(g.pairs, g.a.Row(i), g.b, g.c.From(i, 0), mask);
   RestOfRows<NV, kTail, kRows - 1>(g, i, mask);
 }
 
@@ -152,13 +145,12 @@ bool HasAvx512BF16() {
   return has;
 }
 
-TAIPAN_AVX512BF16 void TileGemmAvx512BF16(int64_t m, int64_t n, int64_t k, TilePairs a, const uint32_t* b, int64_t ldb,
-                                          float* c, int64_t ldc, bool accumulate) {
-  Product g{m, k / 2, a, b, ldb, c, ldc, accumulate};
-  int64_t left = n;
+TAIPAN_AVX512BF16 void TileGemmAvx512BF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
+  Product g{shape.m, shape.k / 2, a, b, c};
+  int64_t left = shape.n;
   const auto take = [&](int64_t columns) {
-    g.b += columns;
-    g.c += columns;
+    g.b.data += columns;
+    g.c.data += columns;
     left -= columns;
   };
   for (; left >= kVectors * kLanes; take(kVectors * kLanes)) Columns<kVectors, false>(g, 0);
@@ -174,9 +166,7 @@ TAIPAN_AVX512BF16 void TileGemmAvx512BF16(int64_t m, int64_t n, int64_t k, TileP
 namespace taipan {
 
 bool HasAvx512BF16() { return false; }
-void TileGemmAvx512BF16(int64_t, int64_t, int64_t, TilePairs, const uint32_t*, int64_t, float*, int64_t, bool) {
-  CHECK(false);
-}
+void TileGemmAvx512BF16(TileShape, TilePairs, TileB<uint32_t>, TileC) { CHECK(false); }
 void TransposePairsAvx512BF16(int64_t, int64_t, const BF16*, int64_t, uint32_t*, int64_t) { CHECK(false); }
 void TransposePairsAvx512BF16(int64_t, int64_t, const float*, int64_t, uint32_t*, int64_t) { CHECK(false); }
 

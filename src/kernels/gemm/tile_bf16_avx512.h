@@ -6,8 +6,7 @@
 
 namespace taipan {
 
-void TileGemmAvx512BF16(int64_t m, int64_t n, int64_t k, TilePairs a, const uint32_t* b, int64_t ldb, float* c,
-                        int64_t ldc, bool accumulate);
+void TileGemmAvx512BF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c);
 
 // PackPairsTransposed of n rows of 2 * pairs elements; both counts multiples of 16.
 void TransposePairsAvx512BF16(int64_t pairs, int64_t n, const BF16* from, int64_t ld, uint32_t* to, int64_t ld_to);

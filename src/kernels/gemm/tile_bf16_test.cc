@@ -28,17 +28,14 @@ void ForEachImplementation(F&& fn) {
   });
 }
 
-struct Shape {
-  int64_t m, n, k;
-};
-std::vector<Shape> Shapes() {
+std::vector<TileShape> Shapes() {
   return {{1, 1, 2},    {3, 15, 4},   {7, 16, 6},   {8, 17, 64},  {9, 33, 10},     {13, 64, 66},
           {17, 50, 30}, {64, 64, 64}, {65, 81, 62}, {12, 97, 64}, {130, 128, 128}, {5, 70, 200}};
 }
 
 TEST(TileBF16, ProductsAgreeWithDouble) {
   ForEachImplementation([] {
-    for (const Shape& s : Shapes()) {
+    for (const TileShape& s : Shapes()) {
       const int64_t lda = s.k + 3, ldb = s.n + 5;  // odd strides: pairs need no alignment
       const std::vector<BF16> a = RandomBF16(s.m * lda, 1), b = RandomBF16(s.k * s.n, 2);
       std::vector<uint32_t> packed(static_cast<size_t>(s.k / 2 * ldb));
@@ -52,7 +49,7 @@ TEST(TileBF16, ProductsAgreeWithDouble) {
           test::PaddedMatrix c(s.m, s.n, 3, 1);
           c.FillRandom(3);
           const std::vector<float> before = c.Dense();
-          TileGemmBF16(s.m, s.n, s.k, pairs, packed.data(), ldb, c.View().F32(), s.n + 3, accumulate);
+          TileGemmBF16(s, pairs, {packed.data(), ldb}, {c.View().F32(), s.n + 3, accumulate});
           const std::vector<float> after = c.Dense();
           for (int64_t i = 0; i < s.m; ++i) {
             for (int64_t j = 0; j < s.n; ++j) {
@@ -84,12 +81,12 @@ TEST(TileBF16, BitsOfAnElementDoNotDependOnTheTile) {
     std::vector<uint32_t> packed(static_cast<size_t>(k / 2 * n));
     PackPairs(k, n, b.data(), n, packed.data(), n);
     std::vector<float> whole(static_cast<size_t>(m * n)), part(static_cast<size_t>(m * n));
-    TileGemmBF16(m, n, k, PairsOfRows(a.data(), k), packed.data(), n, whole.data(), n, false);
-    for (const Shape& cut : {Shape{1, 1, 0}, Shape{8, 16, 0}, Shape{5, 33, 0}}) {
+    TileGemmBF16({m, n, k}, PairsOfRows(a.data(), k), {packed.data(), n}, {whole.data(), n});
+    for (const TileShape& cut : {TileShape{1, 1, 0}, TileShape{8, 16, 0}, TileShape{5, 33, 0}}) {
       for (int64_t i = 0; i < m; i += cut.m) {
         for (int64_t j = 0; j < n; j += cut.n) {
-          TileGemmBF16(std::min(cut.m, m - i), std::min(cut.n, n - j), k, PairsOfRows(a.data() + i * k, k),
-                       packed.data() + j, n, part.data() + i * n + j, n, false);
+          TileGemmBF16({std::min(cut.m, m - i), std::min(cut.n, n - j), k}, PairsOfRows(a.data() + i * k, k),
+                       {packed.data() + j, n}, {part.data() + i * n + j, n});
         }
       }
       EXPECT_TRUE(test::SameBits(whole, part)) << cut.m << " x " << cut.n;

@@ -7,26 +7,18 @@
 #define TAIPAN_TILE_GEMM_INL_H_
 #endif
 
-#include <cstdint>
-
 #include "hwy/highway.h"
+#include "kernels/gemm/tile_operands.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace taipan {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// A matrix element (i, k) at data[i * row + k * col]: transposed operands cost nothing, they are only broadcast.
-struct TileA {
-  const float* data;
-  int64_t row, col;
-};
-
 // C[MR, NV vectors] = or += A[MR, K] B[K, ...]. Each element is one chain of fused multiply-adds over k from zero: its
 // value does not depend on the tile it was computed in. kTail: only the first `valid` columns of one vector exist.
 template <int MR, int NV, bool kTail>
-HWY_INLINE void TileGemmBlock(int64_t k, TileA a, const float* HWY_RESTRICT b, int64_t ldb, float* HWY_RESTRICT c,
-                              int64_t ldc, bool accumulate, size_t valid) {
+HWY_INLINE void TileGemmBlock(int64_t k, TileA a, TileB<float> b, TileC c, size_t valid) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -41,7 +33,7 @@ HWY_INLINE void TileGemmBlock(int64_t k, TileA a, const float* HWY_RESTRICT b, i
     V bv[NV];
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) {
-      const float* p = b + kk * ldb + v * lanes;
+      const float* p = b.data + kk * b.stride + v * lanes;
       bv[v] = kTail ? hn::MaskedLoad(mask, d, p) : hn::LoadU(d, p);
     }
 #pragma GCC unroll 16
@@ -55,40 +47,36 @@ HWY_INLINE void TileGemmBlock(int64_t k, TileA a, const float* HWY_RESTRICT b, i
   for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) {
-      float* p = c + i * ldc + v * lanes;
+      float* p = c.data + i * c.stride + v * lanes;
       if constexpr (kTail) {
-        const V old = accumulate ? hn::MaskedLoad(mask, d, p) : hn::Zero(d);
+        const V old = c.add ? hn::MaskedLoad(mask, d, p) : hn::Zero(d);
         hn::BlendedStore(hn::Add(old, acc[i][v]), mask, d, p);
       } else {
-        hn::StoreU(accumulate ? hn::Add(hn::LoadU(d, p), acc[i][v]) : acc[i][v], d, p);
+        hn::StoreU(c.add ? hn::Add(hn::LoadU(d, p), acc[i][v]) : acc[i][v], d, p);
       }
     }
   }
 }
 
 template <int MR>
-HWY_INLINE void TileGemmRows(int64_t n, int64_t k, TileA a, const float* b, int64_t ldb, float* c, int64_t ldc,
-                             bool accumulate) {
+HWY_INLINE void TileGemmRows(int64_t n, int64_t k, TileA a, TileB<float> b, TileC c) {
   const hn::ScalableTag<float> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t j = 0;
-  for (; j + 2 * lanes <= n; j += 2 * lanes) {
-    TileGemmBlock<MR, 2, false>(k, a, b + j, ldb, c + j, ldc, accumulate, 0);
-  }
-  for (; j + lanes <= n; j += lanes) TileGemmBlock<MR, 1, false>(k, a, b + j, ldb, c + j, ldc, accumulate, 0);
-  if (j < n) TileGemmBlock<MR, 1, true>(k, a, b + j, ldb, c + j, ldc, accumulate, static_cast<size_t>(n - j));
+  for (; j + 2 * lanes <= n; j += 2 * lanes) TileGemmBlock<MR, 2, false>(k, a, b.From(0, j), c.From(0, j), 0);
+  for (; j + lanes <= n; j += lanes) TileGemmBlock<MR, 1, false>(k, a, b.From(0, j), c.From(0, j), 0);
+  if (j < n) TileGemmBlock<MR, 1, true>(k, a, b.From(0, j), c.From(0, j), static_cast<size_t>(n - j));
 }
 
-// C[m, n] (rows ldc apart) = A[m, k] B[k, n] (rows ldb apart), or += with accumulate. C overlaps neither A nor B.
-// Blocks of rows by the registers there are: 12 x 2 accumulators of 32 with AVX-512, 6 x 2 of 16 with AVX2.
-HWY_INLINE void TileGemm(int64_t m, int64_t n, int64_t k, TileA a, const float* b, int64_t ldb, float* c, int64_t ldc,
-                         bool accumulate) {
+// C = A B, or += it. Blocks of rows by the registers there are: 12 x 2 accumulators of 32 with AVX-512, 6 x 2 of 16
+// with AVX2.
+HWY_INLINE void TileGemm(TileShape shape, TileA a, TileB<float> b, TileC c) {
   constexpr int kRows = HWY_TARGET <= HWY_AVX3 ? 12 : 6;
   int64_t i = 0;
-  const auto at = [&](int64_t row) { return TileA{a.data + row * a.row, a.row, a.col}; };
-  for (; i + kRows <= m; i += kRows) TileGemmRows<kRows>(n, k, at(i), b, ldb, c + i * ldc, ldc, accumulate);
-  for (; i + 4 <= m; i += 4) TileGemmRows<4>(n, k, at(i), b, ldb, c + i * ldc, ldc, accumulate);
-  for (; i < m; ++i) TileGemmRows<1>(n, k, at(i), b, ldb, c + i * ldc, ldc, accumulate);
+  const auto [m, n, k] = shape;
+  for (; i + kRows <= m; i += kRows) TileGemmRows<kRows>(n, k, a.Row(i), b, c.From(i, 0));
+  for (; i + 4 <= m; i += 4) TileGemmRows<4>(n, k, a.Row(i), b, c.From(i, 0));
+  for (; i < m; ++i) TileGemmRows<1>(n, k, a.Row(i), b, c.From(i, 0));
 }
 
 // to[cols, rows] (rows ld_to apart) = transpose of from[rows, cols] (rows ld_from apart), in blocks that stay in L1.

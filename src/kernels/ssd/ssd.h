@@ -34,6 +34,7 @@ struct SsdInputs {
 };
 
 struct SsdGradients {
+  ConstMatrixView dy;   // [T, H*P]
   MatrixView dx;        // [T, H*P], written
   MatrixView ddt;       // [T, H], written
   MatrixView dB, dC;    // [T, G*N], written
@@ -53,17 +54,26 @@ int64_t SsdEnteringBytes(const SsdShape& shape, std::span<const SsdSegment> segm
 void SsdForward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments, MatrixView y,
                 void* entering_states, Arena& scratch);
 void SsdBackward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments,
-                 const void* entering_states, ConstMatrixView dy, const SsdGradients& out, Arena& scratch);
+                 const void* entering_states, const SsdGradients& out, Arena& scratch);
 
 // a = -exp(A_log) [heads], the rate of decay of each head; dA_log += da * a, for dA / dA_log = A.
 void DecayRates(const float* A_log, int64_t heads, float* a);
 void DecayRatesBackward(const float* a, const float* da, int64_t heads, float* dA_log);
 
-// dt = clamp(softplus(raw + bias), lo, hi), exact softplus. raw [T, H] is f32 or bf16, and draw like it; dt [T, H] and
-// its gradient are f32.
-void SsdTimeStep(ConstMatrixView raw, const float* dt_bias, float lo, float hi, MatrixView dt);
-// draw (written) and ddt_bias (added to); the gradient is 0 where the clamp holds.
-void SsdTimeStepBackward(ConstMatrixView raw, const float* dt_bias, float lo, float hi, ConstMatrixView ddt,
-                         MatrixView draw, float* ddt_bias);
+struct TimeStepInputs {
+  ConstMatrixView raw;             // [T, H], f32 or bf16
+  const float* dt_bias = nullptr;  // [H]
+  float lo = 0, hi = 0;
+};
+struct TimeStepGradients {
+  ConstMatrixView ddt;        // [T, H] f32
+  MatrixView draw;            // [T, H] like raw, written
+  float* ddt_bias = nullptr;  // [H], added to
+};
+
+// dt [T, H] f32 = clamp(softplus(raw + dt_bias), lo, hi), exact softplus.
+void SsdTimeStep(const TimeStepInputs& in, MatrixView dt);
+// The gradient is 0 where the clamp holds.
+void SsdTimeStepBackward(const TimeStepInputs& in, const TimeStepGradients& out);
 
 }  // namespace taipan

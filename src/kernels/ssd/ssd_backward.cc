@@ -46,16 +46,16 @@ void BackwardTriangle(const BackwardArgs& a, const HeadWork& w, int64_t block, b
   const int64_t p = a.shape.head_dim, q = PaddedChunk(a.shape), length = w.c.length, width = a.blocks.width;
   const int64_t group = block / a.blocks.per_group;
   const T* x = a.in.x.As<T>(w.c.begin) + w.head * p;
-  const T* dy = a.dy.As<T>(w.c.begin) + w.head * p;
+  const T* dy = a.out.dy.As<T>(w.c.begin) + w.head * p;
   Packed *columns = static_cast<Packed*>(s.packed), *rows_of_dy = static_cast<Packed*>(s.packed2);
   T* m = static_cast<T*>(s.m);
-  O::PackTransposed(p, length, dy, a.dy.stride, columns, q);
-  O::Pack(length, p, dy, a.dy.stride, nullptr, rows_of_dy, p);
+  O::PackTransposed(p, length, dy, a.out.dy.stride, columns, q);
+  O::Pack(length, p, ScaledRows<T>{dy, a.out.dy.stride}, rows_of_dy, p);
   const int64_t padded = (length + 1) / 2 * 2;
   for (int64_t j0 = 0; j0 < length; j0 += kTriangleBlock) {
     const int64_t rows = std::min(kTriangleBlock, length - j0);
-    O::Product(rows, length - j0, p, O::Rows(x + j0 * a.in.x.stride, a.in.x.stride), columns + j0, q, s.dm + j0, q,
-               false);
+    O::Product({rows, length - j0, p}, O::Rows(x + j0 * a.in.x.stride, a.in.x.stride), {columns + j0, q},
+               {s.dm + j0, q});
     const TriangleRows<T> t = {.cb = a.groups.Products(a.shape, w.c.begin + j0, group),
                                .dm = s.dm,
                                .dcb = a.DProducts(block, w.c.begin + j0),
@@ -70,8 +70,9 @@ void BackwardTriangle(const BackwardArgs& a, const HeadWork& w, int64_t block, b
     }
     DiagonalBlock(t, j0, rows, w.decay);
     if (j0 + rows < length) BeyondDiagonal(t, j0 + rows, length, w.decay, s.weight);
-    O::Product(rows, p, length - j0, O::Rows(m + j0, q), O::FromRow(rows_of_dy, j0, p), p,
-               s.dx + j0 * width + w.in_block * p, width, false);
+    const TileB<Packed> dy_rows = {rows_of_dy, p};
+    O::Product({rows, p, length - j0}, O::Rows(m + j0, q), dy_rows.From(j0, 0),
+               {s.dx + j0 * width + w.in_block * p, width});
   }
 }
 
@@ -85,7 +86,7 @@ float FinishInputs(const BackwardArgs& a, const HeadWork& w, bool has_g, const B
   float dcum_last = 0;
   for (int64_t j = 0; j < w.c.length; ++j) {
     const T* x = a.in.x.As<T>(w.c.begin + j) + w.head * p;
-    const T* dy = a.dy.As<T>(w.c.begin + j) + w.head * p;
+    const T* dy = a.out.dy.As<T>(w.c.begin + j) + w.head * p;
     T* dx = a.out.dx.As<T>(w.c.begin + j) + w.head * p;
     const float *within = s.dx + j * width + w.in_block * p, *r = s.r + j * width + w.in_block * p;
     const auto to_end = hn::Set(d, has_g ? w.decay.to_end[j] : 0.0f), dt = hn::Set(d, w.decay.dt[j]);
@@ -124,7 +125,7 @@ void BackwardEntering(const BackwardArgs& a, const HeadWork& w, int64_t block, c
   Packed* packed = static_cast<Packed*>(s.packed);
   const T* scaled = static_cast<const T*>(s.scaled) + w.in_block * p;
   O::PackTransposed(p, n, entering + w.in_block * p, width, packed, n);
-  O::Product(w.c.length, n, p, O::Rows(scaled, width), packed, n, s.tmp, n, false);
+  O::Product({w.c.length, n, p}, O::Rows(scaled, width), {packed, n}, {s.tmp, n});
   for (int64_t i = 0; i < w.c.length; ++i) {
     const float* tmp = s.tmp + i * n;
     float* dc = a.DC(block, w.c.begin + i);
@@ -170,8 +171,8 @@ void BackwardLeavingB(const BackwardArgs& a, const Chunk& c, int64_t block, cons
   const int64_t n = a.shape.d_state, width = a.blocks.width;
   auto* packed = static_cast<typename O::Packed*>(s.packed);
   O::PackTransposed(width, n, s.g, width, packed, n);
-  O::Product(c.length, n, width, O::Rows(static_cast<const T*>(s.scaled), width), packed, n, a.DB(block, c.begin), n,
-             false);
+  O::Product({c.length, n, width}, O::Rows(static_cast<const T*>(s.scaled), width), {packed, n},
+             {a.DB(block, c.begin), n});
 }
 
 // g <- decay g + sum_i exp(cum_i) C_i dy_i^T: the gradient of the state that entered.
@@ -182,12 +183,13 @@ void StepBack(const BackwardArgs& a, const Chunk& c, int64_t block, bool has_g, 
   auto* packed = static_cast<typename O::Packed*>(s.packed);
   for (int64_t h = 0; h < a.blocks.heads; ++h) {
     const HeadWork w = WorkOf(a, c, block, h, s);
-    O::Pack(c.length, p, a.dy.As<T>(c.begin) + w.head * p, a.dy.stride, w.decay.from_start, packed + h * p, width);
+    const ScaledRows<T> dy = {a.out.dy.As<T>(c.begin) + w.head * p, a.out.dy.stride, w.decay.from_start};
+    O::Pack(c.length, p, dy, packed + h * p, width);
     if (has_g) ScaleHeadState(n, p, width, w.decay.from_start[c.length - 1], s.g + h * p);
   }
   const auto* packed_c =
       static_cast<const typename O::Packed*>(a.groups.C(a.shape, c.index, block / a.blocks.per_group));
-  O::Product(n, width, c.length, O::PackedTransposed(packed_c, n), packed, width, s.g, width, has_g);
+  O::Product({n, width, c.length}, O::PackedTransposed(packed_c, n), {packed, width}, {s.g, width, has_g});
 }
 
 // One chunk of one block. has_g: s.g is not zero. from_zero: the state that entered is.
@@ -200,9 +202,9 @@ void BackwardChunk(const BackwardArgs& a, const Chunk& c, int64_t block, bool ha
   const T* entering = a.entering.As<T>(c.index * a.blocks.count + block);
   if (has_g) {
     auto* packed = static_cast<typename O::Packed*>(s.packed);
-    O::Pack(n, width, s.g, width, nullptr, packed, width);
-    O::Product(c.length, width, n, O::Rows(a.in.B.As<T>(c.begin) + group * n, a.in.B.stride), packed, width, s.r, width,
-               false);
+    O::Pack(n, width, ScaledRows<float>{s.g, width}, packed, width);
+    O::Product({c.length, width, n}, O::Rows(a.in.B.As<T>(c.begin) + group * n, a.in.B.stride), {packed, width},
+               {s.r, width});
   }
   std::memset(s.dcum, 0, static_cast<size_t>(heads * q) * sizeof(float));
   std::memset(s.ddt, 0, static_cast<size_t>(heads * q) * sizeof(float));
@@ -224,8 +226,8 @@ void BackwardChunk(const BackwardArgs& a, const Chunk& c, int64_t block, bool ha
   for (int64_t h = 0; h < heads; ++h) {
     const HeadWork w = WorkOf(a, c, block, h, s);
     if (!from_zero) {
-      ScaleRows(c.length, p, a.dy.As<T>(c.begin) + w.head * p, a.dy.stride, w.decay.from_start,
-                static_cast<T*>(s.scaled) + h * p, width);
+      const ScaledRows<T> dy = {a.out.dy.As<T>(c.begin) + w.head * p, a.out.dy.stride, w.decay.from_start};
+      ScaleRows(c.length, p, dy, static_cast<T*>(s.scaled) + h * p, width);
       BackwardEntering<T>(a, w, block, entering, s);
       if (has_g) w.dcum[c.length - 1] += w.decay.from_start[c.length - 1] * StateDot(a, h, entering, s.g);
     }
@@ -292,15 +294,15 @@ void GroupChunk(const BackwardArgs& a, const Chunk& c, int64_t group, void* scra
                  [&](int64_t i, auto part) HWY_ATTR { Store(Load(d, row + i, part), d, to + i, part); });
       if (length < q) to[length - j0] = T();
     }
-    O::Pack(height, length - j0, rows, q, nullptr, by_i + O::PackedRows(j0) * q + j0, q);
+    O::Pack(height, length - j0, ScaledRows<float>{rows, q}, by_i + O::PackedRows(j0) * q + j0, q);
   }
-  const auto* b = static_cast<const Packed*>(a.groups.B(a.shape, c.index, group));
-  const auto* cc = static_cast<const Packed*>(a.groups.C(a.shape, c.index, group));
+  const TileB<Packed> b_rows = {static_cast<const Packed*>(a.groups.B(a.shape, c.index, group)), n};
+  const TileB<Packed> c_rows = {static_cast<const Packed*>(a.groups.C(a.shape, c.index, group)), n};
   float *db = a.DB(block0, c.begin), *dc = a.DC(block0, c.begin);
   for (int64_t r0 = 0; r0 < length; r0 += kTriangleBlock) {
     const int64_t rows = std::min(kTriangleBlock, length - r0);
-    O::Product(rows, n, length - r0, O::Rows(by_j + r0 * q + r0, q), O::FromRow(cc, r0, n), n, db + r0 * n, n, true);
-    O::Product(rows, n, r0 + rows, O::PackedTransposed(by_i + r0, q), b, n, dc + r0 * n, n, true);
+    O::Product({rows, n, length - r0}, O::Rows(by_j + r0 * q + r0, q), c_rows.From(r0, 0), {db + r0 * n, n, true});
+    O::Product({rows, n, r0 + rows}, O::PackedTransposed(by_i + r0, q), b_rows, {dc + r0 * n, n, true});
   }
   for (int64_t j = 0; j < length; ++j) {
     T *to_b = a.out.dB.As<T>(c.begin + j) + group * n, *to_c = a.out.dC.As<T>(c.begin + j) + group * n;
@@ -339,8 +341,8 @@ void RunGroup(const BackwardArgs& a, const Chunk& c, int64_t group, void* scratc
 }  // namespace ssd
 
 void SsdBackward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments,
-                 const void* entering_states, ConstMatrixView dy, const SsdGradients& out, Arena& scratch) {
-  CHECK(dy.dtype == in.x.dtype && out.dx.dtype == in.x.dtype && out.dB.dtype == in.x.dtype);
+                 const void* entering_states, const SsdGradients& out, Arena& scratch) {
+  CHECK(out.dy.dtype == in.x.dtype && out.dx.dtype == in.x.dtype && out.dB.dtype == in.x.dtype);
   Arena::Scope scope(scratch);
   const ssd::HeadBlocks blocks = ssd::BlocksOf(shape);
   const ssd::ChunkList list = ssd::ListChunks(shape, segments, scratch);
@@ -349,7 +351,6 @@ void SsdBackward(const SsdShape& shape, const SsdInputs& in, std::span<const Ssd
       .shape = shape,
       .in = in,
       .segments = segments,
-      .dy = dy,
       .out = out,
       .list = list,
       .blocks = blocks,

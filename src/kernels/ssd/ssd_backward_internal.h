@@ -11,7 +11,6 @@ struct BackwardArgs {
   const SsdShape& shape;
   const SsdInputs& in;
   std::span<const SsdSegment> segments;
-  ConstMatrixView dy;
   const SsdGradients& out;
   ChunkList list;
   HeadBlocks blocks;

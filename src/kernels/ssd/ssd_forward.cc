@@ -27,6 +27,14 @@ struct ForwardArgs {
   MatrixView entering;  // [chunks * blocks, N * W] in the element type of x; empty: not kept
 };
 
+// A chunk and group of GroupOperands: where its parts go. c null: forward.
+struct GroupTask {
+  const Chunk& chunk;
+  int64_t group;
+  void *b, *c;
+  float* products;
+};
+
 // Decoding: whatever else the call holds, a token with a state takes the recurrence itself.
 inline bool IsStep(const SsdSegment& s, bool keep) {
   return !keep && s.length == 1 && s.state_in != nullptr && s.state_out != nullptr;
@@ -68,40 +76,45 @@ Decay DecayOf(const SsdShape& shape, float* decay, int64_t head_in_block) {
 }
 
 template <class T>
-void PrepareGroup(const SsdShape& shape, const SsdInputs& in, const Chunk& c, int64_t group, bool transposed,
-                  void* packed, void* b_out, void* c_out, float* products) {
+void PrepareGroup(const SsdShape& shape, const SsdInputs& in, const GroupTask& task, void* scratch) {
   using O = Ops<T>;
   using Packed = typename O::Packed;
+  const Chunk& c = task.chunk;
+  const bool transposed = task.c != nullptr;
   const int64_t n = shape.d_state, q = PaddedChunk(shape);
-  const T *b = in.B.As<T>(c.begin) + group * n, *cc = in.C.As<T>(c.begin) + group * n;
-  O::Pack(c.length, n, b, in.B.stride, nullptr, static_cast<Packed*>(b_out), n);
-  if (c_out != nullptr) O::Pack(c.length, n, cc, in.C.stride, nullptr, static_cast<Packed*>(c_out), n);
-  const T* rows = transposed ? b : cc;
-  const int64_t stride = transposed ? in.B.stride : in.C.stride;
-  O::PackTransposed(n, c.length, transposed ? cc : b, transposed ? in.C.stride : in.B.stride,
-                    static_cast<Packed*>(packed), q);
-  const Packed* right = static_cast<const Packed*>(packed);
-  const int64_t ld = ProductsStride(shape);
+  const ScaledRows<T> b_rows = {in.B.As<T>(c.begin) + task.group * n, in.B.stride};
+  const ScaledRows<T> c_rows = {in.C.As<T>(c.begin) + task.group * n, in.C.stride};
+  O::Pack(c.length, n, b_rows, static_cast<Packed*>(task.b), n);
+  if (transposed) O::Pack(c.length, n, c_rows, static_cast<Packed*>(task.c), n);
+  const ScaledRows<T> rows = transposed ? b_rows : c_rows, columns = transposed ? c_rows : b_rows;
+  Packed* packed = static_cast<Packed*>(scratch);
+  O::PackTransposed(n, c.length, columns.data, columns.stride, packed, q);
+  const TileB<Packed> right = {packed, q};
+  const TileC products = {task.products, ProductsStride(shape)};
   for (int64_t i0 = 0; i0 < c.length; i0 += kTriangleBlock) {
     const int64_t block = std::min(kTriangleBlock, c.length - i0), from = transposed ? i0 : 0;
     const int64_t to = transposed ? c.length : i0 + block;
-    O::Product(block, to - from, n, O::Rows(rows + i0 * stride, stride), right + from, q, products + i0 * ld + from, ld,
-               false);
+    O::Product({block, to - from, n}, O::Rows(rows.data + i0 * rows.stride, rows.stride), right.From(0, from),
+               products.From(i0, from));
   }
 }
-void Prepare(const SsdShape& shape, const SsdInputs& in, const Chunk& c, int64_t group, bool transposed, void* packed,
-             void* b_out, void* c_out, float* products) {
-  WithElementType(in.x.dtype, [&](auto t) {
-    PrepareGroup<decltype(t)>(shape, in, c, group, transposed, packed, b_out, c_out, products);
-  });
+void Prepare(const SsdShape& shape, const SsdInputs& in, const GroupTask& task, void* scratch) {
+  WithElementType(in.x.dtype, [&](auto t) { PrepareGroup<decltype(t)>(shape, in, task, scratch); });
 }
+
+struct ChunkHead {
+  const Chunk& c;
+  int64_t head;
+  Decay decay;
+};
 
 // Rows [i0, i0 + rows) of the masked triangle: m_ij = cb_ij exp(cum_i - cum_j) dt_j for j <= i, 0 for other j < width.
 // Left of the diagonal block the exponential is exp(cum_i - cum_i0) exp(cum_i0 - cum_j): two factors of at most 1.
 template <class T>
-void MaskRows(const ForwardArgs& a, const Chunk& c, int64_t i0, int64_t rows, int64_t group, Decay decay, float* before,
-              T* m) {
+void MaskRows(const ForwardArgs& a, const ChunkHead& h, int64_t i0, int64_t rows, float* before, T* m) {
   const FloatTag d;
+  const Decay decay = h.decay;
+  const int64_t group = h.head / (a.shape.heads / a.shape.groups);
   const int64_t q = PaddedChunk(a.shape), width = (i0 + rows + 1) / 2 * 2;
   const auto first = hn::Set(d, decay.cum[i0]);
   ForVectors(d, i0, [&](int64_t j, auto part) HWY_ATTR {
@@ -109,7 +122,7 @@ void MaskRows(const ForwardArgs& a, const Chunk& c, int64_t i0, int64_t rows, in
     Store(e, d, before + j, part);
   });
   for (int64_t i = i0; i < i0 + rows; ++i, m += q) {
-    const float* cb = a.groups.Products(a.shape, c.begin + i, group);
+    const float* cb = a.groups.Products(a.shape, h.c.begin + i, group);
     const auto cum_i = hn::Set(d, decay.cum[i]), last = hn::Set(d, static_cast<float>(i));
     const auto since_first = ExpOfNegative(d, hn::Sub(cum_i, first));
     ForVectors(d, i0, [&](int64_t j, auto part) HWY_ATTR {
@@ -128,17 +141,17 @@ void MaskRows(const ForwardArgs& a, const Chunk& c, int64_t i0, int64_t rows, in
 
 // acc (+)= sum_{j <= i} cb_ij exp(cum_i - cum_j) dt_j x_j of one head.
 template <class T>
-void Triangle(const ForwardArgs& a, const Chunk& c, int64_t head, Decay decay, const ForwardScratch& s, float* acc,
-              bool accumulate) {
+void Triangle(const ForwardArgs& a, const ChunkHead& h, const ForwardScratch& s, TileC acc) {
   using O = Ops<T>;
-  const int64_t p = a.shape.head_dim, q = PaddedChunk(a.shape), group = head / (a.shape.heads / a.shape.groups);
+  const Chunk& c = h.c;
+  const int64_t p = a.shape.head_dim, q = PaddedChunk(a.shape);
   auto* packed = static_cast<typename O::Packed*>(s.packed);
   T* m = static_cast<T*>(s.m);
-  O::Pack(c.length, p, a.in.x.As<T>(c.begin) + head * p, a.in.x.stride, nullptr, packed, p);
+  O::Pack(c.length, p, ScaledRows<T>{a.in.x.As<T>(c.begin) + h.head * p, a.in.x.stride}, packed, p);
   for (int64_t i0 = 0; i0 < c.length; i0 += kTriangleBlock) {
     const int64_t rows = std::min(kTriangleBlock, c.length - i0);
-    MaskRows(a, c, i0, rows, group, decay, s.weight, m);
-    O::Product(rows, p, i0 + rows, O::Rows(m, q), packed, p, acc + i0 * a.blocks.width, a.blocks.width, accumulate);
+    MaskRows(a, h, i0, rows, s.weight, m);
+    O::Product({rows, p, i0 + rows}, O::Rows(m, q), {packed, p}, acc.From(i0, 0));
   }
 }
 
@@ -167,12 +180,13 @@ void AdvanceState(const ForwardArgs& a, const Chunk& c, int64_t block, bool from
   for (int64_t h = 0; h < a.blocks.heads; ++h) {
     const Decay decay = DecayOf(shape, s.decay, h);
     for (int64_t j = 0; j < c.length; ++j) s.weight[j] = decay.to_end[j] * decay.dt[j];
-    O::Pack(c.length, p, a.in.x.As<T>(c.begin) + (head0 + h) * p, a.in.x.stride, s.weight, packed + h * p, width);
+    const ScaledRows<T> x = {a.in.x.As<T>(c.begin) + (head0 + h) * p, a.in.x.stride, s.weight};
+    O::Pack(c.length, p, x, packed + h * p, width);
     if (!from_zero) ScaleHeadState(shape.d_state, p, width, decay.from_start[c.length - 1], s.state + h * p);
   }
   const auto* b = static_cast<const typename O::Packed*>(a.groups.B(shape, c.index, block / a.blocks.per_group));
-  O::Product(shape.d_state, width, c.length, O::PackedTransposed(b, shape.d_state), packed, width, s.state, width,
-             !from_zero);
+  O::Product({shape.d_state, width, c.length}, O::PackedTransposed(b, shape.d_state), {packed, width},
+             {s.state, width, !from_zero});
 }
 
 template <class T>
@@ -184,15 +198,15 @@ void ForwardChunk(const ForwardArgs& a, const Chunk& c, int64_t block, bool from
   for (int64_t h = 0; h < a.blocks.heads; ++h) ChunkDecay(a.in, c, head0 + h, DecayOf(shape, s.decay, h));
   if (!from_zero) {
     auto* packed = static_cast<typename O::Packed*>(s.packed);
-    O::Pack(n, width, s.state, width, nullptr, packed, width);
-    O::Product(c.length, width, n, O::Rows(a.in.C.As<T>(c.begin) + group * n, a.in.C.stride), packed, width, s.acc,
-               width, false);
+    O::Pack(n, width, ScaledRows<float>{s.state, width}, packed, width);
+    O::Product({c.length, width, n}, O::Rows(a.in.C.As<T>(c.begin) + group * n, a.in.C.stride), {packed, width},
+               {s.acc, width});
   }
   for (int64_t h = 0; h < a.blocks.heads; ++h) {
     const Decay decay = DecayOf(shape, s.decay, h);
     float* acc = s.acc + h * p;
-    if (!from_zero) ScaleRows(c.length, p, acc, width, decay.from_start, acc, width);
-    Triangle<T>(a, c, head0 + h, decay, s, acc, !from_zero);
+    if (!from_zero) ScaleRows(c.length, p, ScaledRows<float>{acc, width, decay.from_start}, acc, width);
+    Triangle<T>(a, {c, head0 + h, decay}, s, {acc, width, !from_zero});
     StoreOutput<T>(a, c, head0 + h, acc);
   }
 }
@@ -350,12 +364,14 @@ GroupOperands PrepareGroups(const SsdShape& shape, const SsdInputs& in, ChunkLis
   Arena::Scope scope(scratch);
   float* packed = scratch.Floats(NumThreads() * n * q);
   ParallelFor(tasks, [&](int64_t task, int thread) {
-    const int64_t group = task % shape.groups;
+    const int64_t group = task % shape.groups, offset = task * out.packed_bytes;
     const Chunk& c = list.chunks[task / shape.groups];
-    char *b = static_cast<char*>(out.b) + task * out.packed_bytes, *cc = static_cast<char*>(out.c);
-    HWY_DYNAMIC_DISPATCH(Prepare)
-    (shape, in, c, group, transposed, packed + thread * n * q, b, cc ? cc + task * out.packed_bytes : nullptr,
-     out.Products(shape, c.begin, group));
+    const GroupTask parts = {.chunk = c,
+                             .group = group,
+                             .b = static_cast<char*>(out.b) + offset,
+                             .c = transposed ? static_cast<char*>(out.c) + offset : nullptr,
+                             .products = out.Products(shape, c.begin, group)};
+    HWY_DYNAMIC_DISPATCH(Prepare)(shape, in, parts, packed + thread * n * q);
   });
   return out;
 }

@@ -22,6 +22,14 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using namespace taipan::HWY_NAMESPACE;  // NOLINT: the tile kernels of this target
 
+// Rows `stride` elements apart, row i times scale[i]; scale null: 1.
+template <class T>
+struct ScaledRows {
+  const T* data;
+  int64_t stride;
+  const float* scale = nullptr;
+};
+
 template <class T>
 struct Ops;
 
@@ -34,14 +42,12 @@ struct Ops<float> {
   static int64_t PackedRows(int64_t k) { return k; }
   static Left Rows(const float* data, int64_t stride) { return {data, stride, 1}; }
   static Left PackedTransposed(const float* packed, int64_t stride) { return {packed, 1, stride}; }
-  static const float* FromRow(const float* packed, int64_t k, int64_t stride) { return packed + k * stride; }
-  static void Product(int64_t m, int64_t n, int64_t k, Left a, const float* b, int64_t ldb, float* c, int64_t ldc,
-                      bool accumulate) {
-    TileGemm(m, n, k, a, b, ldb, c, ldc, accumulate);
-  }
-  // B[k, n] = scale[row] * from[k, n]; scale null: 1.
-  static void Pack(int64_t k, int64_t n, const float* from, int64_t ld, const float* scale, float* to, int64_t ld_to) {
-    for (int64_t i = 0; i < k; ++i) TileScale(n, scale ? scale[i] : 1.0f, from + i * ld, to + i * ld_to);
+  static void Product(TileShape shape, Left a, TileB<Packed> b, TileC c) { TileGemm(shape, a, b, c); }
+  // B[k, n] = from[k, n].
+  static void Pack(int64_t k, int64_t n, ScaledRows<float> from, float* to, int64_t ld_to) {
+    for (int64_t i = 0; i < k; ++i) {
+      TileScale(n, from.scale ? from.scale[i] : 1.0f, from.data + i * from.stride, to + i * ld_to);
+    }
   }
   // B[k, n] = transpose of from[n, k].
   static void PackTransposed(int64_t k, int64_t n, const float* from, int64_t ld, float* to, int64_t ld_to) {
@@ -58,22 +64,17 @@ struct Ops<BF16> {
   static Left PackedTransposed(const uint32_t* packed, int64_t stride) {
     return PairsOfPackedTransposed(packed, stride);
   }
-  static const uint32_t* FromRow(const uint32_t* packed, int64_t k, int64_t stride) { return packed + k / 2 * stride; }
-  static void Product(int64_t m, int64_t n, int64_t k, Left a, const uint32_t* b, int64_t ldb, float* c, int64_t ldc,
-                      bool accumulate) {
-    TileGemmBF16(m, n, (k + 1) / 2 * 2, a, b, ldb, c, ldc, accumulate);
+  static void Product(TileShape shape, Left a, TileB<Packed> b, TileC c) {
+    TileGemmBF16({shape.m, shape.n, (shape.k + 1) / 2 * 2}, a, b, c);
   }
   template <class From>
-  static void Pack(int64_t k, int64_t n, const From* from, int64_t ld, const float* scale, uint32_t* to,
-                   int64_t ld_to) {
-    if (scale == nullptr) {
-      PackPairs(k, n, from, ld, to, ld_to);
-      return;
-    }
+  static void Pack(int64_t k, int64_t n, ScaledRows<From> from, uint32_t* to, int64_t ld_to) {
+    const float* scale = from.scale;
+    if (scale == nullptr) return PackPairs(k, n, from.data, from.stride, to, ld_to);
     const FloatTag d;
     for (int64_t i = 0; i < k; i += 2) {
       const bool pair = i + 1 < k;
-      const From *low = from + i * ld, *high = pair ? low + ld : low;
+      const From *low = from.data + i * from.stride, *high = pair ? low + from.stride : low;
       const auto low_scale = hn::Set(d, scale[i]), high_scale = hn::Set(d, pair ? scale[i + 1] : 0.0f);
       uint32_t* out = to + i / 2 * ld_to;
       ForVectors(d, n, [&](int64_t j, auto part) HWY_ATTR {
@@ -117,15 +118,14 @@ HWY_INLINE void ChunkDecay(const SsdInputs& in, const Chunk& c, int64_t head, De
   });
 }
 
-// to[k, n] = scale[row] * from[k, n], element types as they are.
+// to[k, n] = from[k, n], element types as they are.
 template <class From, class To>
-HWY_INLINE void ScaleRows(int64_t k, int64_t n, const From* from, int64_t ld, const float* scale, To* to,
-                          int64_t ld_to) {
+HWY_INLINE void ScaleRows(int64_t k, int64_t n, ScaledRows<From> from, To* to, int64_t ld_to) {
   const FloatTag d;
   for (int64_t i = 0; i < k; ++i) {
-    const auto s = hn::Set(d, scale[i]);
+    const auto s = hn::Set(d, from.scale[i]);
     ForVectors(d, n, [&](int64_t j, auto part) HWY_ATTR {
-      Store(hn::Mul(Load(d, from + i * ld + j, part), s), d, to + i * ld_to + j, part);
+      Store(hn::Mul(Load(d, from.data + i * from.stride + j, part), s), d, to + i * ld_to + j, part);
     });
   }
 }

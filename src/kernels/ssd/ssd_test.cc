@@ -136,7 +136,9 @@ struct KernelGradients {
         da(static_cast<size_t>(s.heads)),
         dd(static_cast<size_t>(s.heads)),
         dstate(static_cast<size_t>(s.state_size())) {}
-  SsdGradients Views() { return {dx.View(), ddt.View(), db.View(), dc.View(), da.data(), dd.data()}; }
+  SsdGradients Views(ConstMatrixView dy) {
+    return {dy, dx.View(), ddt.View(), db.View(), dc.View(), da.data(), dd.data()};
+  }
   test::PaddedMatrix dx, ddt, db, dc;
   std::vector<float> da, dd, dstate;
 };
@@ -159,7 +161,7 @@ TEST(Ssd, BackwardAgreesWithTheRecurrence) {
         test::PaddedMatrix y(length, shape.heads * shape.head_dim), dyk(length, shape.heads * shape.head_dim, 2, 1);
         dyk.Fill(ConvertTo<float>(dy));
         SsdForward(shape, k.Inputs(), {&seg, 1}, y.View(), entering.data(), scratch);
-        SsdBackward(shape, k.Inputs(), {&seg, 1}, entering.data(), dyk.View(), g.Views(), scratch);
+        SsdBackward(shape, k.Inputs(), {&seg, 1}, entering.data(), g.Views(dyk.View()), scratch);
         ASSERT_LE(RelativeFrobeniusError(g.dx.Dense(), expected.x), kTolerance) << length << " chunk " << shape.chunk;
         ASSERT_LE(RelativeFrobeniusError(g.ddt.Dense(), expected.dt), 2 * kTolerance)
             << length << " chunk " << shape.chunk;
@@ -235,7 +237,7 @@ TEST(Ssd, GradientsDoNotDependOnThreads) {
     dy.FillRandom(9);
     KernelGradients g(p.shape, p.length);
     SsdForward(p.shape, k.Inputs(), segments, y.View(), entering.data(), scratch);
-    SsdBackward(p.shape, k.Inputs(), segments, entering.data(), dy.View(), g.Views(), scratch);
+    SsdBackward(p.shape, k.Inputs(), segments, entering.data(), g.Views(dy.View()), scratch);
     std::vector<float> all = g.dx.Dense();
     for (const auto& part : {g.ddt.Dense(), g.db.Dense(), g.dc.Dense(), g.da, g.dd})
       all.insert(all.end(), part.begin(), part.end());
@@ -284,8 +286,9 @@ TEST(SsdBF16, ForwardAndBackwardAgreeWithTheRecurrence) {
         std::vector<uint8_t> entering(static_cast<size_t>(SsdEnteringBytes(shape, {&seg, 1}, DType::kBF16)));
         Tensor y(x.shape(), DType::kBF16), dx = y, db(b.shape(), DType::kBF16), dc = db;
         SsdForward(shape, in, {&seg, 1}, y.Matrix(), entering.data(), scratch);
-        SsdBackward(shape, in, {&seg, 1}, entering.data(), dyk.Matrix(),
-                    {dx.Matrix(), g.ddt.View(), db.Matrix(), dc.Matrix(), g.da.data(), g.dd.data()}, scratch);
+        SsdBackward(shape, in, {&seg, 1}, entering.data(),
+                    {dyk.Matrix(), dx.Matrix(), g.ddt.View(), db.Matrix(), dc.Matrix(), g.da.data(), g.dd.data()},
+                    scratch);
         SCOPED_TRACE(fmt::format("length {} chunk {}", length, shape.chunk));
         const std::vector<double> last(forward.states.end() - shape.state_size(), forward.states.end());
         ASSERT_LE(RelativeFrobeniusError(Floats(y), forward.y), kToleranceBF16);
@@ -310,10 +313,11 @@ TEST(SsdTimeStep, SoftplusClampAndGradient) {
   ddt.FillRandom(2);
   const std::vector<float> bias = {0.5f, -1.0f, -4.0f};
   const float lo = 0.01f, hi = 2.5f;
-  SsdTimeStep(raw.View(), bias.data(), lo, hi, dt.View());
+  const TimeStepInputs in = {raw.View(), bias.data(), lo, hi};
+  SsdTimeStep(in, dt.View());
   std::vector<float> dbias(3, 1.0f);
   std::vector<double> expected_bias(3, 1.0);
-  SsdTimeStepBackward(raw.View(), bias.data(), lo, hi, ddt.View(), draw.View(), dbias.data());
+  SsdTimeStepBackward(in, {.ddt = ddt.View(), .draw = draw.View(), .ddt_bias = dbias.data()});
   for (int64_t t = 0; t < rows; ++t) {
     for (int64_t h = 0; h < heads; ++h) {
       const double v = static_cast<double>(raw.View().F32(t)[h]) + bias[h];

@@ -72,13 +72,14 @@ HWY_INLINE void AddTo(double* sums, hn::Vec<HalfTag> v, Part part) {
 }
 
 template <class T>
-void TimeStepRow(const T* raw, const float* bias, float lo, float hi, int64_t heads, float* dt) {
+void TimeStepRow(const TimeStepInputs& in, int64_t row, float* dt) {
   const DoubleTag d;
   const HalfTag df;
-  ForHeads(heads, [&](int64_t h, auto part) HWY_ATTR {
-    const DoubleVec v = hn::Add(LoadDoubles(raw + h, part), LoadDoubles(bias + h, part));
+  const T* raw = in.raw.As<T>(row);
+  ForHeads(in.raw.cols, [&](int64_t h, auto part) HWY_ATTR {
+    const DoubleVec v = hn::Add(LoadDoubles(raw + h, part), LoadDoubles(in.dt_bias + h, part));
     const auto value = hn::DemoteTo(df, Softplus(d, v).value);
-    const auto least = hn::Set(df, lo), most = hn::Set(df, hi);
+    const auto least = hn::Set(df, in.lo), most = hn::Set(df, in.hi);
     const auto raised = hn::IfThenElse(hn::Lt(value, least), least, value);
     StoreHalf(hn::IfThenElse(hn::Gt(value, most), most, raised), dt + h, part);
   });
@@ -86,15 +87,15 @@ void TimeStepRow(const T* raw, const float* bias, float lo, float hi, int64_t he
 
 // draw of one row, which sums [heads] take in.
 template <class T>
-void TimeStepBackwardRow(const T* raw, const float* bias, float lo, float hi, const float* ddt, int64_t heads, T* draw,
-                         double* sums) {
+void TimeStepBackwardRow(const TimeStepInputs& in, int64_t row, const float* ddt, T* draw, double* sums) {
   const DoubleTag d;
   const HalfTag df;
-  ForHeads(heads, [&](int64_t h, auto part) HWY_ATTR {
-    const DoubleVec v = hn::Add(LoadDoubles(raw + h, part), LoadDoubles(bias + h, part));
+  const T* raw = in.raw.As<T>(row);
+  ForHeads(in.raw.cols, [&](int64_t h, auto part) HWY_ATTR {
+    const DoubleVec v = hn::Add(LoadDoubles(raw + h, part), LoadDoubles(in.dt_bias + h, part));
     const SoftplusPair softplus = Softplus(d, v);
     const auto dt = hn::DemoteTo(df, softplus.value);
-    const auto inside = hn::And(hn::Ge(dt, hn::Set(df, lo)), hn::Le(dt, hn::Set(df, hi)));
+    const auto inside = hn::And(hn::Ge(dt, hn::Set(df, in.lo)), hn::Le(dt, hn::Set(df, in.hi)));
     const auto slope = hn::DemoteTo(df, hn::Mul(LoadDoubles(ddt + h, part), softplus.slope));
     const auto gradient = hn::IfThenElseZero(inside, slope);
     StoreHalf(gradient, draw + h, part);
@@ -102,21 +103,18 @@ void TimeStepBackwardRow(const T* raw, const float* bias, float lo, float hi, co
   });
 }
 
-void TimeStepSimd(ConstMatrixView raw, const float* bias, float lo, float hi, MatrixView dt) {
-  WithElementType(raw.dtype, [&](auto t) {
-    for (int64_t r = 0; r < raw.rows; ++r) {
-      TimeStepRow(raw.As<decltype(t)>(r), bias, lo, hi, raw.cols, dt.F32(r));
-    }
+// Rows [begin, end).
+void TimeStepSimd(const TimeStepInputs& in, int64_t begin, int64_t end, MatrixView dt) {
+  WithElementType(in.raw.dtype, [&](auto t) {
+    for (int64_t r = begin; r < end; ++r) TimeStepRow<decltype(t)>(in, r, dt.F32(r));
   });
 }
 
-void TimeStepBackwardSimd(ConstMatrixView raw, const float* bias, float lo, float hi, ConstMatrixView ddt,
-                          MatrixView draw, double* sums) {
-  WithElementType(raw.dtype, [&](auto t) {
+void TimeStepBackwardSimd(const TimeStepInputs& in, int64_t begin, int64_t end, const TimeStepGradients& out,
+                          double* sums) {
+  WithElementType(in.raw.dtype, [&](auto t) {
     using T = decltype(t);
-    for (int64_t r = 0; r < raw.rows; ++r) {
-      TimeStepBackwardRow(raw.As<T>(r), bias, lo, hi, ddt.F32(r), raw.cols, draw.As<T>(r), sums);
-    }
+    for (int64_t r = begin; r < end; ++r) TimeStepBackwardRow(in, r, out.ddt.F32(r), out.draw.As<T>(r), sums);
   });
 }
 
@@ -136,27 +134,23 @@ constexpr int64_t kRowTile = 64;
 
 }  // namespace
 
-void SsdTimeStep(ConstMatrixView raw, const float* dt_bias, float lo, float hi, MatrixView dt) {
-  ParallelForRanges(raw.rows, kRowTile, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(TimeStepSimd)
-    (raw.Rows(begin, end - begin), dt_bias, lo, hi, dt.Rows(begin, end - begin));
+void SsdTimeStep(const TimeStepInputs& in, MatrixView dt) {
+  ParallelForRanges(in.raw.rows, kRowTile, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(TimeStepSimd)(in, begin, end, dt);
   });
 }
 
-void SsdTimeStepBackward(ConstMatrixView raw, const float* dt_bias, float lo, float hi, ConstMatrixView ddt,
-                         MatrixView draw, float* ddt_bias) {
-  const int64_t heads = raw.cols, tiles = (raw.rows + kRowTile - 1) / kRowTile;
+void SsdTimeStepBackward(const TimeStepInputs& in, const TimeStepGradients& out) {
+  const int64_t heads = in.raw.cols, tiles = (in.raw.rows + kRowTile - 1) / kRowTile;
   std::vector<double> partial(static_cast<size_t>(tiles * heads), 0.0);
   ParallelFor(tiles, [&](int64_t tile) {
-    const int64_t begin = tile * kRowTile, rows = std::min(kRowTile, raw.rows - begin);
-    HWY_DYNAMIC_DISPATCH(TimeStepBackwardSimd)
-    (raw.Rows(begin, rows), dt_bias, lo, hi, ddt.Rows(begin, rows), draw.Rows(begin, rows),
-     partial.data() + tile * heads);
+    const int64_t begin = tile * kRowTile, end = std::min(begin + kRowTile, in.raw.rows);
+    HWY_DYNAMIC_DISPATCH(TimeStepBackwardSimd)(in, begin, end, out, partial.data() + tile * heads);
   });
   for (int64_t h = 0; h < heads; ++h) {
     double sum = 0;
     for (int64_t tile = 0; tile < tiles; ++tile) sum += partial[static_cast<size_t>(tile * heads + h)];
-    ddt_bias[h] += static_cast<float>(sum);
+    out.ddt_bias[h] += static_cast<float>(sum);
   }
 }
 

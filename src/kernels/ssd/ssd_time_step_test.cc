@@ -21,8 +21,9 @@ void ExpectAgrees(int64_t rows, int64_t heads, DType dtype) {
     PaddedMatrix dt(rows, heads, 0, 5), draw(rows, heads, 3, 2, dtype);
     std::vector<float> dbias(bias.size(), 1.0f);
     std::vector<double> expected_dbias(bias.size(), 1.0);
-    SsdTimeStep(raw.View(), bias.data(), kLo, kHi, dt.View());
-    SsdTimeStepBackward(raw.View(), bias.data(), kLo, kHi, ddt.View(), draw.View(), dbias.data());
+    const TimeStepInputs in = {raw.View(), bias.data(), kLo, kHi};
+    SsdTimeStep(in, dt.View());
+    SsdTimeStepBackward(in, {.ddt = ddt.View(), .draw = draw.View(), .ddt_bias = dbias.data()});
     const std::vector<float> got = dt.Dense(), got_draw = draw.Dense();
     for (size_t i = 0; i < v.size(); ++i) {
       const size_t h = i % bias.size();
@@ -59,13 +60,14 @@ TEST(SsdTimeStep, ExtremeValuesAndNan) {
     test::ForEachSimdTarget([&] {
       const ConstMatrixView in(raw.data(), 1, heads), upstream(ddt.data(), 1, heads);
       std::vector<float> dbias(raw.size());
-      SsdTimeStep(in, bias.data(), 0, inf, {dt.data(), 1, heads});
+      SsdTimeStep({in, bias.data(), 0, inf}, {dt.data(), 1, heads});
       EXPECT_EQ(dt[0], 100.0f);
       EXPECT_NEAR(dt[1] / std::exp(-80.0), 1, 1e-6);
       EXPECT_EQ(dt[2], 1e30f);
       EXPECT_EQ(dt[3], 0.0f);
       EXPECT_TRUE(std::isnan(dt[4]));
-      SsdTimeStepBackward(in, bias.data(), 0, 50, upstream, {draw.data(), 1, heads}, dbias.data());
+      SsdTimeStepBackward({in, bias.data(), 0, 50},
+                          {.ddt = upstream, .draw = {draw.data(), 1, heads}, .ddt_bias = dbias.data()});
       EXPECT_EQ(draw[0], 0.0f);  // clamped
       EXPECT_NEAR(draw[1] / std::exp(-80.0), 1, 1e-6);
       EXPECT_EQ(draw[2], 0.0f);
@@ -81,8 +83,9 @@ TEST(SsdTimeStep, ThreadsDoNotChangeTheBits) {
   test::ExpectSameBitsForAnyThreads([&] {
     PaddedMatrix dt(200, 24), draw(200, 24);
     std::vector<float> dbias(24);
-    SsdTimeStep(raw.View(), bias.data(), kLo, kHi, dt.View());
-    SsdTimeStepBackward(raw.View(), bias.data(), kLo, kHi, ddt.View(), draw.View(), dbias.data());
+    const TimeStepInputs in = {raw.View(), bias.data(), kLo, kHi};
+    SsdTimeStep(in, dt.View());
+    SsdTimeStepBackward(in, {.ddt = ddt.View(), .draw = draw.View(), .ddt_bias = dbias.data()});
     std::vector<float> all = dt.Dense();
     for (const auto& part : {draw.Dense(), dbias}) all.insert(all.end(), part.begin(), part.end());
     return all;

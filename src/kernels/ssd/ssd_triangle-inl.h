@@ -28,11 +28,16 @@ struct TriangleRows {
   int64_t cb_stride, q;
 };
 
+struct TriangleFactors {
+  FloatVec e, dt;  // E_ij, dt_j
+};
+
 // With E_ij = exp(cum_i - cum_j): m = cb E, dcb += dm E dt_j; of w = dm cb E, w dt_j to dcum_i. Returns w.
 template <class T, class P>
-HWY_INLINE FloatVec TriangleElements(const TriangleRows<T>& t, int64_t r, int64_t i, P part, FloatVec e, FloatVec dt,
+HWY_INLINE FloatVec TriangleElements(const TriangleRows<T>& t, int64_t r, int64_t i, P part, TriangleFactors factors,
                                      FloatVec* dcum) {
   const FloatTag d;
+  const auto e = factors.e, dt = factors.dt;
   const auto grad = Load(d, t.dm + r * t.q + i, part), mask = hn::Mul(Load(d, t.cb + r * t.cb_stride + i, part), e);
   float* dcb = t.dcb + r * t.q + i;
   const auto w = hn::Mul(grad, mask);
@@ -56,7 +61,7 @@ void DiagonalBlock(const TriangleRows<T>& t, int64_t j0, int64_t rows, Decay dec
       // The difference is never positive where seen; elsewhere, lanes beyond a part among them, it must not overflow.
       const auto e = ExpOfNegative(d, hn::Min(hn::Sub(Load(d, decay.cum + i, part), cum_j), hn::Zero(d)));
       auto dcum = Load(d, t.dcum + i, part);
-      sum = hn::Add(sum, TriangleElements(t, r, i, part, hn::IfThenElseZero(seen, e), dt, &dcum));
+      sum = hn::Add(sum, TriangleElements(t, r, i, part, {hn::IfThenElseZero(seen, e), dt}, &dcum));
       Store(dcum, d, t.dcum + i, part);
     });
     t.ddt[j] += SumLanes(d, sum);
@@ -90,7 +95,7 @@ void BeyondDiagonal(const TriangleRows<T>& t, int64_t j1, int64_t length, Decay 
 #pragma GCC unroll 4
       for (int64_t r = 0; r < kRows; ++r) {
         const auto e = hn::Mul(from_last, until_last[r]);
-        sums[r] = hn::Add(sums[r], TriangleElements(t, r0 + r, i, part, e, dt[r], &dcum));
+        sums[r] = hn::Add(sums[r], TriangleElements(t, r0 + r, i, part, {e, dt[r]}, &dcum));
       }
       Store(dcum, d, t.dcum + i, part);
     });
