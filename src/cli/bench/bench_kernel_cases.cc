@@ -154,9 +154,9 @@ class Cases {
       SsdForward(s->shape, s->in(), s->segments, s->y.Matrix(), s->entering.data(), s->scratch);
       return [s] {
         s->scratch.Reset();
-        const SsdGradients out = {s->dy.Matrix(), s->dx.Matrix(), s->ddt.Matrix(), s->db.Matrix(),
-                                  s->dc.Matrix(), s->da.F32(),    s->dd.F32()};
-        SsdBackward(s->shape, s->in(), s->segments, s->entering.data(), out, s->scratch);
+        const SsdGradients gradients = {s->dy.Matrix(), s->dx.Matrix(), s->ddt.Matrix(), s->db.Matrix(),
+                                        s->dc.Matrix(), s->da.F32(),    s->dd.F32()};
+        SsdBackward(s->shape, s->in(), s->segments, s->entering.data(), gradients, s->scratch);
       };
     });
   }
@@ -186,7 +186,7 @@ class Cases {
   void AddGatedNorm() {
     struct Data {
       Tensor y, z, w, out, inv_rms, dz, dw;
-      GatedNormInputs in;
+      GatedNormInputs in = {};
       Arena scratch = {};
     };
     const int64_t inner = c_.d_inner(), groups = c_.n_groups;
