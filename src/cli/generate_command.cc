@@ -208,9 +208,9 @@ void RunGenerate(const GenerateFlags& flags) {
   ModelText text;
   const LanguageModel model = [&] {
     const Checkpoint checkpoint = OpenModel(flags.model);
-    text = RequireText(checkpoint, flags.tokenizer);
     LanguageModel loaded = LoadToRun(checkpoint, flags.dtype);
     UseBudgetIfGiven(loaded, checkpoint, flags.budget);
+    text = RequireText(checkpoint, flags.tokenizer);
     return loaded;
   }();
   Generator generator(model);

@@ -91,10 +91,10 @@ void RunScore(ScoreFlags flags) {
   std::unique_ptr<Tokenizer> tokenizer;
   const LanguageModel model = [&] {
     const Checkpoint checkpoint = OpenModel(flags.model);
-    if (flags.tokens.empty()) tokenizer = RequireText(checkpoint, flags.tokenizer).tokenizer;
     LanguageModel loaded =
         LoadToRun(checkpoint, flags.dtype == ComputeType::kAuto && exact ? ComputeType::kF32 : flags.dtype);
     UseBudgetIfGiven(loaded, checkpoint, flags.budget);
+    if (flags.tokens.empty()) tokenizer = RequireText(checkpoint, flags.tokenizer).tokenizer;
     return loaded;
   }();
   if (!flags.text.empty()) {

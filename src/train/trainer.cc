@@ -36,7 +36,6 @@ ModelTrainer::ModelTrainer(LanguageModel model, const TrainSettings& settings,
       settings_(ResolveSettings(settings, model_.config(), /*new_weights=*/false)),
       source_(std::move(source)),
       training_(model_, settings_.train_only) {
-  model_.RequireMasters("training");
   CHECK_EQ(source_->batch_size(), settings_.batch_size);
   model_.SetDType(DTypeOf(settings_.dtype));
   training_.context().SetRecompute(settings_.recompute);
@@ -69,6 +68,7 @@ GateOptions ModelTrainer::GateOf(int64_t step) const {
 
 StepMetrics ModelTrainer::Step() {
   const double begin = NowSeconds();
+  model_.RequireMasters("training");
   StepMetrics m;
   m.step = step_ + 1;
   m.lr = LearningRate(settings_, m.step);
