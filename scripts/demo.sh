@@ -47,6 +47,9 @@ last() {
   numbers "$1" "$metrics" | tail -n 1 | tr -d '[]' | awk -F, '
     { for (i = 1; i <= NF; i++) { printf "%.3f ", $i; sum += $i } if (NF > 1) printf "(mean %.3f)", sum / NF }'
 }
+say "which bytes attend"
+build/taipan inspect "$run/model" --selection --text data/books/valid/*.txt --context "$context" --out "$run/selection.html" |
+  awk '/^most selected/ { on = 1 } on'
 awk -f scripts/chart.awk "$metrics"
 cat <<END
 
@@ -54,6 +57,7 @@ cat <<END
   selected share a SAL    without noise $(last valid_selected_share)
                           with noise    $(last valid_selected_share_noise)
   curve                   $run/curve.svg
+  every selected byte     $run/selection.html
   model                   $run/model
 
 More text:  build/taipan generate --model $run/model --prompt "She said" --max-tokens 500
