@@ -54,8 +54,7 @@ awk -f scripts/chart.awk "$metrics"
 cat <<END
 
   validation book         $(last valid_bits_per_byte)bits per byte, over the whole book in windows of $context
-  selected share a SAL    without noise $(last valid_selected_share)
-                          with noise    $(last valid_selected_share_noise)
+  selected share a SAL    $(last valid_selected_share)
   curve                   $run/curve.svg
   every selected byte     $run/selection.html
   model                   $run/model
