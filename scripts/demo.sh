@@ -47,13 +47,16 @@ last() {
   numbers "$1" "$metrics" | tail -n 1 | tr -d '[]' | awk -F, '
     { for (i = 1; i <= NF; i++) { printf "%.3f ", $i; sum += $i } if (NF > 1) printf "(mean %.3f)", sum / NF }'
 }
+say "which bytes attend"
+build/taipan inspect "$run/model" --selection --text data/books/valid/*.txt --context "$context" --out "$run/selection.html" |
+  awk '/^most selected/ { on = 1 } on'
 awk -f scripts/chart.awk "$metrics"
 cat <<END
 
   validation book         $(last valid_bits_per_byte)bits per byte, over the whole book in windows of $context
-  selected share a SAL    without noise $(last valid_selected_share)
-                          with noise    $(last valid_selected_share_noise)
+  selected share a SAL    $(last valid_selected_share)
   curve                   $run/curve.svg
+  every selected byte     $run/selection.html
   model                   $run/model
 
 More text:  build/taipan generate --model $run/model --prompt "She said" --max-tokens 500

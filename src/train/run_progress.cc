@@ -54,7 +54,8 @@ std::string ValidationLine(const ValidMetrics& m) {
   if (std::isfinite(m.bits_per_byte)) line += fmt::format(" {:.3f} bits/byte,", m.bits_per_byte);
   line += fmt::format(" {:.3f} nats a token over {} tokens", m.ce, m.tokens);
   if (m.selected_share.empty()) return line;
-  return line + "; selected" + Shares(m.selected_share) + ", with noise" + Shares(m.selected_share_noise);
+  line += "; selected" + Shares(m.selected_share);
+  return m.selected_share_noise == m.selected_share ? line : line + ", with noise" + Shares(m.selected_share_noise);
 }
 
 }  // namespace taipan

@@ -77,6 +77,8 @@ TEST(RunProgress, Validation) {
   m.selected_share = {0.1};
   m.selected_share_noise = {0.2};
   EXPECT_EQ(ValidationLine(m), "step 7: valid 2.000 nats a token over 999 tokens; selected 0.10, with noise 0.20");
+  m.selected_share_noise = m.selected_share;
+  EXPECT_EQ(ValidationLine(m), "step 7: valid 2.000 nats a token over 999 tokens; selected 0.10");
 }
 
 }  // namespace

@@ -111,6 +111,7 @@ std::optional<ValidMetrics> ModelTrainer::Validate(const Corpus& corpus, const T
   options.context = settings_.context;
   options.rows = settings_.micro_batch_size.value();
   options.max_tokens = max_tokens;
+  options.noise = settings_.gumbel_noise == "on";
   options.seed = static_cast<uint64_t>(settings_.seed);
   options.step = step_;
   options.stop = std::move(stop);

@@ -73,7 +73,7 @@ std::optional<ValidMetrics> Validate(const LanguageModel& model, const Corpus& c
     std::vector<float> logprobs(batch.tokens.size());
     negative_log_p += model.Score(context, logprobs.data());
     AddRecall(batch, logprobs, model.config().conv_kernel, m.recall);
-    if (share.selected.empty() || 4 * first >= windows) continue;
+    if (!options.noise || share.selected.empty() || 4 * first >= windows) continue;
     noisy.step = static_cast<uint32_t>(first);  // other noise for every batch
     model.Forward(batch, noisy, /*keep=*/false, context);
     share_noise.Add(context, batch.size());
@@ -84,7 +84,7 @@ std::optional<ValidMetrics> Validate(const LanguageModel& model, const Corpus& c
   const double bytes = TextBytes(corpus, tokenizer, targets);
   m.bits_per_byte = bytes > 0 ? negative_log_p / std::numbers::ln2 / bytes : std::numeric_limits<double>::quiet_NaN();
   m.selected_share = share.Shares();
-  m.selected_share_noise = share_noise.Shares();
+  m.selected_share_noise = options.noise ? share_noise.Shares() : m.selected_share;
   return m;
 }
 

@@ -14,14 +14,15 @@ struct ValidationOptions {
   int64_t context = 512;                 // tokens a window
   int64_t rows = 8;                      // windows a forward
   int64_t max_tokens = 65536;            // scored from the start of the data
-  uint64_t seed = 0;                     // of the noise for the shares with noise
+  bool noise = true;                     // gates are trained with noise: also the shares that it makes
+  uint64_t seed = 0;                     // of that noise
   int64_t step = 0;                      // updates before, reported
   std::function<bool()> stop = nullptr;  // asked between forwards: true gives up
 };
 
 // Consecutive windows, each a fresh document, the last one as long as the data allows, so that every token but the
-// first is scored once. Without noise; where the model has SALs, a second forward over at most a quarter of the windows
-// measures the selected shares with noise. No value where `stop` gave up.
+// first is scored once. Without noise; where the model has SALs that are trained with noise, a second forward over at most
+// a quarter of the windows measures the selected shares with it, else these are the same. No value where `stop` gave up.
 std::optional<ValidMetrics> Validate(const LanguageModel& model, const Corpus& corpus, const Tokenizer* tokenizer,
                                      const ValidationOptions& options, ForwardContext& context);
 

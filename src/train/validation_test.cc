@@ -86,6 +86,9 @@ TEST(Validate, SharesWithAndWithoutNoise) {
   EXPECT_EQ(m.selected_share[0], 0);
   // sigmoid(-1) over 10,000 or more draws: five standard deviations of a binomial are 0.022.
   EXPECT_NEAR(m.selected_share_noise[0], 0.26894, 0.022);
+  const ValidMetrics silent =
+      Validate(model, corpus, nullptr, {.context = 100, .max_tokens = 4000, .noise = false}, forward).value();
+  EXPECT_EQ(silent.selected_share_noise, silent.selected_share);
 }
 
 TEST(Validate, GivesUpWhenAsked) {
