@@ -26,8 +26,8 @@ void RunCalibrate(const CalibrateFlags& flags) {
   if (checkpoint.gguf || checkpoint.config.num_sals() == 0) {
     throw UserError({flags.model, "has no selective attention layers to calibrate", "a folder of a taipan model"});
   }
-  const auto tokenizer = RequireText(checkpoint, flags.tokenizer).tokenizer;
   LanguageModel model = LoadToRun(checkpoint, flags.dtype);
+  const auto tokenizer = RequireText(checkpoint, flags.tokenizer).tokenizer;
   const std::vector<int32_t> tokens = EncodeText(*tokenizer, ReadInput(flags.text));
   const double budget = flags.budget > 0 ? flags.budget : model.config().attention_budget;
   CountProgress progress("calibrating:", static_cast<int64_t>(tokens.size()) * model.config().num_sals());

@@ -274,7 +274,7 @@ int64_t PeakKib() {
 // Loading takes one copy in bf16 and little else, whatever the file holds.
 TEST_F(Binds, LoadingTakesNoMoreThanWhatStays) {
   ModelConfig config = Config(LayerKind::kMamba2, true);
-  config.vocab_size = 1 << 16;
+  config.vocab_size = 1 << 15;
   config.hidden_size = 128;
   const double weights = 2 * static_cast<double>(CountParameters(config));
   for (const GgmlType type : {GgmlType::kF32, GgmlType::kBF16}) {
@@ -283,7 +283,7 @@ TEST_F(Binds, LoadingTakesNoMoreThanWhatStays) {
     const int64_t before = PeakKib();
     const LanguageModel model = LoadModel(path, Binding::kBF16);
     const double taken = 1024 * static_cast<double>(PeakKib() - before);
-    EXPECT_LE(taken, 1.15 * weights) << NameOf(type);
+    EXPECT_LE(taken, weights + 3e6) << NameOf(type);  // a huge page at the end and buffers of threads
   }
 }
 

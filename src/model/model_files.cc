@@ -10,7 +10,7 @@ namespace taipan {
 namespace {
 
 // Binds what is only read. Products share one block of memory: large blocks have huge pages, which a mapped file has
-// not (decoding from one takes 7 % more time), and one has no end of a page to waste for each weight.
+// not (reading it takes 1 to 2 % more time), and one has no end of a page to waste for each weight.
 class Binder {
  public:
   Binder(const TensorSource& tensors, Binding binding, LanguageModel& model)

@@ -21,8 +21,9 @@ struct ValidationOptions {
 };
 
 // Consecutive windows, each a fresh document, the last one as long as the data allows, so that every token but the
-// first is scored once. Without noise; where the model has SALs that are trained with noise, a second forward over at most
-// a quarter of the windows measures the selected shares with it, else these are the same. No value where `stop` gave up.
+// first is scored once. Without noise; where the model has SALs that are trained with noise, a second forward over at
+// most a quarter of the windows measures the selected shares with it, else these are the same. No value where `stop`
+// gave up.
 std::optional<ValidMetrics> Validate(const LanguageModel& model, const Corpus& corpus, const Tokenizer* tokenizer,
                                      const ValidationOptions& options, ForwardContext& context);
 
