@@ -24,7 +24,7 @@ VARIANTS = {
     "mix, no noise": ("taipan", ["--paper", "--gumbel-noise", "off"]),
     "residual, argmax, no noise": ("taipan", ["--selection", "argmax", "--gumbel-noise", "off"]),
     "residual, threshold": ("taipan", []),
-    "residual, threshold, ramp": ("taipan", ["--budget-ramp", "{third}:{two_thirds}"]),
+    "residual, threshold, no ramp": ("taipan", ["--budget-ramp", "0:0"]),
     "mix, threshold": ("taipan", ["--refinement", "mix"]),
     "residual, random": ("taipan", ["--selection", "random"]),
     "residual, periodic": ("taipan", ["--selection", "periodic"]),
@@ -46,8 +46,7 @@ def train(name, seed, args):
                 str(seed), "--learning-rate", args.learning_rate, "--initializer-range", args.initializer_range,
                 "--valid-tokens", str(args.valid_tokens), "--valid-every", "0", "--save-every", "200", "--keep", "1"]
     command += ["--tokenizer", args.tokenizer] if args.tokenizer else []
-    ramp = {"third": args.steps // 3, "two_thirds": 2 * args.steps // 3}
-    subprocess.run(command + [flag.format(**ramp) for flag in flags], check=True)
+    subprocess.run(command + flags, check=True)
     return run
 
 
