@@ -8,9 +8,7 @@ endfunction()
 
 # taipan_built_quickly(TARGET): for code whose own speed matters less than half the time of its build.
 function(taipan_built_quickly target)
-  if(TAIPAN_SANITIZE MATCHES "undefined")  # the checks at every pointer cost most; a bad one is AddressSanitizer's too
-    target_compile_options(${target} PRIVATE -O0 -fno-sanitize=null,alignment,object-size,vptr)
-  elseif(TAIPAN_SANITIZE)
+  if(TAIPAN_SANITIZE)
     target_compile_options(${target} PRIVATE -O0)
   else()
     target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
@@ -18,7 +16,7 @@ function(taipan_built_quickly target)
 endfunction()
 
 # taipan_parsed_once(GROUP TARGET HEADERS ...): long headers of other people, parsed once for all targets of a group, which
-# have the same flags. The files include what they need nevertheless.
+# have the same flags. The files include what they need nevertheless. Without optimisation JSON's classes come from one file.
 function(taipan_parsed_once group target)
   get_property(owner GLOBAL PROPERTY TAIPAN_PARSED_${group})
   if(owner)
@@ -26,6 +24,9 @@ function(taipan_parsed_once group target)
   else()
     target_precompile_headers(${target} PRIVATE ${ARGN} <filesystem> <functional> <map> <memory> <optional> <string> <vector>
       <fmt/format.h> <nlohmann/json.hpp>)
+    if(TAIPAN_SANITIZE OR group STREQUAL "tests")
+      target_precompile_headers(${target} PRIVATE "${PROJECT_SOURCE_DIR}/cmake/json_once.h")
+    endif()
     set_property(GLOBAL PROPERTY TAIPAN_PARSED_${group} ${target})
   endif()
 endfunction()
@@ -70,8 +71,14 @@ function(taipan_test_program name label)
   cmake_parse_arguments(ARG "HALVES" "" "SOURCES;LIBRARIES" ${ARGN})
   set(target taipan_${name}_tests)
   add_executable(${target} ${ARG_SOURCES})
-  taipan_built_quickly(${target})
-  taipan_parsed_once(tests ${target} <gmock/gmock.h> <gtest/gtest.h>)
+  set(group tests)
+  if(name STREQUAL "kernels")  # they compute references
+    set(group kernels_tests)
+    taipan_built_quickly(${target})
+  else()
+    target_compile_options(${target} PRIVATE -O0)
+  endif()
+  taipan_parsed_once(${group} ${target} <gmock/gmock.h> <gtest/gtest.h>)
   if(TAIPAN_SANITIZE MATCHES "undefined")
     target_compile_options(${target} PRIVATE -fno-sanitize=undefined)
   endif()

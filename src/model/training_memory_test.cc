@@ -52,10 +52,17 @@ int64_t MeasuredBytes(const ModelConfig& c, const TrainingShape& shape) {
   return context.peak_bytes();
 }
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kSlow = true;
+#else
+constexpr bool kSlow = false;
+#endif
+
 TEST(TrainingMemory, PredictsTheArenasOfAStep) {
   for (const char* name : {"taipan-1m", "mamba2-1m", "transformer-1m", "bamba", "nemotron-h", "falcon-h1"}) {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       for (const Recompute recompute : {Recompute::kNone, Recompute::kMixer, Recompute::kBlock}) {
+        if (kSlow && recompute != (dtype == DType::kF32 ? Recompute::kNone : Recompute::kBlock)) continue;
         const ModelConfig c = Config(name);
         const TrainingShape shape{1, 512, dtype, recompute};
         const TrainingMemory plan = PlanTraining(c, shape);

@@ -1,0 +1,2 @@
+#define TAIPAN_JSON_ONCE template
+#include "json_once.h"
