@@ -50,7 +50,8 @@ int64_t Generator::Read(std::span<const int32_t> tokens, const std::function<voi
 }
 
 GenerationStats Generator::Generate(const GenerationOptions& options, const std::function<bool(int32_t)>& on_token) {
-  if (!has_logits_) {
+  const auto stopped = [&] { return stop_ && stop_(); };
+  if (!has_logits_ && !stopped()) {
     throw UserError({"prompt", "generation needs a token to start from", "at least one token", "an empty prompt"});
   }
   Sampler sampler(options.sampling);
@@ -60,7 +61,7 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
       static_cast<size_t>(options.vocab_limit > 0 ? std::min(options.vocab_limit, logits_.size()) : logits_.size());
   const auto start = std::chrono::steady_clock::now();
   while (stats.generated_tokens < options.max_tokens) {
-    if (stop_ && stop_()) {
+    if (stopped()) {
       stats.stop_reason = StopReason::kStopped;
       break;
     }

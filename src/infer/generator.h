@@ -53,6 +53,7 @@ class Generator {
   // read and may return false to end. At least one token must have been read before.
   GenerationStats Generate(const GenerationOptions& options, const std::function<bool(int32_t)>& on_token);
 
+  const LanguageModel& model() const { return reader_.model(); }
   const SequenceState& state() const { return state_; }
   std::span<const int32_t> tokens() const { return tokens_; }  // those kept
   int64_t piece() const { return reader_.piece(); }

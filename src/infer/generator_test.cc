@@ -142,7 +142,7 @@ TEST(Generator, StopsBetweenPiecesAndBetweenTokens) {
   EXPECT_EQ(cut.Snapshot().token_digest, whole.Snapshot().token_digest);
   EXPECT_TRUE(whole.Snapshot().tokens.empty());
   EXPECT_EQ(cut.Read(prompt), 0);
-  asked = -4;
+  asked = -4;  // seven draws
   const GenerationStats stats = cut.Generate({.sampling = kGreedy}, nullptr);
   EXPECT_EQ(stats.stop_reason, StopReason::kStopped);
   EXPECT_EQ(stats.generated_tokens, 7);
