@@ -100,6 +100,8 @@ SequenceSnapshot Generator::Snapshot() const {
 void Generator::Continue(SequenceSnapshot snapshot) {
   state_ = std::move(snapshot.state);
   token_digest_ = snapshot.token_digest;
+  prompt_tokens_ = 0;
+  prompt_seconds_ = 0;
   tokens_.clear();
   if (keep_tokens_) tokens_ = std::move(snapshot.tokens);
   has_logits_ = !snapshot.logits.empty();

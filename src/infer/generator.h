@@ -62,7 +62,7 @@ class Generator {
 
   // A fork, to be kept or continued by another generator.
   SequenceSnapshot Snapshot() const;
-  // Goes on from there. Without logits a token must be read before the next draw.
+  // Goes on from there; a prompt is counted anew. Without logits a token must be read before the next draw.
   void Continue(SequenceSnapshot snapshot);
 
  private:

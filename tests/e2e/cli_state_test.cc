@@ -62,7 +62,11 @@ TEST(GenerateState, APromptGoesOnAfterTheState) {
 
 TEST(GenerateState, BosIsNotAddedAgain) {
   const ChainModel model({256, 'a', 'b', 'c', 'd', 'e'}, {"<s>"});
-  model.Write("tokenizer_config.json", R"({"bos_token": "<s>", "add_bos_token": true})");
+  Json tokenizer = Json::parse(ReadFile(model.path() + "/tokenizer.json"));
+  tokenizer["post_processor"] = Json::parse(R"({"type": "TemplateProcessing", "pair": [],
+      "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+      "special_tokens": {"<s>": {"id": "<s>", "ids": [256], "tokens": ["<s>"]}}})");
+  model.Write("tokenizer.json", tokenizer.dump());
   const TestFolder folder;
   const auto generate = [&](std::vector<std::string> more) {
     more.insert(more.begin(), {"generate", "-m", model.path(), "--temperature", "0", "--json"});
@@ -70,11 +74,12 @@ TEST(GenerateState, BosIsNotAddedAgain) {
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return Json::parse(result.out);
   };
-  const Json first = generate({"--max-tokens", "1", "--save-state", folder / "s"});
-  EXPECT_EQ(first.at("text"), "a");
-  const Json second = generate({"-p", "b", "--max-tokens", "2", "--load-state", folder / "s"});
+  const Json first = generate({"-p", "a", "--max-tokens", "1", "--save-state", folder / "s"});
+  EXPECT_EQ(first.at("prompt_tokens"), 2);
+  EXPECT_EQ(first.at("text"), "b");
+  const Json second = generate({"-p", "c", "--max-tokens", "2", "--load-state", folder / "s"});
   EXPECT_EQ(second.at("prompt_tokens"), 1);
-  EXPECT_EQ(second.at("text"), "cd");
+  EXPECT_EQ(second.at("text"), "de");
 }
 
 TEST(GenerateState, BadStatesAreRefusedWithTheirReason) {
