@@ -21,6 +21,16 @@ void AddEmbedding(const Weight& embedding, ContentHash& hash) {
   }
 }
 
+void AddRows(const QuantMatrixView& weight, ContentHash& hash) {
+  constexpr int64_t kRows = 4;
+  hash.Add(&weight.type, sizeof weight.type);
+  std::vector<float> row(static_cast<size_t>(weight.cols));
+  for (int64_t i = 0; i < kRows; ++i) {
+    DecodeRow(weight, weight.rows * i / kRows, row.data());
+    hash.Add(row.data(), weight.cols * static_cast<int64_t>(sizeof(float)));
+  }
+}
+
 // As bf16, which is what the values are in either type.
 void AddSample(const Weight& weight, ContentHash& hash) {
   const int64_t size = std::max(weight.f32.size(), weight.bf16.size());
@@ -42,7 +52,9 @@ std::string ModelDigest(const LanguageModel& model) {
   const Weight* const embedding = &model.params().embedding;
   const_cast<LanguageModel&>(model).params().ForEach([&](const Weight& weight) {  // it changes nothing
     if (&weight == embedding) return;
-    if (weight.spec.role == Role::kLinear) {
+    if (!weight.quant.empty()) {
+      AddRows(weight.quant.View(), hash);
+    } else if (weight.spec.role == Role::kLinear) {
       AddSample(weight, hash);
     } else {
       hash.Add(weight.f32.data(), weight.f32.bytes());

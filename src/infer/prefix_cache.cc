@@ -19,8 +19,16 @@ bool AnyState(const LanguageModel& model, const std::function<bool(const StateSp
   return false;
 }
 
-// A row of attention has the same bits wherever its call began; the sums of a fixed state go by chunks.
+bool HasQuantizedWeights(const LanguageModel& model) {
+  bool found = false;
+  const_cast<LanguageModel&>(model).params().ForEach([&](const Weight& w) { found = found || !w.quant.empty(); });
+  return found;
+}
+
+// A row of attention has the same bits wherever its call began; the sums of a fixed state go by chunks; products with
+// quantized weights round otherwise where rows are few, so pieces must be those of reading everything.
 int64_t GridOf(const LanguageModel& model) {
+  if (HasQuantizedWeights(model)) return PieceLength(model.config());
   const bool fixed = AnyState(model, [](const StateSpec& spec) { return !spec.per_token; });
   return fixed ? std::max<int64_t>(model.config().chunk_size, 1) : 1;
 }
@@ -50,7 +58,8 @@ int64_t PrefixCache::Usable(const Entry& entry, int64_t shared, int64_t tokens) 
     const bool all = entry.length == tokens;
     if (all ? !entry.kept.logits.empty() : entry.length % grid_ == 0) return entry.length;
   }
-  return can_rewind_ ? std::min({shared, entry.length, tokens - 1}) : 0;  // one token gives the logits
+  // One token gives the logits.
+  return can_rewind_ ? std::min({shared, entry.length, tokens - 1}) / grid_ * grid_ : 0;
 }
 
 PrefixCache::Match PrefixCache::FindInMemory(std::span<const int32_t> tokens) {
@@ -163,7 +172,7 @@ PrefixUse PrefixCache::Read(std::span<const int32_t> tokens, std::span<const int
 
 void PrefixCache::Keep(const Generator& generator) {
   const int64_t length = generator.state().position;
-  if (length % grid_ != 0 || grid_ > 1) return;  // tokens that were read one by one are not on a grid of chunks
+  if (grid_ > 1) return;  // tokens that were read one by one have other bits
   if (Count(generator.tokens()) != length || !generator.has_logits()) return;
   Insert(std::make_shared<const std::vector<int32_t>>(generator.tokens().begin(), generator.tokens().end()), length,
          generator);
@@ -181,7 +190,7 @@ void PrefixCache::Insert(const Text& text, int64_t length, const Generator& gene
 }
 
 void PrefixCache::Insert(Entry entry) {
-  if (can_rewind_) {  // the new one serves wherever an earlier one of the same text did
+  if (can_rewind_ && grid_ == 1) {  // the new one serves wherever an earlier one of the same text did
     std::erase_if(entries_, [&](const Entry& old) {
       const bool covered = old.length <= entry.length && Shared(entry.tokens(), old.tokens()) == old.length;
       if (covered) bytes_ -= old.bytes;

@@ -1,7 +1,8 @@
 #pragma once
 // Sequences that begin alike are read once: states are kept at checkpoints and found again by the tokens that led to
 // them. What goes on from a checkpoint has the bits of reading everything: where a layer sums within chunks, only
-// checkpoints on the grid of chunks serve longer texts, and the end of a text serves that text alone.
+// checkpoints on the grid of chunks serve longer texts (with quantized weights, of pieces), and the end of a text
+// serves that text alone.
 
 #include <list>
 #include <memory>

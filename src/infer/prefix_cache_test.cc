@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "base/test_folder.h"
+#include "formats/ggml_quantize.h"
 #include "infer/test_model.h"
 
 namespace taipan {
@@ -71,6 +72,21 @@ LanguageModel PureAttention(DType dtype = DType::kF32) {
   LanguageModel model = TinyModel(config);
   model.SetDType(dtype);
   return model;
+}
+
+// Its matrices are blocks of Q8_0.
+void Quantize(LanguageModel& model) {
+  model.params().ForEach([](Weight& weight) {
+    const bool fits = weight.spec.role == Role::kLinear && weight.spec.shape[1] % 32 == 0;
+    if (!fits || weight.spec.name.find("embed") != std::string::npos) return;
+    const int64_t cols = weight.spec.shape[1];
+    QuantMatrix quant(GgmlType::kQ8_0, weight.spec.shape[0], cols);
+    quant.SetRows([&](int64_t row, int64_t count, uint8_t* to) {
+      CHECK(Quantize(GgmlType::kQ8_0, weight.F32() + row * cols, count * cols, to));
+    });
+    weight.quant = std::move(quant);
+    weight.f32 = {};
+  });
 }
 
 TEST(PrefixCache, TheSameTextIsReadOnce) {
@@ -155,6 +171,22 @@ TEST(PrefixCache, WhatWasReadTokenByTokenIsNotKeptOnAGrid) {
   EXPECT_EQ(reader.cache().checkpoints(), before);
   const Tokens all(reader.generator().tokens().begin(), reader.generator().tokens().end());
   EXPECT_EQ(reader.Read(Joined({all, RandomTokens(20, 3)})).reused, kChunk);
+}
+
+// Few rows of them have other bits than many: pieces must be the same.
+TEST(PrefixCache, WithQuantizedWeightsTextsGoOnFromThePieces) {
+  for (const bool attention : {false, true}) {
+    LanguageModel model = attention ? PureAttention() : TinyModel(LayerKind::kMamba2);
+    Quantize(model);
+    CachedReader reader(model);
+    const int64_t piece = PieceLength(model.config());
+    const Tokens text = RandomTokens(piece + 101);
+    reader.Read(text);
+    reader.cache().Keep(reader.generator());
+    EXPECT_EQ(reader.Read(Joined({text, RandomTokens(3, 2)})).reused, piece);
+    EXPECT_EQ(reader.Read(text).reused, piece + 101);
+    EXPECT_EQ(reader.Read(Tokens(text.begin(), text.begin() + piece + 1)).reused, piece);
+  }
 }
 
 TEST(PrefixCache, TheBudgetDropsWhatWasUsedLongestAgo) {
