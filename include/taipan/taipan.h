@@ -46,6 +46,8 @@ enum class NumberFormat {
   kBF16,  // to run the model only, in half the memory: products of matrices in bf16, sums and states in 32 bits. A file
           // that does not hold bf16 stays open, and tokens are looked up in it: while the model lives, replace it
           // (rename another over it), but do not write to it nor cut it (the next call throws)
+  kStored,  // to run the model only, quantized matrices as the file has them; others in bf16 where the CPU has
+            // instructions for it, else in f32. Of the file the same holds as with kBF16
 };
 struct LoadOptions {
   NumberFormat dtype = NumberFormat::kF32;

@@ -47,7 +47,9 @@ Model::Model(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Model Model::Load(const std::string& path, const LoadOptions& options) {
   return Guarded([&] {
-    const Binding binding = options.dtype == NumberFormat::kBF16 ? Binding::kBF16 : Binding::kMasters;
+    const Binding binding = options.dtype == NumberFormat::kBF16     ? Binding::kBF16
+                            : options.dtype == NumberFormat::kStored ? Binding::kStored
+                                                                     : Binding::kMasters;
     return Model(std::make_shared<Impl>(OpenCheckpoint(path, {.ignore_extra = options.ignore_extra}), binding));
   });
 }

@@ -9,10 +9,13 @@ struct Session::Impl {
   Generator generator;
   std::vector<float> logits;  // after the last token read
 
-  explicit Impl(std::shared_ptr<Model::Impl> m) : model(std::move(m)), generator(model->model) {}
+  explicit Impl(std::shared_ptr<Model::Impl> m) : model(std::move(m)), generator(model->model) {
+    generator.KeepTokens();
+  }
   // A fork shares the pages of keys and values until one of the two writes.
-  Impl(const Impl& other) : model(other.model), generator(model->model), logits(other.logits) {
-    if (!logits.empty()) generator.Continue(other.generator.state(), logits);
+  Impl(const Impl& other) : Impl(other.model) {
+    logits = other.logits;
+    generator.Continue(other.generator.Snapshot());
   }
   void KeepLogits() { logits.assign(generator.logits().begin(), generator.logits().end()); }
 };
@@ -30,7 +33,6 @@ Session::~Session() = default;
 const std::vector<float>& Session::Append(const Tokens& tokens) {
   return *Guarded([&] {
     if (tokens.empty()) throw UserError({"tokens", "nothing to read", "at least one token", "none"});
-    CheckTokenIds(tokens, impl_->model->model.config().vocab_size, "tokens");
     impl_->generator.Read(tokens);
     impl_->KeepLogits();
     return &impl_->logits;
@@ -65,18 +67,18 @@ Tokens Session::Generate(const GenerateOptions& o, const TokenCallback& on_token
 int64_t Session::position() const { return impl_->generator.state().position; }
 
 void Session::Save(const std::string& file) const {
-  Guarded([&] { SaveSequenceState(impl_->model->model, impl_->generator.state(), file, impl_->logits); });
+  Guarded([&] { SaveSequence(impl_->model->model, impl_->generator.Snapshot(), file); });
 }
 
 Session Session::Load(const Model& model, const std::string& file) {
   return Guarded([&] {
     Session session(model);
-    LoadedState loaded = LoadSequenceState(model.impl_->model, file);
-    if (loaded.logits.empty() && loaded.state.position > 0) {
+    SequenceSnapshot snapshot = LoadSequence(model.impl_->model, file);
+    if (snapshot.logits.empty() && snapshot.state.position > 0) {
       throw UserError({file, "the state lacks the logits after its last token", "tensor logits", "none"});
     }
-    session.impl_->logits = loaded.logits;
-    if (!loaded.logits.empty()) session.impl_->generator.Continue(std::move(loaded.state), loaded.logits);
+    session.impl_->logits = snapshot.logits;
+    session.impl_->generator.Continue(std::move(snapshot));
     return session;
   });
 }

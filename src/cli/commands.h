@@ -12,8 +12,8 @@ void AddPresetsCommand(CLI::App& app);
 void AddInitCommand(CLI::App& app);
 void AddInspectCommand(CLI::App& app);
 void AddConvertCommand(CLI::App& app);
-void AddTrainCommand(CLI::App& app, int& exit_code);  // written where a signal stops the run
-void AddGenerateCommand(CLI::App& app);
+void AddTrainCommand(CLI::App& app, int& exit_code);     // written where a signal stops the run
+void AddGenerateCommand(CLI::App& app, int& exit_code);  // likewise
 void AddScoreCommand(CLI::App& app);
 void AddCalibrateCommand(CLI::App& app);
 void AddCompareCommand(CLI::App& app);

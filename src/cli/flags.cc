@@ -112,7 +112,8 @@ CLI::Option* AddDTypeFlag(CLI::App& command, ComputeType& dtype) {
   return AddEnumFlag(
       command, "--dtype", dtype,
       "Of activations and matrix products; sums and states are f32. auto: bf16 where the CPU has AVX512-BF16 "
-      "or AMX and the weights are stored in 16 bits or fewer, else f32");
+      "or AMX and the weights are stored in 16 bits or fewer, else f32, and quantized weights stay as they are "
+      "stored (bf16 and f32 decode them first)");
 }
 
 CLI::Option* AddBenchDTypeFlag(CLI::App& command, ComputeType& dtype) {

@@ -1,263 +1,202 @@
 // taipan generate: text from a model, streamed as it is drawn.
 
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <fstream>
-#include <iostream>
+#include <exception>
 #include <random>
 
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/file_checks.h"
-#include "base/files.h"
+#include "base/signals.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/generate_prompt.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
-#include "cli/token_lines.h"
-#include "infer/chat.h"
+#include "cli/text_output.h"
 #include "infer/generator.h"
-#include "infer/stop_text.h"
+#include "infer/state_io.h"
 
 namespace taipan {
 namespace {
 
 struct GenerateFlags {
-  std::string model, tokenizer, prompt, prompt_file, system;
+  std::string tokenizer, save_state, load_state;
+  PromptFlags prompt;
   ComputeType dtype = ComputeType::kAuto;
   std::vector<std::string> stop;
   int64_t max_tokens = 256;
   SamplingOptions sampling;
   std::optional<double> budget;
-  bool chat = false, parse_special = false, show_special = false;
+  bool show_special = false;
   bool show_seed = false;
   bool json = false;
 };
 
-// Feeds a text to the generator. Returns its last token, after which the text goes on.
-std::optional<int32_t> ReadTokens(const std::vector<int32_t>& tokens, Generator& generator) {
-  generator.Read(tokens);
-  return tokens.empty() ? std::nullopt : std::optional(tokens.back());
-}
-
-// Feeds a file to the generator. Bytes can be cut anywhere, so their file is read in slices and never held whole; other
-// tokenizers need the whole text.
-std::optional<int32_t> ReadPromptFile(const std::string& path, const Tokenizer& tokenizer, Generator& generator) {
-  std::ifstream file;
-  if (path != "-") {
-    file.open(path, std::ios::binary);
-    if (!file) throw UserError(path, fmt::format("cannot be read: {}", std::strerror(errno)));
-  }
-  std::istream& in = path == "-" ? std::cin : file;
-  if (dynamic_cast<const ByteTokenizer*>(&tokenizer) == nullptr) {
-    return ReadTokens(EncodeText(tokenizer, std::string(std::istreambuf_iterator<char>(in), {})), generator);
-  }
-  CountProgress progress("prompt:", 0);
-  int64_t done = 0;
-  std::string slice(static_cast<size_t>(16 * generator.piece()), '\0');  // ends on the grid of pieces
-  while (in.read(slice.data(), static_cast<std::streamsize>(slice.size())) || in.gcount() > 0) {
-    const auto bytes = std::string_view(slice).substr(0, static_cast<size_t>(in.gcount()));
-    generator.Read(tokenizer.Encode(bytes), [&](int64_t read) { progress.Update(done + read); });
-    done += in.gcount();
-  }
-  if (in.bad()) throw UserError(path, fmt::format("cannot be read: {}", std::strerror(errno)));
-  progress.Finish();
-  return std::nullopt;
-}
-
-// A model needs a token to go on from.
-void ReadStartToken(const Tokenizer& tokenizer, Generator& generator) {
-  if (const auto bos = tokenizer.bos()) {
-    Note(fmt::format("empty prompt: starting from the token {} (BOS)", *bos));
-    generator.Read({&*bos, 1});
-    return;
-  }
-  Note("empty prompt: starting from a line feed");
-  generator.Read(tokenizer.Encode("\n"));
-}
-
-// The prompt as a message of a user, in the words that the model was trained to answer.
-ChatPrompt ReadMessages(const GenerateFlags& flags, const ModelText& text) {
-  std::vector<ChatMessage> messages;
-  if (!flags.system.empty()) messages.push_back({"system", flags.system});
-  const std::string prompt = flags.prompt_file.empty() ? flags.prompt : ReadInput(flags.prompt_file);
-  messages.push_back({"user", prompt});
-  return EncodeChat(flags.model, text, messages);
-}
-
-// Returns the token after which the output goes on as the same text: an answer is a text of its own. With --chat the
-// template's end of an answer is added to the stop tokens.
-std::optional<int32_t> ReadPrompt(const GenerateFlags& flags, ModelText& text, Generator& generator) {
-  const Tokenizer& tokenizer = *text.tokenizer;
-  std::optional<int32_t> last;
-  if (flags.chat) {
-    const ChatPrompt chat = ReadMessages(flags, text);
-    NoteDoubledBos(tokenizer, chat.tokens);
-    generator.Read(chat.tokens);
-    text.stop_tokens.insert(text.stop_tokens.end(), chat.stop_tokens.begin(), chat.stop_tokens.end());
-  } else if (!flags.prompt_file.empty()) {
-    last = ReadPromptFile(flags.prompt_file, tokenizer, generator);
-  } else {
-    const EncodeOptions options{.add_special_tokens = true, .parse_special = flags.parse_special};
-    const std::vector<int32_t> tokens = tokenizer.Encode(flags.prompt, options);
-    NoteDoubledBos(tokenizer, tokens);
-    last = ReadTokens(tokens, generator);
-  }
-  if (generator.state().position == 0) ReadStartToken(tokenizer, generator);
-  return last;
-}
-
-// Shows text as soon as whole characters are there and no stop text can begin in it, or keeps it for JSON.
-class TextOutput {
- public:
-  // after: a token of the same text that was shown before, such as the prompt's last.
-  TextOutput(const Tokenizer& tokenizer, std::optional<int32_t> after, const GenerateFlags& flags)
-      : keep_(flags.json),
-        show_special_(flags.show_special),
-        tokenizer_(tokenizer),
-        stream_(tokenizer),
-        stop_(flags.stop) {
-    if (after) stream_.Append(*after);
-  }
-
-  // False once a stop text was found.
-  bool Add(int32_t token) {
-    ShowToken(token);
-    if (keep_) tokens_.push_back(token);
-    return !stop_.found();
-  }
-  bool stopped() const { return stop_.found(); }
-  // stop_token: the one that ended the text; it is shown where special tokens are.
-  void Finish(std::optional<int32_t> stop_token) {
-    if (stop_token && show_special_) ShowToken(*stop_token);
-    Show(stop_.Append(stream_.Flush()));
-    Show(stop_.Flush());
-    if (keep_) return;
-    if (isatty(STDOUT_FILENO) != 0) {
-      Show("\n");
-    } else if (last_ != '\n' && OneFile()) {
-      Note("");  // what follows on standard error begins a line of its own
-    }
-  }
-  const std::string& text() const { return text_; }
-  const std::vector<int32_t>& tokens() const { return tokens_; }
-
- private:
-  void ShowToken(int32_t token) {
-    if (show_special_ || !tokenizer_.IsSpecial(token)) Show(stop_.Append(stream_.Append(token)));
-  }
-  void Show(const std::string& piece) {
-    if (keep_) {
-      text_ += piece;
-    } else if (!piece.empty()) {
-      last_ = piece.back();
-      Print(piece);
-      OutputWorks();  // shown at once, and before what goes to standard error
-    }
-  }
-
-  // Whether standard output and standard error end up in one file or pipe.
-  static bool OneFile() {
-    struct stat out, err;
-    return ::fstat(STDOUT_FILENO, &out) == 0 && ::fstat(STDERR_FILENO, &err) == 0 && out.st_dev == err.st_dev &&
-           out.st_ino == err.st_ino;
-  }
-
-  const bool keep_, show_special_;
-  const Tokenizer& tokenizer_;
-  char last_ = '\n';  // shown
-  DecodeStream stream_;
-  StopText stop_;
-  std::string text_;
-  std::vector<int32_t> tokens_;
+struct Loaded {
+  LanguageModel model;
+  ModelText text;
 };
 
-void Report(const GenerationStats& stats, const GenerateFlags& flags, const std::string& dtype,
-            const TextOutput& output) {
-  if (flags.json) {
-    OrderedJson json = {{"text", output.text()},
-                        {"tokens", output.tokens()},
-                        {"prompt_tokens", stats.prompt_tokens},
-                        {"generated_tokens", stats.generated_tokens},
-                        {"stop_reason", NameOf(stats.stop_reason)},
-                        {"prompt_tokens_per_second", stats.prompt_tokens_per_second()},
-                        {"tokens_per_second", stats.generated_tokens_per_second()},
-                        {"dtype", dtype},
-                        {"selected_share", stats.selected_share},
-                        {"peak_rss_bytes", PeakResidentBytes()}};
-    json["seed"] = flags.sampling.temperature > 0 ? OrderedJson(flags.sampling.seed) : OrderedJson(nullptr);
-    PrintJson(json);
-    return;
-  }
-  std::string line = fmt::format("prompt {} tokens, {:.1f} tokens/s; generated {} tokens, {:.1f} tokens/s",
-                                 FormatExact(stats.prompt_tokens), stats.prompt_tokens_per_second(),
-                                 FormatExact(stats.generated_tokens), stats.generated_tokens_per_second());
-  line += "; " + dtype;
-  if (!stats.selected_share.empty()) line += "; selected share " + FormatShares(stats.selected_share);
-  if (stats.stop_reason == StopReason::kStopToken) line += "; end of text";
-  if (stats.stop_reason == StopReason::kStopText) line += "; stop text";
-  Note(line);
-}
-
-void RunGenerate(const GenerateFlags& flags) {
-  if (!flags.prompt_file.empty() && flags.prompt_file != "-") CheckCanRead(flags.prompt_file);
-  ModelText text;
-  const LanguageModel model = [&] {
-    const Checkpoint checkpoint = OpenModel(flags.model);
-    LanguageModel loaded = LoadToRun(checkpoint, flags.dtype);
-    UseBudgetIfGiven(loaded, checkpoint, flags.budget);
-    text = RequireText(checkpoint, flags.tokenizer);
-    return loaded;
-  }();
-  Generator generator(model);
-  const std::optional<int32_t> last = ReadPrompt(flags, text, generator);
-  NoteLongContext(model.config(), generator.state().position + flags.max_tokens, "prompt and --max-tokens make");
+Loaded LoadToGenerate(const GenerateFlags& flags) {
+  const Checkpoint checkpoint = OpenModel(flags.prompt.model);
+  LanguageModel model = LoadToRun(checkpoint, flags.dtype);
+  UseBudgetIfGiven(model, checkpoint, flags.budget);
+  ModelText text = RequireText(checkpoint, flags.tokenizer);
   for (const std::string& stop : flags.stop) {  // its text would not be seen
     const std::optional<int32_t> id = text.tokenizer->TokenId(stop);
     if (id && text.tokenizer->IsAdded(*id)) text.stop_tokens.push_back(*id);
   }
+  return {std::move(model), std::move(text)};
+}
+
+// What there was before this call. Returns its last token where the file has it.
+std::optional<int32_t> RestoreState(const GenerateFlags& flags, Generator& generator) {
+  if (flags.load_state.empty()) return std::nullopt;
+  SequenceSnapshot snapshot = LoadSequence(generator.model(), flags.load_state);
+  const std::optional<int32_t> last = snapshot.tokens.empty() ? std::nullopt : std::optional(snapshot.tokens.back());
+  generator.Continue(std::move(snapshot));
+  return last;
+}
+
+// Of a run: where it began and how it ended.
+struct Outcome {
+  int64_t restored = 0, position = 0;  // tokens
+  GenerationStats stats;
+  std::string dtype;
+};
+
+void ReportJson(const Outcome& outcome, const GenerateFlags& flags, const TextOutput& output) {
+  const GenerationStats& stats = outcome.stats;
+  OrderedJson json = {{"text", output.text()},
+                      {"tokens", output.tokens()},
+                      {"restored_tokens", outcome.restored},
+                      {"prompt_tokens", stats.prompt_tokens},
+                      {"generated_tokens", stats.generated_tokens},
+                      {"position", outcome.position},
+                      {"stop_reason", NameOf(stats.stop_reason)},
+                      {"prompt_tokens_per_second", stats.prompt_tokens_per_second()},
+                      {"tokens_per_second", stats.generated_tokens_per_second()},
+                      {"dtype", outcome.dtype},
+                      {"selected_share", stats.selected_share},
+                      {"peak_rss_bytes", PeakResidentBytes()}};
+  json["seed"] = flags.sampling.temperature > 0 ? OrderedJson(flags.sampling.seed) : OrderedJson(nullptr);
+  PrintJson(json);
+}
+
+void ReportLine(const Outcome& outcome) {
+  const GenerationStats& stats = outcome.stats;
+  std::string line;
+  if (outcome.restored > 0) line = fmt::format("restored {} tokens; ", FormatExact(outcome.restored));
+  line += fmt::format("prompt {} tokens, {:.1f} tokens/s; generated {} tokens, {:.1f} tokens/s",
+                      FormatExact(stats.prompt_tokens), stats.prompt_tokens_per_second(),
+                      FormatExact(stats.generated_tokens), stats.generated_tokens_per_second());
+  line += "; " + outcome.dtype;
+  if (!stats.selected_share.empty()) line += "; selected share " + FormatShares(stats.selected_share);
+  if (stats.stop_reason == StopReason::kStopToken) line += "; end of text";
+  if (stats.stop_reason == StopReason::kStopText) line += "; stop text";
+  if (stats.stop_reason == StopReason::kStopped) line += "; stopped by " + SignalName(StopSignal());
+  Note(line);
+}
+
+// Reads the prompt and writes on. Whatever ends it, the generator has read what was shown.
+GenerationStats Write(const GenerateFlags& flags, ModelText& text, std::optional<int32_t> last, Generator& generator,
+                      const std::function<void()>& note_signals, std::optional<TextOutput>& output) {
+  const int64_t before = generator.state().position;
+  const std::optional<int32_t> of_prompt = ReadPrompt(flags.prompt, text, generator, note_signals);
+  if (generator.state().position > before) last = of_prompt;
+  NoteLongContext(generator.model().config(), generator.state().position + flags.max_tokens,
+                  "prompt and --max-tokens make");
   if (flags.show_seed) Note(fmt::format("seed {}", flags.sampling.seed));
-  GenerationOptions options{.sampling = flags.sampling,
-                            .max_tokens = flags.max_tokens,
-                            .stop_tokens = text.stop_tokens,
-                            .vocab_limit = text.tokenizer->vocab_size()};
-  TextOutput output(*text.tokenizer, last, flags);
+  const GenerationOptions options{.sampling = flags.sampling,
+                                  .max_tokens = flags.max_tokens,
+                                  .stop_tokens = text.stop_tokens,
+                                  .vocab_limit = text.tokenizer->vocab_size()};
+  output.emplace(*text.tokenizer, last,
+                 TextOutputOptions{
+                     .show = !flags.json, .keep = flags.json, .show_special = flags.show_special, .stop = flags.stop});
   GenerationStats stats = generator.Generate(options, [&](int32_t token) {
-    return output.Add(token) && (flags.json || OutputWorks());  // nobody reads on where standard output is closed
+    return output->Add(token) && (flags.json || OutputWorks());  // nobody reads on where standard output is closed
   });
-  output.Finish(stats.stop_token);
-  if (output.stopped()) stats.stop_reason = StopReason::kStopText;
-  Report(stats, flags, ComputesIn(model), output);
+  output->Finish(stats.stop_token);
+  if (output->stopped()) stats.stop_reason = StopReason::kStopText;
+  return stats;
+}
+
+// Returns the exit code.
+int RunGenerate(const GenerateFlags& flags) {
+  const std::string& file = flags.prompt.prompt_file;
+  if (!file.empty() && file != "-") CheckCanRead(file);
+  if (!flags.save_state.empty()) CheckCanWrite(flags.save_state);
+  Loaded loaded = LoadToGenerate(flags);
+  Generator generator(loaded.model);
+  if (!flags.save_state.empty()) generator.KeepTokens();
+  const std::optional<int32_t> last = RestoreState(flags, generator);
+  Outcome outcome;
+  outcome.restored = generator.state().position;
+  outcome.dtype = ComputesIn(loaded.model);
+  std::optional<NoteStopSignals> signals;
+  generator.StopWhen([] { return StopSignal() != 0; });
+  std::optional<TextOutput> output;
+  outcome.stats = Write(
+      flags, loaded.text, last, generator, [&] { signals.emplace(); }, output);
+  outcome.position = generator.state().position;
+  std::exception_ptr failure;  // what was written is reported nevertheless
+  try {
+    if (!flags.save_state.empty()) SaveSequence(loaded.model, generator.Snapshot(), flags.save_state);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (flags.json) {
+    ReportJson(outcome, flags, *output);
+  } else {
+    ReportLine(outcome);
+  }
+  if (failure) std::rethrow_exception(failure);
+  return StopSignal() != 0 ? 128 + StopSignal() : 0;
+}
+
+void AddPromptFlags(CLI::App& command, PromptFlags& flags) {
+  CLI::Option* prompt =
+      command.add_option("-p,--prompt", flags.prompt, "Text to continue; empty: start from BOS, else from a line feed");
+  command.add_option("--prompt-file", flags.prompt_file, "The same from a file of any length, - for standard input")
+      ->type_name("FILE")
+      ->excludes(prompt);
+  CLI::Option* chat = command.add_flag(
+      "--chat", flags.chat, "The prompt is a message to the model: put it into the chat template of the model's files");
+  command.add_option("--system", flags.system, "With --chat: a system message before it")
+      ->type_name("TEXT")
+      ->needs(chat);
+  command
+      .add_flag("--parse-special", flags.parse_special, "Read the text of special tokens in --prompt as these tokens")
+      ->excludes(chat);
+}
+
+void AddStateFlags(CLI::App& command, GenerateFlags& flags) {
+  command
+      .add_option("--load-state", flags.load_state,
+                  "Go on after the text whose state is in this file; a prompt is then more of that text, and optional")
+      ->type_name("FILE")
+      ->excludes("--chat");
+  command
+      .add_option("--save-state", flags.save_state,
+                  "Keep the state after the last token, to go on from there; also after Ctrl-C")
+      ->type_name("FILE");
 }
 
 }  // namespace
 
-void AddGenerateCommand(CLI::App& app) {
+void AddGenerateCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("generate", "Generate text, streamed to standard output");
   auto flags = std::make_shared<GenerateFlags>();
   SamplingOptions& sampling = flags->sampling;
-  command->add_option("-m,--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
+  command->add_option("-m,--model", flags->prompt.model, "Model directory or .gguf file")
+      ->type_name("MODEL")
+      ->required();
   AddTokenizerFlag(*command, flags->tokenizer);
   AddDTypeFlag(*command, flags->dtype);
   AddBudgetFlag(*command, flags->budget);
-  CLI::Option* prompt = command->add_option("-p,--prompt", flags->prompt,
-                                            "Text to continue; empty: start from BOS, else from a line feed");
-  command->add_option("--prompt-file", flags->prompt_file, "The same from a file of any length, - for standard input")
-      ->type_name("FILE")
-      ->excludes(prompt);
-  CLI::Option* chat =
-      command->add_flag("--chat", flags->chat,
-                        "The prompt is a message to the model: put it into the chat template of the model's files");
-  command->add_option("--system", flags->system, "With --chat: a system message before it")
-      ->type_name("TEXT")
-      ->needs(chat);
-  command
-      ->add_flag("--parse-special", flags->parse_special, "Read the text of special tokens in --prompt as these tokens")
-      ->excludes(chat);
+  AddPromptFlags(*command, flags->prompt);
+  AddStateFlags(*command, *flags);
   command
       ->add_option("--stop", flags->stop,
                    "End where the model writes this text, which is not shown (repeatable); the ends of texts and turns "
@@ -288,7 +227,7 @@ void AddGenerateCommand(CLI::App& app) {
   AddLoadFlags(*command);
   AddThreadsFlag(*command);
   command->footer("The filters apply in this order: temperature, top-k, top-p, min-p.");
-  command->callback([command, flags, seed] {
+  command->callback([command, flags, seed, &exit_code] {
     if (seed->count() == 0) {
       flags->sampling.seed = std::random_device{}();
       flags->show_seed = flags->sampling.temperature > 0;
@@ -297,7 +236,7 @@ void AddGenerateCommand(CLI::App& app) {
     if (flags->sampling.temperature == 0 && !idle.empty()) {
       Note("without effect: " + idle + ": --temperature 0 takes the most likely token");
     }
-    RunGenerate(*flags);
+    exit_code = RunGenerate(*flags);
   });
 }
 

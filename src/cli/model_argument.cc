@@ -77,6 +77,11 @@ void UseBudgetIfGiven(LanguageModel& model, const Checkpoint& checkpoint, const 
 
 LanguageModel LoadToRun(const Checkpoint& checkpoint, ComputeType asked) {
   const bool decide = asked == ComputeType::kAuto;
+  if (decide && HoldsQuantized(checkpoint.Tensors())) {
+    LanguageModel model = LoadModel(checkpoint, Binding::kStored);
+    Note(fmt::format("runs quantized weights as they are stored, computes in {}", ComputesIn(model)));
+    return model;
+  }
   const DType dtype = decide ? DefaultInferenceDType(checkpoint.config, checkpoint.Tensors()) : DTypeOf(asked);
   LanguageModel model = LoadModel(checkpoint, BindingOf(dtype));
   if (decide && dtype == DType::kBF16) {

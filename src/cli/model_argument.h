@@ -31,8 +31,8 @@ struct NamedConfig {
 // preset.
 NamedConfig ResolveConfig(const std::string& model);
 
-// The model to run in `asked`; auto: as its files and the CPU suggest (default_dtype.h), with a line on stderr where
-// that is bf16.
+// The model to run in `asked`; auto: quantized weights as they are stored, else as its files and the CPU suggest
+// (default_dtype.h), with a line on stderr where that is not f32.
 LanguageModel LoadToRun(const Checkpoint& checkpoint, ComputeType asked);
 std::string ComputesIn(const LanguageModel& model);  // "f32", "bf16"
 

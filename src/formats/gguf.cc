@@ -209,6 +209,7 @@ StoredTensor GgufFile::Stored(const std::string& name) const {
   stored.block_bytes = BlockBytes(t.type);
   if (t.type == GgmlType::kF32) stored.dtype = DType::kF32;
   if (t.type == GgmlType::kBF16) stored.dtype = DType::kBF16;
+  if (stored.block > 1) stored.quantized = t.type;
   stored.decode = [type = t.type](const void* from, int64_t n, float* to) { Dequantize(type, from, n, to); };
   stored.file_mapped = mapping_;
   return stored;

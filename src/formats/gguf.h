@@ -12,8 +12,8 @@
 #include <variant>
 #include <vector>
 
-#include "formats/ggml_blocks.h"
 #include "formats/tensor_source.h"
+#include "tensor/ggml_blocks.h"
 
 namespace taipan {
 

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "base/files.h"
+#include "formats/ggml_quantize.h"
 #include "formats/gguf.h"
 #include "formats/gguf_header.h"
 #include "formats/safetensors_header.h"

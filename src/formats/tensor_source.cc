@@ -52,6 +52,13 @@ void ReadTask(const StoredTensor& from, int64_t begin, int64_t end, Tensor& to) 
 
 }  // namespace
 
+void ReadStoredRows(const StoredTensor& from, RowRange rows, void* to) {
+  const int64_t cols = from.shape.at(1);
+  CHECK_LE(rows.begin + rows.count, from.shape[0]);
+  Fetch(from, rows.begin * cols, (rows.begin + rows.count) * cols, to);
+  if (from.file_mapped) from.file_mapped->CheckUnchanged();
+}
+
 // The tensor, or the part of it, where name, shape and type are right.
 StoredTensor TensorSource::Fitting(const std::string& name, const std::vector<int64_t>& shape, RowRange rows) const {
   StoredTensor stored = Stored(name);

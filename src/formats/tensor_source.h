@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/files.h"
+#include "tensor/ggml_blocks.h"
 #include "tensor/tensor.h"
 
 namespace taipan {
@@ -24,6 +25,7 @@ struct StoredTensor {
   int64_t bytes = 0;
   int64_t block = 1, block_bytes = 0;                       // elements that only stand together, and their bytes
   std::optional<DType> dtype = {};                          // where elements are plain f32 or bf16
+  std::optional<GgmlType> quantized = {};                   // where they stand in blocks of several
   DecodeElements decode = nullptr;                          // null: integers, which are no weights
   std::shared_ptr<const MappedFile> file_mapped = nullptr;  // null: memory of the caller
 };
@@ -34,6 +36,9 @@ struct RowRange {
 
 // Writes a row of a matrix as f32.
 using ReadRow = std::function<void(int64_t row, float* to)>;
+
+// Rows of a matrix as they are stored. UserError where the file changed meanwhile.
+void ReadStoredRows(const StoredTensor& from, RowRange rows, void* to);
 
 class TensorSource {
  public:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "formats/ggml_quantize.h"
 #include "formats/safetensors_header.h"
 
 namespace taipan {

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "base/files.h"
-#include "formats/ggml_blocks.h"
+#include "tensor/ggml_blocks.h"
 #include "tensor/tensor.h"
 
 namespace taipan {

@@ -22,6 +22,8 @@ const char* NameOf(StopReason reason) {
       return "stop_text";
     case StopReason::kCallback:
       return "callback";
+    case StopReason::kStopped:
+      return "stopped";
   }
   return "";
 }
@@ -29,18 +31,27 @@ const char* NameOf(StopReason reason) {
 Generator::Generator(const LanguageModel& model, int64_t piece)
     : reader_(model, piece), state_(model.NewState()), logits_({1, model.config().vocab_size}) {}
 
-void Generator::Read(std::span<const int32_t> tokens, const std::function<void(int64_t)>& progress) {
-  if (tokens.empty()) return;
+void Generator::Remember(std::span<const int32_t> read) {
+  token_digest_ = DigestTokens(read, token_digest_);
+  if (keep_tokens_) tokens_.insert(tokens_.end(), read.begin(), read.end());
+}
+
+int64_t Generator::Read(std::span<const int32_t> tokens, const std::function<void(int64_t)>& progress) {
+  CheckTokenIds(tokens, logits_.size(), "tokens");  // before any is read
   const auto start = std::chrono::steady_clock::now();
-  reader_.Read(tokens, state_, progress);
+  const int64_t read = reader_.Read(tokens, state_, progress, stop_);
+  if (read == 0) return 0;
+  Remember(tokens.first(static_cast<size_t>(read)));
   reader_.LastLogits(logits_.Matrix());
   has_logits_ = true;
-  prompt_tokens_ += static_cast<int64_t>(tokens.size());
+  prompt_tokens_ += read;
   prompt_seconds_ += SecondsSince(start);
+  return read;
 }
 
 GenerationStats Generator::Generate(const GenerationOptions& options, const std::function<bool(int32_t)>& on_token) {
-  if (!has_logits_) {
+  const auto stopped = [&] { return stop_ && stop_(); };
+  if (!has_logits_ && !stopped()) {
     throw UserError({"prompt", "generation needs a token to start from", "at least one token", "an empty prompt"});
   }
   Sampler sampler(options.sampling);
@@ -50,10 +61,15 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
       static_cast<size_t>(options.vocab_limit > 0 ? std::min(options.vocab_limit, logits_.size()) : logits_.size());
   const auto start = std::chrono::steady_clock::now();
   while (stats.generated_tokens < options.max_tokens) {
+    if (stopped()) {
+      stats.stop_reason = StopReason::kStopped;
+      break;
+    }
     const int32_t token = sampler.Sample(logits().first(vocab), state_.position);
     const bool stop = std::count(options.stop_tokens.begin(), options.stop_tokens.end(), token) > 0;
     const bool wanted = stop || !on_token || on_token(token);
     reader_.Step({&token, 1}, {&state, 1}, logits_.Matrix());
+    Remember({&token, 1});
     ++stats.generated_tokens;
     if (stop) {
       stats.stop_reason = StopReason::kStopToken;
@@ -74,11 +90,24 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
 
 std::span<const float> Generator::logits() const { return {logits_.F32(), static_cast<size_t>(logits_.size())}; }
 
-void Generator::Continue(SequenceState state, std::span<const float> new_logits) {
-  CHECK_EQ(static_cast<int64_t>(new_logits.size()), logits_.size());
-  state_ = std::move(state);
-  std::copy(new_logits.begin(), new_logits.end(), logits_.F32());
-  has_logits_ = true;
+SequenceSnapshot Generator::Snapshot() const {
+  SequenceSnapshot snapshot{.state = state_, .token_digest = token_digest_};
+  if (static_cast<int64_t>(tokens_.size()) == state_.position) snapshot.tokens = tokens_;
+  if (has_logits_) snapshot.logits.assign(logits().begin(), logits().end());
+  return snapshot;
+}
+
+void Generator::Continue(SequenceSnapshot snapshot) {
+  state_ = std::move(snapshot.state);
+  token_digest_ = snapshot.token_digest;
+  prompt_tokens_ = 0;
+  prompt_seconds_ = 0;
+  tokens_.clear();
+  if (keep_tokens_) tokens_ = std::move(snapshot.tokens);
+  has_logits_ = !snapshot.logits.empty();
+  if (!has_logits_) return;
+  CHECK_EQ(static_cast<int64_t>(snapshot.logits.size()), logits_.size());
+  std::copy(snapshot.logits.begin(), snapshot.logits.end(), logits_.F32());
 }
 
 }  // namespace taipan

@@ -8,6 +8,7 @@
 
 #include "infer/sampler.h"
 #include "infer/sequence_reader.h"
+#include "infer/snapshot.h"
 
 namespace taipan {
 
@@ -18,8 +19,8 @@ struct GenerationOptions {
   int64_t vocab_limit = 0;                // draw ids below this only: a padded vocabulary has rows without text; 0: all
 };
 
-enum class StopReason { kMaxTokens, kStopToken, kStopText, kCallback };  // kStopText: for callers that look for one
-const char* NameOf(StopReason reason);  // "max_tokens", "stop_token", "stop_text", "callback"
+enum class StopReason { kMaxTokens, kStopToken, kStopText, kCallback, kStopped };  // kStopText: set by callers
+const char* NameOf(StopReason reason);  // "max_tokens", "stop_token", "stop_text", "callback", "stopped"
 
 struct GenerationStats {
   int64_t prompt_tokens = 0, generated_tokens = 0;
@@ -39,24 +40,42 @@ class Generator {
   // The model must outlive the generator. piece: tokens a piece of the prompt, 0: PieceLength.
   explicit Generator(const LanguageModel& model, int64_t piece = 0);
 
+  // Keeps the tokens that are read from now on, 4 bytes each; a snapshot has them if it was called before the first.
+  void KeepTokens() { keep_tokens_ = true; }
+  // Asked before each piece of a prompt and each draw: whether to end there.
+  void StopWhen(std::function<bool()> stop) { stop_ = std::move(stop); }
+
   // Reads tokens; a long prompt may come in several calls. progress is told the tokens of this call read so far.
-  void Read(std::span<const int32_t> tokens, const std::function<void(int64_t)>& progress = nullptr);
+  // Returns how many were read: all, unless StopWhen's said otherwise.
+  int64_t Read(std::span<const int32_t> tokens, const std::function<void(int64_t)>& progress = nullptr);
 
   // Draws tokens and reads them, so that the state has seen all that was generated. on_token gets each id before it is
   // read and may return false to end. At least one token must have been read before.
   GenerationStats Generate(const GenerationOptions& options, const std::function<bool(int32_t)>& on_token);
 
+  const LanguageModel& model() const { return reader_.model(); }
   const SequenceState& state() const { return state_; }
+  std::span<const int32_t> tokens() const { return tokens_; }  // those kept
   int64_t piece() const { return reader_.piece(); }
+  bool has_logits() const { return has_logits_; }
   std::span<const float> logits() const;  // [V] after the last token read
-  // Continues from a state and the logits after its last token (a fork or a restored state).
-  void Continue(SequenceState state, std::span<const float> logits);
+
+  // A fork, to be kept or continued by another generator.
+  SequenceSnapshot Snapshot() const;
+  // Goes on from there; a prompt is counted anew. Without logits a token must be read before the next draw.
+  void Continue(SequenceSnapshot snapshot);
 
  private:
+  void Remember(std::span<const int32_t> read);
+
   SequenceReader reader_;
   SequenceState state_;
   Tensor logits_;  // [1, V]
   bool has_logits_ = false;
+  bool keep_tokens_ = false;
+  std::vector<int32_t> tokens_;
+  uint64_t token_digest_ = kNoTokensDigest;
+  std::function<bool()> stop_;
   int64_t prompt_tokens_ = 0;
   double prompt_seconds_ = 0;
 };

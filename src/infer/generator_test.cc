@@ -127,6 +127,46 @@ TEST(Generator, DrawsBelowTheVocabularyLimit) {
   for (const int32_t token : tokens) EXPECT_LT(token, 7);
 }
 
+// A snapshot after a stop in the middle of a prompt or an answer is that of what was read.
+TEST(Generator, StopsBetweenPiecesAndBetweenTokens) {
+  const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
+  const std::vector<int32_t> prompt = RandomTokens(100);
+  Generator cut(model, 16), whole(model, 16);
+  cut.KeepTokens();
+  int asked = 0;
+  cut.StopWhen([&] { return ++asked > 3; });
+  EXPECT_EQ(cut.Read(prompt), 48);
+  whole.Read(std::span(prompt).first(48));
+  EXPECT_EQ(Logits(cut), Logits(whole));
+  EXPECT_EQ(cut.Snapshot().tokens, std::vector<int32_t>(prompt.begin(), prompt.begin() + 48));
+  EXPECT_EQ(cut.Snapshot().token_digest, whole.Snapshot().token_digest);
+  EXPECT_TRUE(whole.Snapshot().tokens.empty());
+  EXPECT_EQ(cut.Read(prompt), 0);
+  asked = -4;  // seven draws
+  const GenerationStats stats = cut.Generate({.sampling = kGreedy}, nullptr);
+  EXPECT_EQ(stats.stop_reason, StopReason::kStopped);
+  EXPECT_EQ(stats.generated_tokens, 7);
+  EXPECT_EQ(cut.Snapshot().tokens.size(), 55u);
+}
+
+TEST(Generator, ContinuesASnapshot) {
+  const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
+  Generator first(model), second(model);
+  first.Read(RandomTokens(50));
+  second.Read(RandomTokens(7, 3));
+  second.Continue(first.Snapshot());
+  EXPECT_EQ(Generated(second, {.sampling = {}, .max_tokens = 20}),
+            Generated(first, {.sampling = {}, .max_tokens = 20}));
+  EXPECT_EQ(second.Snapshot().token_digest, first.Snapshot().token_digest);
+  SequenceSnapshot bare = first.Snapshot();
+  bare.logits.clear();
+  second.Continue(bare);
+  EXPECT_THROW(second.Generate({}, nullptr), UserError);
+  second.Read(std::vector<int32_t>{5});
+  first.Read(std::vector<int32_t>{5});
+  EXPECT_EQ(Logits(first), Logits(second));
+}
+
 TEST(Generator, NeedsATokenToStartFrom) {
   const LanguageModel model = TinyModel(LayerKind::kMamba2);
   Generator generator(model);

@@ -38,15 +38,6 @@ double SumOfFinite(std::span<const float> logprobs, int64_t first_token) {
 
 }  // namespace
 
-void CheckTokenIds(std::span<const int32_t> tokens, int64_t vocab, const std::string& where) {
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] < 0 || tokens[i] >= vocab) {
-      throw UserError({where, "token id outside the model's vocabulary", fmt::format("0 to {}", vocab - 1),
-                       fmt::format("{} (at index {})", tokens[i], i)});
-    }
-  }
-}
-
 ScoreResult ScoreTokens(const LanguageModel& model, std::span<const int32_t> tokens, const ScoreOptions& options) {
   if (tokens.empty()) throw UserError({"tokens", "the sequence is empty", "at least one token", "none"});
   CheckTokenIds(tokens, model.config().vocab_size, "tokens");

@@ -44,7 +44,4 @@ struct WindowOptions {
 };
 ScoreResult ScoreWindows(const LanguageModel& model, std::span<const int32_t> tokens, const WindowOptions& options);
 
-// UserError naming `where` and the first id outside [0, vocab).
-void CheckTokenIds(std::span<const int32_t> tokens, int64_t vocab, const std::string& where);
-
 }  // namespace taipan

@@ -21,19 +21,34 @@ void ForEachPiece(int64_t position, int64_t n, int64_t piece, const std::functio
   }
 }
 
+void CheckTokenIds(std::span<const int32_t> tokens, int64_t vocab, const std::string& where) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= vocab) {
+      throw UserError({where, "token id outside the model's vocabulary", fmt::format("0 to {}", vocab - 1),
+                       fmt::format("{} (at index {})", tokens[i], i)});
+    }
+  }
+}
+
 SequenceReader::SequenceReader(const LanguageModel& model, int64_t piece)
     : model_(model), piece_(piece > 0 ? piece : PieceLength(model.config())), gate_(InferenceGate(model.config())) {}
 
-void SequenceReader::Read(std::span<const int32_t> tokens, SequenceState& state,
-                          const std::function<void(int64_t)>& progress) {
+int64_t SequenceReader::Read(std::span<const int32_t> tokens, SequenceState& state,
+                             const std::function<void(int64_t)>& progress, const std::function<bool()>& stop) {
+  int64_t read = 0;
+  bool stopped = false;
   ForEachPiece(state.position, static_cast<int64_t>(tokens.size()), piece_, [&](int64_t begin, int64_t count) {
+    stopped = stopped || (stop && stop());
+    if (stopped) return;
     const auto piece = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
     batch_.tokens.assign(piece.begin(), piece.end());
     batch_.segments.assign(1, Segment{.begin = 0, .length = count, .state_in = &state, .state_out = &state});
     model_.Forward(batch_, gate_, /*keep=*/false, context_);
     selection_.Add(context_, count);
-    if (progress) progress(begin + count);
+    read = begin + count;
+    if (progress) progress(read);
   });
+  return read;
 }
 
 void SequenceReader::LastLogits(MatrixView logits) {

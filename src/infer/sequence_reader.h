@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "model/model.h"
@@ -18,14 +19,18 @@ int64_t PieceLength(const ModelConfig& config);
 // Calls f(begin, count) for the pieces of n tokens that start at `position`, cut at the multiples of `piece`.
 void ForEachPiece(int64_t position, int64_t n, int64_t piece, const std::function<void(int64_t, int64_t)>& f);
 
+// UserError naming `where` and the first id outside [0, vocab).
+void CheckTokenIds(std::span<const int32_t> tokens, int64_t vocab, const std::string& where);
+
 class SequenceReader {
  public:
   // The model must outlive the reader. piece 0: PieceLength.
   explicit SequenceReader(const LanguageModel& model, int64_t piece = 0);
 
-  // Reads the tokens into the state. progress (may be null) is told the tokens read so far after each piece.
-  void Read(std::span<const int32_t> tokens, SequenceState& state,
-            const std::function<void(int64_t)>& progress = nullptr);
+  // Reads the tokens into the state and returns how many: fewer than all only where `stop`, asked before each piece,
+  // says so. progress is told the tokens read so far after each piece. Both may be null.
+  int64_t Read(std::span<const int32_t> tokens, SequenceState& state,
+               const std::function<void(int64_t)>& progress = nullptr, const std::function<bool()>& stop = nullptr);
   // Logits [V] after the last token of the last Read.
   void LastLogits(MatrixView logits);
 

@@ -1,23 +1,22 @@
 #include "infer/state_io.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <map>
 #include <string_view>
 
-#include "formats/safetensors.h"
+#include "base/content_hash.h"
+#include "formats/safetensors_header.h"
+#include "model/default_dtype.h"
 
 namespace taipan {
 namespace {
 
-constexpr const char* kFormat = "taipan-state-1";
-
-// FNV-1a, 64 bits: recognises a mistaken file, guards against nothing else.
-void Hash(const void* data, int64_t bytes, uint64_t& hash) {
-  const auto* p = static_cast<const unsigned char*>(data);
-  for (int64_t i = 0; i < bytes; ++i) hash = (hash ^ p[i]) * 0x100000001b3ull;
-}
+constexpr const char* kFormat = "taipan-state-2";
+constexpr std::string_view kAnyVersion = "taipan-state-";
 
 std::string LayerName(size_t layer, const char* part) { return fmt::format("layers.{}.{}", layer, part); }
 
@@ -67,57 +66,117 @@ void ForEachState(const LanguageModel& model, const std::function<void(size_t, c
   }
 }
 
-int64_t ReadPosition(const SafetensorsFile& file) {
-  const Tensor position = file.Read("position");
-  if (position.dtype() != DType::kI64 || position.size() != 1) {
-    throw UserError({file.path(), "tensor position is not one 64-bit integer", "I64 [1]",
-                     fmt::format("{} {}", NameOf(position.dtype()), ShapeString(position.shape()))});
+std::string Hex(uint64_t value) { return fmt::format("{:016x}", value); }
+
+// Over everything that the file means: metadata but for the checksum itself, names, types, shapes and elements.
+class Checksum {
+ public:
+  explicit Checksum(const std::map<std::string, std::string>& metadata) {
+    for (const auto& [key, value] : metadata) {
+      if (key == "checksum") continue;
+      Add(key);
+      Add(value);
+    }
   }
-  int64_t value = 0;
-  std::memcpy(&value, position.data(), sizeof value);
-  if (value < 0) throw UserError({file.path(), "position is negative", "0 or more", fmt::format("{}", value)});
+  void Add(const std::string& name, DType dtype, const std::vector<int64_t>& shape, const void* data, int64_t bytes) {
+    Add(name);
+    Add(NameOf(dtype));
+    for (const int64_t size : shape) hash_.Add(&size, sizeof size);
+    hash_.Add(data, bytes);
+  }
+  std::string Finish() { return Hex(hash_.Finish()); }
+
+ private:
+  void Add(std::string_view text) {
+    const uint64_t size = text.size();
+    hash_.Add(&size, sizeof size);
+    hash_.Add(text.data(), static_cast<int64_t>(size));
+  }
+  ContentHash hash_;
+};
+
+// Of items in any order, as the reader will see them: by name.
+std::string ChecksumOf(std::vector<SafetensorsItem> items, const std::map<std::string, std::string>& metadata) {
+  std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  Checksum checksum(metadata);
+  for (const SafetensorsItem& item : items) checksum.Add(item.name, item.dtype, item.shape, item.data, BytesOf(item));
+  return checksum.Finish();
+}
+
+std::string MetadataOf(const SafetensorsFile& file, const std::string& key) {
+  const auto found = file.metadata().find(key);
+  return found == file.metadata().end() ? "none" : found->second;
+}
+
+// Of digits that a damaged file may hold anything instead of.
+template <class T>
+T ParseMetadata(const SafetensorsFile& file, const std::string& key, int base) {
+  const std::string text = MetadataOf(file, key);
+  T value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  if (error != std::errc() || end != text.data() + text.size() || value < 0) {
+    throw UserError({file.path(), "damaged: metadata " + key + " is no number", "digits", QuoteName(text)});
+  }
   return value;
 }
 
 void CheckBelongs(const SafetensorsFile& file, const LanguageModel& model) {
-  const auto& metadata = file.metadata();
-  const auto format = metadata.find("format");
-  if (format == metadata.end() || format->second != kFormat) {
-    throw UserError({file.path(), "not a saved sequence state", fmt::format("metadata format {}", kFormat),
-                     format == metadata.end() ? "no format" : format->second});
+  const std::string format = MetadataOf(file, "format");
+  if (!format.starts_with(kAnyVersion)) {
+    throw UserError(
+        {file.path(), "not a saved sequence state", fmt::format("metadata format {}", kFormat), QuoteName(format)});
   }
-  const auto found = metadata.find("fingerprint");
-  const std::string expected = ModelFingerprint(model);
-  if (found == metadata.end() || found->second != expected) {
-    throw UserError({file.path(), "this state belongs to another model", "fingerprint " + expected,
-                     found == metadata.end() ? "none" : found->second, "load the model that saved it"});
+  if (format != kFormat) {
+    throw UserError({file.path(), "a state of another version of the format", kFormat, QuoteName(format),
+                     "read the text again and save a new one"});
   }
+  const std::string dtype = NameIn(ComputeTypeOf(model.dtype())), found_dtype = MetadataOf(file, "dtype");
+  if (found_dtype != dtype) {
+    throw UserError({file.path(), "the state was computed in another number format", dtype, QuoteName(found_dtype),
+                     "--dtype names the one to run in"});
+  }
+  const std::string digest = ModelDigest(model), found_digest = MetadataOf(file, "model");
+  if (found_digest != digest) {
+    throw UserError({file.path(), "this state belongs to another model", "digest " + digest, QuoteName(found_digest),
+                     "load the model that saved it, with the same weight types and --budget"});
+  }
+}
+
+void CheckWhole(const SafetensorsFile& file) {
+  Checksum checksum(file.metadata());
+  for (const auto& [name, entry] : file.entries())
+    checksum.Add(name, entry.dtype, entry.shape, entry.data, entry.bytes);
+  const std::string expected = MetadataOf(file, "checksum"), found = checksum.Finish();
+  if (found == expected) return;
+  throw UserError({file.path(), "the state is damaged: its content does not have its checksum", QuoteName(expected),
+                   found, "read the text again and save a new one"});
+}
+
+StateFileInfo InfoOf(const SafetensorsFile& file) {
+  return {.position = ParseMetadata<int64_t>(file, "position", 10),
+          .token_digest = ParseMetadata<uint64_t>(file, "token_digest", 16)};
+}
+
+void ReadTokens(const SafetensorsFile& file, const StateFileInfo& info, std::vector<int32_t>& tokens) {
+  if (!file.Has("tokens")) return;
+  const Tensor stored = file.Read("tokens");
+  const bool fits = stored.dtype() == DType::kI32 && stored.shape() == std::vector<int64_t>{info.position};
+  if (!fits) {
+    throw UserError({file.path(), "tensor tokens does not fit the position", fmt::format("I32 [{}]", info.position),
+                     fmt::format("{} {}", NameOf(stored.dtype()), ShortShape(stored.shape()))});
+  }
+  const auto* const first = static_cast<const int32_t*>(stored.data());
+  tokens.assign(first, first + stored.size());
+  const std::string expected = Hex(info.token_digest), found = Hex(DigestTokens(tokens));
+  if (found != expected) throw UserError({file.path(), "the tokens do not have their digest", expected, found});
 }
 
 }  // namespace
 
-std::string ModelFingerprint(const LanguageModel& model) {
-  uint64_t hash = 0xcbf29ce484222325ull;
-  const std::string config = ToJson(model.config());
-  Hash(config.data(), static_cast<int64_t>(config.size()), hash);
-  const Tensor& norm = model.params().norm.f32;
-  Hash(norm.data(), norm.bytes(), hash);
-  const Weight& embedding = model.params().embedding;
-  const int64_t width = model.config().hidden_size, size = model.config().vocab_size * width;
-  const int64_t step = std::max<int64_t>(size / 4096, 1);
-  std::vector<float> row(static_cast<size_t>(width));
-  for (int64_t i = 0; i < size; i += step) {
-    const int32_t token = static_cast<int32_t>(i / width);
-    LookUp(embedding, {&token, 1}, {row.data(), 1, width});
-    Hash(&row[static_cast<size_t>(i % width)], sizeof(float), hash);
-  }
-  return fmt::format("{:016x}", hash);
-}
-
-void SaveSequenceState(const LanguageModel& model, const SequenceState& state, const std::string& path,
-                       std::span<const float> logits) {
+void SaveSequence(const LanguageModel& model, const SequenceSnapshot& sequence, const std::string& path) {
+  const SequenceState& state = sequence.state;
   CHECK_EQ(state.layers.size(), model.layers().size());
-  std::vector<SafetensorsItem> items = {{"position", DType::kI64, {1}, &state.position}};
+  std::vector<SafetensorsItem> items;
   std::deque<Tensor> gathered;  // items point into it
   ForEachState(model, [&](size_t i, const StateSpec& spec) {
     const LayerState& layer = state.layers[i];
@@ -131,23 +190,48 @@ void SaveSequenceState(const LanguageModel& model, const SequenceState& state, c
     gathered.push_back(Gather(layer.kv, /*values=*/spec.name == "v"));
     items.push_back({name, layer.kv.dtype(), shape, gathered.back().data()});
   });
-  if (!logits.empty()) {
-    items.push_back({"logits", DType::kF32, {static_cast<int64_t>(logits.size())}, logits.data()});
+  const auto count = [](const auto& values) { return static_cast<int64_t>(values.size()); };
+  if (!sequence.tokens.empty()) {
+    CHECK_EQ(count(sequence.tokens), state.position);
+    CHECK_EQ(DigestTokens(sequence.tokens), sequence.token_digest);
+    items.push_back({"tokens", DType::kI32, {count(sequence.tokens)}, sequence.tokens.data()});
   }
-  WriteSafetensors(path, items, {{"format", kFormat}, {"fingerprint", ModelFingerprint(model)}});
+  if (!sequence.logits.empty()) {
+    items.push_back({"logits", DType::kF32, {count(sequence.logits)}, sequence.logits.data()});
+  }
+  std::map<std::string, std::string> metadata = {{"format", kFormat},
+                                                 {"model", ModelDigest(model)},
+                                                 {"dtype", NameIn(ComputeTypeOf(model.dtype()))},
+                                                 {"position", std::to_string(state.position)},
+                                                 {"token_digest", Hex(sequence.token_digest)}};
+  metadata["checksum"] = ChecksumOf(items, metadata);
+  WriteSafetensors(path, items, metadata);
 }
 
-LoadedState LoadSequenceState(const LanguageModel& model, const std::string& path) {
+StateFileInfo ReadStateInfo(const LanguageModel& model, const std::string& path) {
   const SafetensorsFile file(path);
   CheckBelongs(file, model);
-  LoadedState loaded;
+  return InfoOf(file);
+}
+
+SequenceSnapshot LoadSequence(const LanguageModel& model, const std::string& path) {
+  return LoadSequence(model, SafetensorsFile(path));
+}
+
+SequenceSnapshot LoadSequence(const LanguageModel& model, const SafetensorsFile& file) {
+  CheckBelongs(file, model);
+  CheckWhole(file);
+  const StateFileInfo info = InfoOf(file);
+  SequenceSnapshot loaded;
+  loaded.token_digest = info.token_digest;
   loaded.state = model.NewState();
-  loaded.state.position = ReadPosition(file);
+  loaded.state.position = info.position;
   ForEachState(model, [&](size_t i, const StateSpec& spec) {
     LayerState& layer = loaded.state.layers[i];
     if (!spec.per_token) layer.Fixed(spec) = file.ReadF32(LayerName(i, spec.name.c_str()), spec.shape);
-    if (spec.name == "k") ReadCache(file, i, loaded.state.position, spec, layer.kv);
+    if (spec.name == "k") ReadCache(file, i, info.position, spec, layer.kv);
   });
+  ReadTokens(file, info, loaded.tokens);
   if (file.Has("logits")) {
     const int64_t vocab = model.config().vocab_size;
     const Tensor logits = file.ReadF32("logits", {vocab});

@@ -1,28 +1,30 @@
 #pragma once
-// A sequence's state in one safetensors file: layers.N.ssm_state, layers.N.conv_state, layers.N.k, layers.N.v (F32
-// or BF16, as the run kept them), `position`, and in the metadata a fingerprint of the model, so that another model's
-// state is refused.
+// A sequence's state in one safetensors file (docs/state.md): layers.N.ssm_state, layers.N.conv_state, layers.N.k,
+// layers.N.v (F32 or BF16, as the run kept them), `position`, `tokens` and `logits` where they are known; in the
+// metadata what tells that it belongs here and is whole.
 
 #include <string>
 
-#include "model/model.h"
+#include "formats/safetensors.h"
+#include "infer/model_digest.h"
+#include "infer/snapshot.h"
 
 namespace taipan {
 
-// 16 hexadecimal digits of the config, the final norm and a sample of the embedding: changes with the architecture and
-// with training.
-std::string ModelFingerprint(const LanguageModel& model);
+// Written atomically. A saved, restored sequence continues bit for bit as the original would.
+void SaveSequence(const LanguageModel& model, const SequenceSnapshot& sequence, const std::string& path);
 
-// Written atomically. A saved, restored state continues bit for bit as the original would. With logits [V], those after
-// the last token are kept as well.
-void SaveSequenceState(const LanguageModel& model, const SequenceState& state, const std::string& path,
-                       std::span<const float> logits = {});
+// UserError for a file that is no state, one of another version, model or number format, and for one that is cut or
+// damaged anywhere.
+SequenceSnapshot LoadSequence(const LanguageModel& model, const std::string& path);
+SequenceSnapshot LoadSequence(const LanguageModel& model, const SafetensorsFile& file);
 
-struct LoadedState {
-  SequenceState state;
-  std::vector<float> logits;  // empty where the file has none
+// What a state file says of itself: enough to see whether it is of use. Its content is not checked.
+struct StateFileInfo {
+  int64_t position = 0;
+  uint64_t token_digest = kNoTokensDigest;
 };
-// UserError for a damaged file, a file that is no state, and a state of another model.
-LoadedState LoadSequenceState(const LanguageModel& model, const std::string& path);
+// UserErrors as above.
+StateFileInfo ReadStateInfo(const LanguageModel& model, const std::string& path);
 
 }  // namespace taipan

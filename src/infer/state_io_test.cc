@@ -1,18 +1,25 @@
 #include "infer/state_io.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
-#include <cmath>
-#include <cstring>
+#include <csignal>
+#include <cstdlib>
+#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/test_folder.h"
+#include "base/test_fuzz.h"
 #include "formats/safetensors.h"
 #include "infer/sequence_reader.h"
 #include "infer/test_model.h"
 
 namespace taipan {
 namespace {
+
+using testing::HasSubstr;
 
 // Logits after a piece of 20 tokens and two single steps.
 std::vector<float> Continuation(const LanguageModel& model, SequenceState& state) {
@@ -28,6 +35,12 @@ SequenceState StateAfter(const LanguageModel& model, int64_t tokens) {
   SequenceState state = model.NewState();
   SequenceReader(model).Read(RandomTokens(tokens), state);
   return state;
+}
+
+// With 40 tokens read and logits that no model gives.
+SequenceSnapshot Example(const LanguageModel& model) {
+  const std::vector<int32_t> tokens = RandomTokens(40);
+  return {StateAfter(model, 40), tokens, DigestTokens(tokens), std::vector<float>(256, 0.5f)};
 }
 
 struct KindAndType {
@@ -52,11 +65,11 @@ TEST(SequenceState, ContinuesTheSameWhenSavedCopiedAndForked) {
     model.SetDType(dtype);
     for (const int64_t length : {0, 10, 24, 300}) {
       SequenceState original = StateAfter(model, length);
-      SaveSequenceState(model, original, path);
+      SaveSequence(model, {original}, path);
       SequenceState copy = original;
       SequenceState fork = original;
       SequenceReader(model).Read(RandomTokens(33, 4), fork);  // writes to its own pages only
-      LoadedState restored = LoadSequenceState(model, path);
+      SequenceSnapshot restored = LoadSequence(model, path);
       EXPECT_EQ(restored.state.position, length);
       EXPECT_TRUE(restored.logits.empty());
       const std::vector<float> expected = Continuation(model, original);
@@ -71,72 +84,158 @@ TEST(SequenceState, TheFileHasTheDocumentedTensors) {
   const TestFolder folder;
   const std::string path = folder / "state.safetensors";
   const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
-  const std::vector<float> logits(256, 0.5f);
-  SaveSequenceState(model, StateAfter(model, 40), path, logits);
+  const SequenceSnapshot example = Example(model);
+  SaveSequence(model, example, path);
   const SafetensorsFile file(path);
   EXPECT_EQ(file.At("layers.0.ssm_state").shape, (std::vector<int64_t>{4, 16, 8}));
   EXPECT_EQ(file.At("layers.0.conv_state").shape, (std::vector<int64_t>{3, 64 + 2 * 8}));
   EXPECT_EQ(file.At("layers.1.k").shape, (std::vector<int64_t>{24, 2, 8}));
   EXPECT_EQ(file.At("layers.1.v").shape, (std::vector<int64_t>{24, 2, 8}));
+  EXPECT_TRUE(file.At("tokens").dtype == DType::kI32);
   EXPECT_EQ(file.entries().size(), 2u * 4 + 2);
-  EXPECT_EQ(LoadSequenceState(model, path).logits, logits);
+  EXPECT_EQ(file.metadata().at("format"), "taipan-state-2");
+  EXPECT_EQ(file.metadata().at("position"), "40");
+  EXPECT_EQ(file.metadata().at("dtype"), "f32");
+  EXPECT_EQ(file.metadata().size(), 6u);
+  const SequenceSnapshot loaded = LoadSequence(model, path);
+  EXPECT_EQ(loaded.logits, example.logits);
+  EXPECT_EQ(loaded.tokens, example.tokens);
+  EXPECT_EQ(loaded.token_digest, example.token_digest);
+  const StateFileInfo info = ReadStateInfo(model, path);
+  EXPECT_EQ(info.position, 40);
+  EXPECT_EQ(info.token_digest, example.token_digest);
 }
 
-TEST(SequenceState, KeysAndValuesKeepTheirTypeAndEitherIsRead) {
+TEST(SequenceState, KeysAndValuesKeepTheirType) {
   const TestFolder folder;
-  const std::string path = folder / "state.safetensors";
   LanguageModel model = TinyModel(LayerKind::kSlidingAttention);
-  const auto saved_type = [&] {
-    SaveSequenceState(model, StateAfter(model, 40), path);
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const std::string path = folder / NameOf(dtype);
+    model.SetDType(dtype);
+    SaveSequence(model, {StateAfter(model, 40)}, path);
     const SafetensorsFile file(path);
-    EXPECT_TRUE(file.At("layers.1.k").dtype == file.At("layers.1.v").dtype);
-    return file.At("layers.1.k").dtype;
-  };
-  EXPECT_TRUE(saved_type() == DType::kF32);
-  model.SetDType(DType::kBF16);
-  EXPECT_TRUE(saved_type() == DType::kBF16);
-  LoadedState restored = LoadSequenceState(model, path);
-  const int64_t bytes = restored.state.layers[1].kv.bytes();
-  model.SetDType(DType::kF32);  // what was kept in bf16 is continued in f32
-  restored = LoadSequenceState(model, path);
-  EXPECT_TRUE(restored.state.layers[1].kv.dtype() == DType::kBF16);
-  for (const float logit : Continuation(model, restored.state)) ASSERT_TRUE(std::isfinite(logit));
-  EXPECT_TRUE(restored.state.layers[1].kv.dtype() == DType::kF32);
-  EXPECT_EQ(restored.state.layers[1].kv.bytes(), 2 * bytes);
+    EXPECT_TRUE(file.At("layers.1.k").dtype == dtype);
+    EXPECT_TRUE(file.At("layers.1.v").dtype == dtype);
+    EXPECT_TRUE(LoadSequence(model, path).state.layers[1].kv.dtype() == dtype);
+  }
+  const auto error = [&](const char* file) { return UserErrorOf([&] { LoadSequence(model, folder / file); }); };
+  EXPECT_EQ(error("BF16"), "");
+  EXPECT_THAT(error("F32"), HasSubstr("another number format, expected bf16, found \"f32\""));
+  model.SetDType(DType::kF32);
+  EXPECT_THAT(error("BF16"), HasSubstr("another number format, expected f32, found \"bf16\""));
 }
 
 TEST(SequenceState, AnotherModelsStateIsRefused) {
   const TestFolder folder;
   const std::string path = folder / "state.safetensors";
   const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
-  SaveSequenceState(model, StateAfter(model, 40), path);
+  SaveSequence(model, {StateAfter(model, 40)}, path);
   const LanguageModel other_weights = TinyModel(LayerKind::kSelectiveAttention, 2);
   const LanguageModel other_pattern = TinyModel(LayerKind::kSlidingAttention);
   for (const LanguageModel* other : {&other_weights, &other_pattern}) {
-    const std::string message = UserErrorOf([&] { LoadSequenceState(*other, path); });
-    EXPECT_NE(message.find(path), std::string::npos) << message;
-    EXPECT_NE(message.find("another model"), std::string::npos) << message;
+    const std::string message = UserErrorOf([&] { LoadSequence(*other, path); });
+    EXPECT_THAT(message, HasSubstr(path));
+    EXPECT_THAT(message, HasSubstr("another model"));
   }
 }
 
-TEST(SequenceState, DamagedFilesAreRefused) {
+TEST(ModelDigest, ChangesWithWeightsAndConfigAndNotWithTheNumberFormat) {
+  LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
+  const std::string digest = ModelDigest(model);
+  EXPECT_EQ(digest.size(), 16u);
+  model.SetDType(DType::kBF16);
+  EXPECT_EQ(ModelDigest(model), digest);
+  LanguageModel same = TinyModel(LayerKind::kSelectiveAttention);
+  EXPECT_EQ(ModelDigest(same), digest);
+  std::set<std::string> digests = {digest};
+  same.params().ForEach([&](Weight& weight) {
+    float& value = weight.F32()[0];
+    const float before = std::exchange(value, value + 1);
+    EXPECT_TRUE(digests.insert(ModelDigest(same)).second) << weight.spec.name;
+    value = before;
+  });
+  same.SetSelectionThreshold({0.5, 0.25});
+  EXPECT_TRUE(digests.insert(ModelDigest(same)).second);
+}
+
+TEST(SequenceState, FilesThatAreNoStatesOfThisVersionAreRefused) {
   const TestFolder folder;
   const std::string path = folder / "state.safetensors";
   const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);
-  EXPECT_THROW(LoadSequenceState(model, path), UserError);  // missing
+  const auto error = [&] { return UserErrorOf([&] { LoadSequence(model, path); }); };
+  EXPECT_THAT(error(), HasSubstr("state.safetensors"));  // missing
   const float value = 1;
-  WriteSafetensors(path, {{"position", DType::kF32, {1}, &value}});
-  EXPECT_NE(UserErrorOf([&] { LoadSequenceState(model, path); }).find("not a saved"), std::string::npos);
-  const std::map<std::string, std::string> metadata = {{"format", "taipan-state-1"},
-                                                       {"fingerprint", ModelFingerprint(model)}};
-  WriteSafetensors(path, {{"position", DType::kF32, {1}, &value}}, metadata);
-  EXPECT_NE(UserErrorOf([&] { LoadSequenceState(model, path); }).find("position"), std::string::npos);
-  const int64_t negative = -4;
-  WriteSafetensors(path, {{"position", DType::kI64, {1}, &negative}}, metadata);
-  EXPECT_NE(UserErrorOf([&] { LoadSequenceState(model, path); }).find("negative"), std::string::npos);
-  const int64_t position = 7;
-  WriteSafetensors(path, {{"position", DType::kI64, {1}, &position}}, metadata);  // no layers
-  EXPECT_NE(UserErrorOf([&] { LoadSequenceState(model, path); }).find("ssm_state"), std::string::npos);
+  const std::vector<SafetensorsItem> items = {{"x", DType::kF32, {1}, &value}};
+  WriteSafetensors(path, items);
+  EXPECT_THAT(error(), HasSubstr("not a saved sequence state"));
+  for (const char* format : {"taipan-state-1", "taipan-state-3"}) {
+    WriteSafetensors(path, items, {{"format", format}});
+    EXPECT_THAT(error(),
+                HasSubstr(fmt::format("another version of the format, expected taipan-state-2, found \"{}\"", format)));
+  }
+}
+
+// A state in a file that is then damaged.
+class DamagedState : public testing::Test {
+ protected:
+  void SetUp() override {
+    SaveSequence(model_, Example(model_), path_);
+    whole_ = ReadFile(path_);
+  }
+  void Load(const std::string& bytes) const {
+    LoadSequence(model_, SafetensorsFile(bytes.data(), static_cast<int64_t>(bytes.size()), path_));
+  }
+
+  const TestFolder folder_;
+  const std::string path_ = folder_ / "state.safetensors";
+  const LanguageModel model_ = TinyModel(LayerKind::kSelectiveAttention);
+  std::string whole_;
+};
+
+TEST_F(DamagedState, CutAtEvery64thOfItsLength) {
+  for (size_t part = 0; part < 64; ++part) {
+    const std::string cut = whole_.substr(0, whole_.size() * part / 64);
+    EXPECT_THAT(UserErrorOf([&] { Load(cut); }), HasSubstr(path_)) << part;
+  }
+  EXPECT_THROW(Load(whole_.substr(0, whole_.size() - 1)), UserError);
+  EXPECT_THROW(Load(whole_ + "x"), UserError);
+  EXPECT_NO_THROW(Load(whole_));
+}
+
+TEST_F(DamagedState, AnyFlippedBit) {
+  for (size_t at = 0; at < whole_.size(); at += at < 2000 ? 1 : 13) {
+    const char before = std::exchange(whole_[at], static_cast<char>(whole_[at] ^ (1 << at % 8)));
+    EXPECT_THAT(UserErrorOf([&] { Load(whole_); }), HasSubstr(path_)) << "byte " << at;
+    whole_[at] = before;
+  }
+  EXPECT_NO_THROW(Load(whole_));
+}
+
+TEST_F(DamagedState, RandomChanges) {
+  const FuzzCounts counts = Fuzz(
+      path_,
+      [&](Draws& draw) {
+        std::string bytes = whole_;
+        for (size_t n = draw.Below(4) + 1; n > 0; --n) ChangeBytes(bytes, draw);
+        Load(bytes);
+        EXPECT_EQ(bytes, whole_);
+      },
+      1000);
+  EXPECT_GT(counts.problems.size(), 5u);
+}
+
+TEST_F(DamagedState, AFullDiskLeavesTheOldFile) {
+  const SequenceState state = StateAfter(model_, 50);
+  const auto save_to_full_disk = [&] {
+    std::signal(SIGXFSZ, SIG_IGN);
+    rlimit limit{};
+    limit.rlim_cur = limit.rlim_max = 4096;  // of a file's size: the same to the writer
+    CHECK_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+    const std::string error = UserErrorOf([&] { SaveSequence(model_, {state}, path_); });
+    const bool kept = ReadFile(path_) == whole_ && ListDirectory(folder_.path()).size() == 1;
+    std::_Exit(kept && error.find("cannot write") != error.npos ? 0 : 1);
+  };
+  EXPECT_EXIT(save_to_full_disk(), testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ enum class Init {
 
 enum class Role {
   kVector,  // read in f32 by kernels: norms, biases, scalars of heads, convolutions
-  kLinear,  // [N, K], read by matrix products, in f32 or bf16
+  kLinear,  // [N, K], read by matrix products, in f32, bf16 or quantized
 };
 
 struct WeightSpec {

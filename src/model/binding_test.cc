@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 
 #include "base/file_faults.h"
 #include "base/rng.h"
 #include "base/test_folder.h"
+#include "model/default_dtype.h"
 #include "model/export.h"
 #include "model/hf_config_test_text.h"
 #include "model/model_files.h"
@@ -59,12 +61,37 @@ std::vector<float> LogitsOf(const LanguageModel& model) {
   return {logits.F32(), logits.F32() + logits.size()};
 }
 
+const std::vector<int32_t> kTokens = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4};
+
+// The residual stream behind every layer.
+std::vector<float> StreamOf(const LanguageModel& model) {
+  Batch batch;
+  batch.tokens = kTokens;
+  batch.segments = {{.length = static_cast<int64_t>(kTokens.size())}};
+  ForwardContext context;
+  std::vector<float> stream;
+  model.Forward(batch, {}, /*keep=*/false, context,
+                [&](int64_t, ConstMatrixView h) { stream.insert(stream.end(), h.F32(), h.F32() + h.rows * h.cols); });
+  return stream;
+}
+
+double RelativeError(const std::vector<float>& got, const std::vector<float>& expected) {
+  double error = 0, size = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    error += std::pow(static_cast<double>(got[i]) - expected[i], 2);
+    size += std::pow(static_cast<double>(expected[i]), 2);
+  }
+  return std::sqrt(error / size);
+}
+
 struct Held {
   int64_t f32 = 0, bf16 = 0, views = 0;  // bytes: of our own, and of files
+  int64_t quant = 0;
 };
 Held HeldBy(LanguageModel& model) {
   Held held;
   model.params().ForEach([&](Weight& w) {
+    held.quant += w.quant.bytes();
     for (const Tensor* t : {&w.f32, &w.bf16}) {
       (t->is_view() ? held.views : t == &w.f32 ? held.f32 : held.bf16) += t->bytes();
     }
@@ -135,6 +162,51 @@ TEST_F(Binds, AViewOfAFileThatHoldsF32IsNoCopy) {
   LanguageModel masters = LoadModel(folder_ / "F32");
   EXPECT_EQ(HeldBy(masters).f32, sizes.vectors + 4 * sizes.linear);
   EXPECT_EQ(HeldBy(masters).views, 0);
+}
+
+// Each matrix once, as the file has it; many rows are what they are where it is decoded first, bit for bit.
+TEST_F(Binds, QuantizedMatricesStayAsTheyAreStored) {
+  for (const char* text : {kMambaSsmText, kHfLlamaText}) {
+    for (const bool tied : {true, false}) {
+      ModelConfig config = ParseModelConfig(text, "a");
+      if (config.intermediate_size > 0) config.intermediate_size = 64;
+      config.tie_word_embeddings = tied;
+      const Sizes sizes = SizesOf(config);
+      const std::string path = Gguf(config, GgmlType::kQ8_0);
+      LanguageModel stored = LoadModel(path, Binding::kStored), decoded = LoadModel(path, BindingOf(FastDType(config)));
+      EXPECT_EQ(stored.dtype(), decoded.dtype());
+      const Held held = HeldBy(stored);
+      const int64_t products = sizes.linear - (tied ? 0 : config.vocab_size * config.hidden_size);
+      EXPECT_GE(held.quant, products / 32 * 34) << text;
+      EXPECT_LE(held.quant, products / 32 * 40) << text;  // groups of rows that are not full
+      EXPECT_EQ(held.bf16 + held.views, 0) << text;
+      EXPECT_EQ(held.f32, sizes.vectors) << text;
+      EXPECT_EQ(StreamOf(stored), StreamOf(decoded)) << text;
+      EXPECT_LE(RelativeError(LogitsOf(stored), LogitsOf(decoded)), 4e-3) << text;  // a head rounded to bf16 or not
+      if (!tied) continue;
+      EXPECT_THAT(UserErrorOf([&] { stored.RequireMasters("training"); }),
+                  HasSubstr("found quantized weights, as the model was loaded"));
+    }
+  }
+}
+
+// Token by token, too: few rows read the blocks themselves.
+TEST_F(Binds, StepsWithQuantizedMatricesAreCloseToTheWhole) {
+  ModelConfig config = ParseModelConfig(kHfLlamaText, "a");
+  config.intermediate_size = 64;
+  const LanguageModel model = LoadModel(Gguf(config, GgmlType::kQ8_0), Binding::kStored);
+  const std::vector<float> whole = StreamOf(model);
+  SequenceState state;
+  std::vector<float> last;
+  for (const int32_t token : kTokens) {
+    Batch step;
+    step.tokens = {token};
+    step.segments = {{.length = 1, .state_in = &state, .state_out = &state}};
+    ForwardContext context;
+    model.Forward(step, {}, false, context,
+                  [&](int64_t, ConstMatrixView h) { last.assign(h.F32(), h.F32() + h.cols); });
+  }
+  EXPECT_LE(RelativeError(last, {whole.end() - config.hidden_size, whole.end()}), 0.02);  // a few roundings to bf16
 }
 
 TEST(Initialise, InBF16KeepsNoMasters) {

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "kernels/gemm/gemm_tile.h"
+#include "kernels/gemm/quant_matrix.h"
 
 namespace taipan {
 
@@ -15,6 +16,14 @@ DType DTypeOf(ComputeType type) {
 DType FastDType(const ModelConfig& c) {
   const bool even = c.state_size % 2 == 0 && c.head_dim % 2 == 0 && c.attention_head_dim % 2 == 0;
   return even && ActiveProductIsa() >= ProductIsa::kAvx512BF16 ? DType::kBF16 : DType::kF32;
+}
+
+bool HoldsQuantized(const TensorSource& stored) {
+  const std::vector<std::string> names = stored.Names();
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    const std::optional<GgmlType> type = stored.Stored(name).quantized;
+    return type && IsQuantFormat(*type);
+  });
 }
 
 DType DefaultInferenceDType(const ModelConfig& config, const TensorSource& stored) {

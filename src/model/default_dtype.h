@@ -19,6 +19,9 @@ DType DTypeOf(ComputeType type);  // not of kAuto
 // even; there it is several times as fast. Elsewhere it would be the slower one: f32.
 DType FastDType(const ModelConfig& config);
 
+// Whether a matrix is stored in blocks that products read as they are.
+bool HoldsQuantized(const TensorSource& stored);
+
 // FastDType, except that weights that are all stored in f32 are used as they are: rounding them is for the user to
 // decide. Others were rounded already, to 16 bits or fewer.
 DType DefaultInferenceDType(const ModelConfig& config, const TensorSource& stored);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/parallel.h"
+#include "formats/ggml_quantize.h"
 #include "formats/safetensors_set.h"
 #include "model/gguf_config.h"
 #include "model/hf_config.h"

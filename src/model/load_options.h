@@ -11,6 +11,7 @@ struct OpenOptions {
 enum class Binding {
   kMasters,  // f32 in memory of our own: to run, and training may change it
   kBF16,     // to run with products in bf16, of which no f32 is kept
+  kStored,   // to run, quantized matrices as the file has them; others in what products are fastest in (FastDType)
   kView,     // f32 to be read once: a view of the mapped file where that holds it
 };
 

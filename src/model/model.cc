@@ -150,7 +150,10 @@ void LanguageModel::RequireF32(const char* what) const {
   const_cast<ModelParams&>(params_).ForEach([&](Weight& w) {
     if (!w.f32.empty()) return;
     throw UserError({w.spec.name, fmt::format("{} needs the weights in f32", what), "f32",
-                     w.bound() ? "bf16 alone, as the model was loaded" : "no values", "load the model in f32"});
+                     !w.bound()        ? "no values"
+                     : w.quant.empty() ? "bf16 alone, as the model was loaded"
+                                       : "quantized weights, as the model was loaded",
+                     "load the model in f32"});
   });
 }
 

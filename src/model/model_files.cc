@@ -5,6 +5,7 @@
 #include "base/files.h"
 #include "formats/safetensors.h"
 #include "model/config_validate.h"
+#include "model/default_dtype.h"
 
 namespace taipan {
 namespace {
@@ -16,15 +17,24 @@ class Binder {
   Binder(const TensorSource& tensors, Binding binding, LanguageModel& model)
       : tensors_(tensors),
         binding_(binding),
-        dtype_(binding == Binding::kBF16 ? DType::kBF16 : DType::kF32),
+        dtype_(binding == Binding::kStored ? FastDType(model.config())
+               : binding == Binding::kBF16 ? DType::kBF16
+                                           : DType::kF32),
         model_(model) {}
 
+  DType dtype() const { return dtype_; }
+
   void Count(const ForeignTensor& from, const Weight& w) {
-    if (IsInBlock(from, w)) bytes_ += Rounded(static_cast<int64_t>(w.spec.count()) * SizeOf(dtype_));
+    if (const auto type = QuantOf(from, w)) {
+      bytes_ += Rounded(QuantMatrixBytes(*type, w.spec.shape[0], w.spec.shape[1]));
+    } else if (IsInBlock(from, w)) {
+      bytes_ += Rounded(static_cast<int64_t>(w.spec.count()) * SizeOf(dtype_));
+    }
   }
 
   void Bind(const ForeignTensor& from, Weight& w) {
     if (block_.empty()) block_ = Tensor::Unset({bytes_}, DType::kU8);
+    if (const auto type = QuantOf(from, w)) return BindQuant(from, *type, w);
     if (HasRows(from, w)) {
       w.rows = tensors_.Rows(from.name, from.shape);
       model_.KeepFile(tensors_.Stored(from.name).file_mapped);
@@ -48,14 +58,35 @@ class Binder {
  private:
   static int64_t Rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
+  // The blocks that a weight keeps; none: it becomes numbers.
+  std::optional<GgmlType> QuantOf(const ForeignTensor& from, const Weight& w) const {
+    if (binding_ != Binding::kStored || !model_.IsProduct(w)) return std::nullopt;
+    const std::optional<GgmlType> type = tensors_.Stored(from.name).quantized;
+    return type && IsQuantFormat(*type) ? type : std::nullopt;
+  }
+  // Rows may have another order in the file; blocks lie within a row.
+  void BindQuant(const ForeignTensor& from, GgmlType type, Weight& w) {
+    const int64_t rows = w.spec.shape[0], cols = w.spec.shape[1], bytes = QuantMatrixBytes(type, rows, cols);
+    w.quant = QuantMatrix(type, rows, cols, Tensor::PartOf(block_, used_, {bytes}, DType::kU8));
+    used_ += Rounded(bytes);
+    const StoredTensor stored = tensors_.Stored(from.name);
+    const int64_t row_bytes = cols / stored.block * stored.block_bytes;
+    w.quant.SetRows([&](int64_t row, int64_t count, uint8_t* to) {
+      const int64_t step = from.layout == Layout::kSame ? count : 1;
+      for (int64_t r = 0; r < count; r += step) {
+        ReadStoredRows(stored, {StoredRowOf(from, row + r), step}, to + r * row_bytes);
+      }
+    });
+  }
+
   Tensor View(const ForeignTensor& from) const {
     if (binding_ != Binding::kView || from.layout != Layout::kSame) return {};
     return tensors_.View(from.name, from.shape, from.part(), dtype_);
   }
   // An embedding that is stored as something else than what products read is looked up in the file.
   bool HasRows(const ForeignTensor& from, const Weight& w) const {
-    return dtype_ == DType::kBF16 && &w == &model_.params().embedding &&
-           tensors_.Stored(from.name).dtype != DType::kBF16;
+    return (binding_ == Binding::kBF16 || binding_ == Binding::kStored) && &w == &model_.params().embedding &&
+           tensors_.Stored(from.name).dtype != dtype_;
   }
   bool IsInBlock(const ForeignTensor& from, const Weight& w) const {
     const bool wanted = w.spec.role == Role::kLinear && (model_.IsProduct(w) || !HasRows(from, w));
@@ -106,7 +137,7 @@ LanguageModel LoadModel(const Checkpoint& checkpoint, Binding binding) {
   Binder binder(tensors, binding, model);
   ForEachPair(checkpoint, model, [&](const ForeignTensor& from, Weight& w) { binder.Count(from, w); });
   ForEachPair(checkpoint, model, [&](const ForeignTensor& from, Weight& w) { binder.Bind(from, w); });
-  if (binding == Binding::kBF16) model.SetDType(DType::kBF16);
+  if (binding == Binding::kBF16 || binding == Binding::kStored) model.SetDType(binder.dtype());
   return model;
 }
 

@@ -12,7 +12,7 @@ namespace taipan {
 // model bound in bf16 computes in bf16.
 LanguageModel LoadModel(const Checkpoint& checkpoint, Binding binding = Binding::kMasters);
 LanguageModel LoadModel(const std::string& path, Binding binding = Binding::kMasters);
-// What a model that only runs is bound as.
+// What a model that only runs is bound as, in numbers.
 inline Binding BindingOf(DType dtype) { return dtype == DType::kBF16 ? Binding::kBF16 : Binding::kMasters; }
 // Writes config.json and model.safetensors into an existing directory, each atomically; equal weights give equal bytes.
 void SaveModel(LanguageModel& model, const std::string& directory);

@@ -47,7 +47,10 @@ ModelParams DeclareParams(const ModelConfig& c, const std::vector<Layer>& layers
 }
 
 void LookUp(const Weight& embedding, std::span<const int32_t> tokens, MatrixView out) {
-  if (embedding.rows) {
+  if (!embedding.quant.empty()) {
+    const auto row = [view = embedding.quant.View()](int64_t token, float* to) { DecodeRow(view, token, to); };
+    Embed(row, embedding.spec.shape[0], tokens, out);
+  } else if (embedding.rows) {
     Embed(embedding.rows, embedding.spec.shape[0], tokens, out);
   } else {
     Embed((embedding.f32.empty() ? embedding.bf16 : embedding.f32).Matrix(), tokens, out);

@@ -161,6 +161,13 @@ std::vector<ForeignTensor> ForeignTensors(const ModelConfig& config, Naming nami
 
 bool NamesTiedHead(Naming naming) { return naming == Naming::kMambaSsm || naming == Naming::kNemotronH; }
 
+int64_t StoredRowOf(const ForeignTensor& t, int64_t row) {
+  CHECK(t.layout == Layout::kSame || t.layout == Layout::kRopePairs);
+  if (t.layout == Layout::kSame) return t.row_begin + row;
+  const int64_t of_head = t.part_shape()[0] / t.heads, pairs = of_head / 2, at = row % of_head;
+  return t.row_begin + row - at + at % pairs * 2 + at / pairs;
+}
+
 void ToLayout(const ForeignTensor& t, Tensor& values) {
   if (t.layout == Layout::kRopePairs) SwapRows(values, t.heads, 2, values.shape()[0] / t.heads / 2);
   if (t.layout != Layout::kDecayRate) return;

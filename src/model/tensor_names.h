@@ -40,6 +40,9 @@ bool NamesTiedHead(Naming naming);
 // Every tensor of the model, in the order of WeightSpecs.
 std::vector<ForeignTensor> ForeignTensors(const ModelConfig& config, Naming naming);
 
+// Where the tensor has row `row` of its parameter; of layouts that move rows at most.
+int64_t StoredRowOf(const ForeignTensor& tensor, int64_t row);
+
 // Between our values and those of the layout, in place. f32, or for kSame and kRopePairs any type.
 void ToLayout(const ForeignTensor& tensor, Tensor& values);
 void FromLayout(const ForeignTensor& tensor, Tensor& values);

@@ -8,43 +8,11 @@
 #include <unistd.h>
 
 #include "base/test_folder.h"
+#include "e2e/running.h"
 #include "e2e/tiny_model.h"
 
 namespace taipan {
 namespace {
-
-// A program that runs beside the test; its stderr goes to a file.
-class Running {
- public:
-  Running(const std::vector<std::string>& arguments, const std::string& err) {
-    std::vector<char*> argv = {const_cast<char*>("taipan")};
-    for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-    argv.push_back(nullptr);
-    child_ = ::fork();
-    CHECK_GE(child_, 0);
-    if (child_ != 0) return;
-    ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
-    ::execv(TAIPAN_PROGRAM, argv.data());
-    ::_exit(127);
-  }
-  ~Running() {
-    if (child_ > 0) ::kill(child_, SIGKILL), Wait();
-  }
-  void Send(int signal) const { ::kill(child_, signal); }
-  int Wait() {  // waitpid's status
-    int status = 0;
-    CHECK_EQ(::waitpid(child_, &status, 0), child_);
-    child_ = -1;
-    return status;
-  }
-  bool Ended() {
-    siginfo_t info = {};
-    return ::waitid(P_PID, static_cast<id_t>(child_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != 0;
-  }
-
- private:
-  pid_t child_;
-};
 
 // Whether a file of the folder has a name with this part, looked for until the program ends.
 bool AppearsIn(const std::string& folder, const std::string& part, Running& program) {

@@ -7,6 +7,7 @@
 #include "base/parallel.h"
 #include "kernels/gemm/gemm_rows.h"
 #include "kernels/gemm/gemm_tile.h"
+#include "kernels/gemm/quant_rows.h"
 
 namespace taipan {
 namespace {
@@ -21,9 +22,9 @@ int64_t ColTile(int64_t n) {
   return std::min(n, RoundUp((n + tiles - 1) / tiles, 64));
 }
 
-// Scratch of a thread: zero-padded input rows, and their results.
+// Scratch of a thread: zero-padded input rows, their results, decoded rows of a weight.
 struct PadBuffers {
-  std::vector<uint8_t> x, y;
+  std::vector<uint8_t> x, y, w;
 
   static void* Grown(std::vector<uint8_t>& v, int64_t bytes) {
     if (static_cast<int64_t>(v.size()) < bytes) v.resize(static_cast<size_t>(bytes));
@@ -53,6 +54,16 @@ void PaddedTile(ConstMatrixView x, int64_t rows, TileOperand b, MatrixView y, bo
   CopyMatrix(out.Rows(0, y.rows), y);
 }
 
+void RowTile(ConstMatrixView x, TileOperand b, MatrixView y, bool add) {
+  const RowRule rule = RowRuleOf(x.dtype);
+  const int64_t padded = RoundUp(std::max(x.rows, rule.least), rule.multiple);
+  if (padded == x.rows) {
+    TileProduct(x.cols, x.dtype, RowsOf(x), b, y, add);
+  } else {
+    PaddedTile(x, padded, b, y, add);
+  }
+}
+
 // y[T, n] = x op(B), or +=, in tiles that are a function of the shapes alone.
 void RowProduct(ConstMatrixView x, int64_t n, TileOperand b, MatrixView y, Accumulate acc) {
   CHECK_EQ(x.rows, y.rows);
@@ -64,14 +75,28 @@ void RowProduct(ConstMatrixView x, int64_t n, TileOperand b, MatrixView y, Accum
   ParallelFor(row_tiles * col_tiles, [&](int64_t task) {
     const int64_t r0 = task / col_tiles * rule.tile, c0 = task % col_tiles * width;
     const int64_t rows = std::min(rule.tile, x.rows - r0), cols = std::min(width, n - c0);
-    const int64_t padded = RoundUp(std::max(rows, rule.least), rule.multiple);
-    const ConstMatrixView in = x.Rows(r0, rows);
-    const MatrixView out = y.Rows(r0, rows).Cols(c0, cols);
-    const TileOperand columns = TileColumns(b, x.dtype, c0);
-    if (padded == rows) {
-      TileProduct(x.cols, x.dtype, RowsOf(in), columns, out, add);
-    } else {
-      PaddedTile(in, padded, columns, out, add);
+    RowTile(x.Rows(r0, rows), TileColumns(b, x.dtype, c0), y.Rows(r0, rows).Cols(c0, cols), add);
+  });
+}
+
+// y[T, n] = x W^T, or +=, with rows [row, row + n) of a quantized weight: tiles of it are decoded, each once for
+// kQuantTaskTiles tiles of rows, and multiplied as RowProduct does.
+constexpr int64_t kQuantTaskTiles = 4;
+void QuantProduct(ConstMatrixView x, const QuantMatrixView& w, int64_t row, MatrixView y, Accumulate acc) {
+  CHECK_EQ(x.rows, y.rows);
+  const int64_t n = y.cols;
+  if (x.rows == 0 || n == 0) return;
+  const bool add = acc == Accumulate::kAdd;
+  const int64_t tile = RowRuleOf(x.dtype).tile, height = kQuantTaskTiles * tile, width = ColTile(n);
+  const int64_t row_tasks = (x.rows + height - 1) / height, col_tiles = (n + width - 1) / width;
+  ParallelFor(row_tasks * col_tiles, [&](int64_t task) {
+    const int64_t begin = task / col_tiles * height, end = std::min(begin + height, x.rows);
+    const int64_t c0 = task % col_tiles * width, cols = std::min(width, n - c0);
+    const MatrixView decoded = PadBuffers::Matrix(ThreadBuffers().w, cols, w.cols, x.dtype);
+    DecodeRows(w, row + c0, cols, decoded);
+    for (int64_t r0 = begin; r0 < end; r0 += tile) {
+      const int64_t rows = std::min(tile, end - r0);
+      RowTile(x.Rows(r0, rows), {decoded.data, decoded.stride, true}, y.Rows(r0, rows).Cols(c0, cols), add);
     }
   });
 }
@@ -88,6 +113,10 @@ TileOperand Weight(const LinearWeight& w, DType dtype, int64_t row, bool transpo
 void Linear(ConstMatrixView x, const LinearWeight& w, MatrixView y, Accumulate acc) {
   CHECK_EQ(x.cols, w.inputs());
   CHECK_EQ(y.cols, w.outputs());
+  if (w.quant) {
+    if (x.rows > kFewQuantRows) return QuantProduct(x, w.quant, 0, y, acc);
+    return QuantRowsProduct(x, w.quant, y, acc == Accumulate::kAdd);
+  }
   if (x.dtype == DType::kBF16 && x.rows <= kFewRows) {
     FewRowsProduct(x, w.bf16, y, acc == Accumulate::kAdd);
     return;
@@ -98,6 +127,7 @@ void Linear(ConstMatrixView x, const LinearWeight& w, MatrixView y, Accumulate a
 void LinearSlice(ConstMatrixView x, const LinearWeight& w, int64_t row_begin, MatrixView y) {
   CHECK_EQ(x.cols, w.inputs());
   CHECK_LE(row_begin + y.cols, w.outputs());
+  if (w.quant) return QuantProduct(x, w.quant, row_begin, y, Accumulate::kWrite);
   RowProduct(x, y.cols, Weight(w, x.dtype, row_begin, true), y, Accumulate::kWrite);
 }
 

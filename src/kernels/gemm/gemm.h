@@ -4,8 +4,10 @@
 // In f32 a result row depends on its input row and the weight alone: never on the number of rows or threads. Tiles are
 // a function of the shapes, each is computed by one thread, and row counts at which oneDNN would sum in another order
 // are padded with zero rows. gemm_test.cc asserts it bit for bit. In bf16 products are exact, sums are f32; the same
-// holds from 16 rows on, fewer go through a kernel of our own that sums in another order.
+// holds from 16 rows on, fewer go through a kernel of our own that sums in another order. Quantized weights are read as
+// they are stored by up to 8 rows; for more their tiles become what the activations are, as if they had been so before.
 
+#include "kernels/gemm/quant_matrix.h"
 #include "tensor/tensor.h"
 
 namespace taipan {
@@ -15,10 +17,11 @@ enum class Accumulate { kWrite, kAdd };
 // A linear layer's weight [N, K] (N outputs, K inputs) as products read it: a view of what is in memory.
 struct LinearWeight {
   ConstMatrixView f32;
-  ConstMatrixView bf16 = {};  // for products with bf16 activations
+  ConstMatrixView bf16 = {};   // for products with bf16 activations
+  QuantMatrixView quant = {};  // alone: for products with either, forward
 
-  int64_t outputs() const { return f32 ? f32.rows : bf16.rows; }
-  int64_t inputs() const { return f32 ? f32.cols : bf16.cols; }
+  int64_t outputs() const { return quant ? quant.rows : f32 ? f32.rows : bf16.rows; }
+  int64_t inputs() const { return quant ? quant.cols : f32 ? f32.cols : bf16.cols; }
 };
 
 // The element type of x (dy) chooses the arithmetic: f32, or bf16 with sums in f32 and the weight in bf16. Results

@@ -1,4 +1,4 @@
-#include "formats/ggml_blocks.h"
+#include "formats/ggml_quantize.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

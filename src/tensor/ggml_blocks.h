@@ -39,8 +39,4 @@ int64_t BlockBytes(GgmlType type);
 // n weights, a multiple of BlockElements, at any address.
 void Dequantize(GgmlType type, const void* from, int64_t n, float* to);
 
-bool CanQuantize(GgmlType type);  // F32, F16, BF16, Q8_0
-// False where a finite value is out of the type's range or, for Q8_0, a value is not finite; `to` is void then.
-[[nodiscard]] bool Quantize(GgmlType type, const float* from, int64_t n, void* to);
-
 }  // namespace taipan

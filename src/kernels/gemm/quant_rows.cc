@@ -1,0 +1,305 @@
+#include "kernels/gemm/quant_rows.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "base/parallel.h"
+#include "kernels/convert.h"
+#include "kernels/gemm/quant_rows_vnni.h"
+#include "tensor/f16.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/gemm/quant_rows.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+#include "kernels/simd-inl.h"
+
+// Shared by the targets.
+#ifndef TAIPAN_QUANT_ROWS_ONCE
+#define TAIPAN_QUANT_ROWS_ONCE
+namespace taipan {
+
+inline std::atomic<bool> vnni_instructions{HasAvx512Vnni()};
+
+// Of a run: a number for each row of the group. `second`: the minimum, or the scale of the second half.
+struct QuantScales {
+  float first[kQuantRows], second[kQuantRows];
+};
+
+}  // namespace taipan
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace taipan {
+namespace HWY_NAMESPACE {
+
+template <class T>
+void RoundRun(const T* x, ActivationRun& to) {
+  const FloatTag d;
+  const hn::RebindToSigned<FloatTag> di;
+  const hn::Rebind<int8_t, FloatTag> d8;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto most_bits = hn::Zero(di);  // bits of |x| order like |x|, and what is not finite comes last
+  for (int64_t i = 0; i < kQuantRun; i += lanes) {
+    most_bits = hn::Max(most_bits, hn::BitCast(di, hn::Abs(LoadFloats(d, x + i))));
+  }
+  const float most = hn::GetLane(hn::BitCast(d, hn::MaxOfLanes(di, most_bits)));
+  constexpr float kSteps = 127 * 128, kLeast = 1e-30f;  // below it 1 / x would not be finite
+  const bool finite = most <= std::numeric_limits<float>::max(), zero = most < kLeast;
+  to.scale = finite ? (zero ? 0.0f : most / kSteps) : std::numeric_limits<float>::quiet_NaN();
+  to.sum[0] = to.sum[1] = 0;
+  if (!finite || zero) {
+    std::memset(to.high, 0, sizeof to.high);
+    std::memset(to.low, 0, sizeof to.low);
+    return;
+  }
+  const FloatVec inverse = hn::Set(d, kSteps / most);
+  for (int64_t half = 0; half < 2; ++half) {
+    auto sum = hn::Zero(di);
+    for (int64_t i = half * 16; i < half * 16 + 16; i += lanes) {
+      const auto q = hn::NearestInt(hn::Mul(LoadFloats(d, x + i), inverse));
+      const auto high = hn::ShiftRight<7>(hn::Add(q, hn::Set(di, 64)));
+      hn::StoreU(hn::DemoteTo(d8, high), d8, to.high + i);
+      hn::StoreU(hn::DemoteTo(d8, hn::Sub(q, hn::ShiftLeft<7>(high))), d8, to.low + i);
+      sum = hn::Add(sum, q);
+    }
+    to.sum[half] = hn::GetLane(hn::SumOfLanes(di, sum));
+  }
+}
+
+// to [rows][runs].
+void RoundRows(ConstMatrixView x, ActivationRun* to) {
+  for (int64_t r = 0; r < x.rows; ++r) {
+    for (int64_t i = 0; i < x.cols; i += kQuantRun, ++to) {
+      if (x.dtype == DType::kBF16) {
+        RoundRun(x.As<BF16>(r) + i, *to);
+      } else {
+        RoundRun(x.F32(r) + i, *to);
+      }
+    }
+  }
+}
+
+// w[i] = the level of code w[i].
+HWY_INLINE void LookUpLevels(uint8_t* w) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int i = 0; i < 512; ++i) w[i] = kIq4Levels[w[i]];
+#else
+  const hn::ScalableTag<uint8_t> d;
+  const auto table = hn::LoadDup128(d, kIq4Levels);
+  for (int64_t i = 0; i < 512; i += static_cast<int64_t>(hn::Lanes(d))) {
+    hn::StoreU(hn::TableLookupBytes(table, hn::LoadU(d, w + i)), d, w + i);
+  }
+#endif
+}
+
+// Chunk c of a run's codes at w + 64 c.
+HWY_INLINE void LoadCodes(const QuantFormat& f, const uint8_t* HWY_RESTRICT high, const uint8_t* HWY_RESTRICT low,
+                          uint8_t* HWY_RESTRICT w) {
+  if (f.bits == 8) {
+    std::memcpy(w, low, 512);
+    return;
+  }
+  for (int v = 0; v < 4; ++v) {
+    for (int i = 0; i < 64; ++i) {
+      w[128 * v + i] = low[64 * v + i] & 15;
+      w[128 * v + 64 + i] = low[64 * v + i] >> 4;
+    }
+  }
+  if (f.type == GgmlType::kIQ4_NL) LookUpLevels(w);
+  if (f.bits == 4) return;
+  const int width = f.bits - 4, of_vector = 8 / width, mask = (1 << width) - 1;  // chunks whose upper bits share one
+  for (int c = 0; c < 8; ++c) {
+    const uint8_t* bits = high + c / of_vector * 64;
+    const int shift = c % of_vector * width;
+    for (int i = 0; i < 64; ++i) w[64 * c + i] = static_cast<uint8_t>(w[64 * c + i] | ((bits[i] >> shift) & mask) << 4);
+  }
+}
+
+inline float HalfAt(const uint8_t* p) {
+  F16 half;
+  std::memcpy(&half, p, sizeof half);
+  return ToFloat(half);
+}
+
+// heads of a group -> the scales of a run.
+HWY_INLINE void LoadScales(const QuantFormat& f, const uint8_t* head, int64_t run, QuantScales& to) {
+  const int64_t of_block = f.elements / kQuantRun, part = run % of_block;
+  head += run / of_block * f.head * kQuantRows;
+  for (int64_t r = 0; r < kQuantRows; ++r) to.first[r] = HalfAt(head + 2 * r);
+  if (f.type == GgmlType::kQ6_K) {
+    const uint8_t* scales = head + 32 + part * 32;
+    for (int64_t r = 0; r < kQuantRows; ++r) {
+      to.second[r] = to.first[r] * static_cast<float>(static_cast<int8_t>(scales[16 + r]));
+      to.first[r] *= static_cast<float>(static_cast<int8_t>(scales[r]));
+    }
+    return;
+  }
+  if (f.head == 2) return;
+  for (int64_t r = 0; r < kQuantRows; ++r) to.second[r] = HalfAt(head + 32 + 2 * r);
+  if (f.head == 4) return;
+  const uint8_t* packed = head + 64;  // twelve bytes of each row, see UnpackScale of tensor/ggml_blocks.cc
+  for (int64_t r = 0; r < kQuantRows; ++r) {
+    const auto at = [&](int64_t i) { return static_cast<int>(packed[16 * i + r]); };
+    const int scale = part < 4 ? at(part) & 63 : (at(part + 4) & 15) | at(part - 4) >> 6 << 4;
+    const int min = part < 4 ? at(part + 4) & 63 : at(part + 4) >> 4 | at(part) >> 6 << 4;
+    to.first[r] *= static_cast<float>(scale);
+    to.second[r] *= static_cast<float>(min);
+  }
+}
+
+// to[r] = sum over chunks [begin, end) of code * x, exactly.
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+HWY_INLINE void Dot(const uint8_t* w, const int16_t* x, int begin, int end, int32_t* to) {
+  const hn::ScalableTag<int16_t> d16;
+  const hn::Rebind<uint8_t, decltype(d16)> d8;
+  const hn::RepartitionToWide<decltype(d16)> d32;
+  const hn::Repartition<int64_t, decltype(d16)> d64;
+  constexpr int kParts = 64 / hn::MaxLanes(d16);
+  hn::Vec<decltype(d32)> sum[kParts], unused = hn::Zero(d32);
+  for (int i = 0; i < kParts; ++i) sum[i] = hn::Zero(d32);
+  for (int c = begin; c < end; ++c) {
+    int64_t four;
+    std::memcpy(&four, x + 4 * c, 8);
+    const auto xs = hn::BitCast(d16, hn::Set(d64, four));
+    for (int i = 0; i < kParts; ++i) {
+      const auto codes = hn::PromoteTo(d16, hn::LoadU(d8, w + 64 * c + i * static_cast<int>(hn::MaxLanes(d16))));
+      sum[i] = hn::ReorderWidenMulAccumulate(d32, codes, xs, sum[i], unused);  // on x86 of neighbours, all in the first
+    }
+  }
+  HWY_ALIGN int32_t pairs[2 * kQuantRows];
+  for (int i = 0; i < kParts; ++i) hn::Store(sum[i], d32, pairs + i * static_cast<int>(hn::MaxLanes(d32)));
+  for (int64_t r = 0; r < kQuantRows; ++r) to[r] = pairs[2 * r] + pairs[2 * r + 1];
+}
+#else
+HWY_INLINE void Dot(const uint8_t* w, const int16_t* x, int begin, int end, int32_t* to) {
+  for (int64_t r = 0; r < kQuantRows; ++r) to[r] = 0;
+  for (int c = begin; c < end; ++c) {
+    for (int64_t r = 0; r < kQuantRows; ++r) {
+      for (int j = 0; j < 4; ++j) to[r] += w[64 * c + 4 * r + j] * x[4 * c + j];
+    }
+  }
+}
+#endif
+
+// sum += t * (scale * unit)
+HWY_INLINE void AddScaled(const int32_t* t, const float* scale, float unit, float* sum) {
+  const hn::CappedTag<float, 16> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t r = 0; r < kQuantRows; r += lanes) {
+    const auto factor = hn::Mul(hn::LoadU(d, scale + r), hn::Set(d, unit));
+    hn::StoreU(hn::MulAdd(hn::ConvertTo(d, hn::LoadU(di, t + r)), factor, hn::LoadU(d, sum + r)), d, sum + r);
+  }
+}
+HWY_INLINE void AddLift(const float* min, float lift, float* sum) {
+  const hn::CappedTag<float, 16> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t r = 0; r < kQuantRows; r += lanes) {
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, min + r), hn::Set(d, lift), hn::LoadU(d, sum + r)), d, sum + r);
+  }
+}
+
+void GroupProduct(const ActivationRun* x, int64_t rows, const QuantMatrixView& m, int64_t group, float* out) {
+  const QuantFormat& f = QuantFormatOf(m.type);
+  const QuantGroup g = m.Group(group);
+  const int64_t runs = m.cols / kQuantRun;
+  const float lift_sign = f.elements == 256 ? -1.0f : 1.0f;
+  std::fill_n(out, rows * kQuantRows, 0.0f);
+  alignas(64) uint8_t w[512];
+  QuantScales scales;
+  for (int64_t run = 0; run < runs; ++run) {
+    LoadCodes(f, g.high + run * f.high, g.low + run * f.low, w);
+    LoadScales(f, g.head, run, scales);
+    for (int64_t r = 0; r < rows; ++r) {
+      const ActivationRun& a = x[r * runs + run];
+      float* sum = out + r * kQuantRows;
+      int16_t q[kQuantRun];
+      for (int i = 0; i < kQuantRun; ++i) q[i] = static_cast<int16_t>(128 * a.high[i] + a.low[i]);
+      int32_t t[kQuantRows];
+      const auto add = [&](int begin, int end, int32_t of_x, const float* scale) HWY_ATTR {
+        Dot(w, q, begin, end, t);
+        for (int64_t i = 0; i < kQuantRows; ++i) t[i] -= f.bias * of_x;
+        AddScaled(t, scale, a.scale, sum);
+      };
+      if (f.type == GgmlType::kQ6_K) {
+        add(0, 4, a.sum[0], scales.first);
+        add(4, 8, a.sum[1], scales.second);
+      } else {
+        const int32_t total = a.sum[0] + a.sum[1];
+        add(0, 8, total, scales.first);
+        if (f.head > 2) AddLift(scales.second, lift_sign * (a.scale * static_cast<float>(total)), sum);
+      }
+    }
+  }
+}
+
+bool MayUseVnni() { return HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3; }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace taipan
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace taipan {
+namespace {
+
+HWY_EXPORT(RoundRows);
+HWY_EXPORT(GroupProduct);
+HWY_EXPORT(MayUseVnni);
+
+// Columns [first, first + 16) of y, those that there are.
+void StoreGroup(const float* sums, int64_t first, MatrixView y, bool add) {
+  const int64_t n = std::min(kQuantRows, y.cols - first);
+  for (int64_t r = 0; r < y.rows; ++r, sums += kQuantRows) {
+    if (y.dtype == DType::kBF16) {
+      std::transform(sums, sums + n, y.As<BF16>(r) + first, ToBF16);
+      continue;
+    }
+    float* to = y.F32(r) + first;
+    for (int64_t i = 0; i < n; ++i) to[i] = add ? to[i] + sums[i] : sums[i];
+  }
+}
+
+}  // namespace
+
+bool UsesVnni() { return vnni_instructions.load(std::memory_order_relaxed) && HWY_DYNAMIC_DISPATCH(MayUseVnni)(); }
+void AllowVnni(bool allowed) { vnni_instructions.store(allowed && HasAvx512Vnni()); }
+
+void QuantRowsProduct(ConstMatrixView x, const QuantMatrixView& w, MatrixView y, bool add) {
+  CHECK(x.rows == y.rows && x.rows <= kFewQuantRows);
+  CHECK(x.cols == w.cols && y.cols == w.rows);
+  CHECK(!add || y.dtype == DType::kF32);
+  if (x.rows == 0) return;
+  thread_local std::vector<ActivationRun> rounded;
+  rounded.resize(static_cast<size_t>(x.rows * x.cols / kQuantRun));
+  HWY_DYNAMIC_DISPATCH(RoundRows)(x, rounded.data());
+  const ActivationRun* rows = rounded.data();
+  const auto product = UsesVnni() ? QuantGroupVnni : HWY_DYNAMIC_DISPATCH(GroupProduct);
+  // A task reads some 64 KiB of the weight: around ten microseconds.
+  const int64_t groups = (w.rows + kQuantRows - 1) / kQuantRows;
+  const int64_t grain = std::max<int64_t>(1, 65536 / w.group_bytes());
+  ParallelForRanges(groups, grain, [&](int64_t begin, int64_t end) {
+    alignas(64) float sums[kFewQuantRows * kQuantRows];
+    for (int64_t group = begin; group < end; ++group) {
+      product(rows, x.rows, w, group, sums);
+      StoreGroup(sums, group * kQuantRows, y, add);
+    }
+  });
+}
+
+void DecodeRows(const QuantMatrixView& w, int64_t first, int64_t count, MatrixView to) {
+  CHECK(to.rows == count && to.cols == w.cols);
+  thread_local std::vector<float> row;
+  row.resize(static_cast<size_t>(w.cols));
+  for (int64_t r = 0; r < count; ++r) {
+    DecodeRow(w, first + r, row.data());
+    Convert(ConstMatrixView(row.data(), 1, w.cols), to.Rows(r, 1));
+  }
+}
+
+}  // namespace taipan
+#endif  // HWY_ONCE
