@@ -26,5 +26,6 @@ void AddBenchTrain(CLI::App& bench);
 void AddBenchPrefill(CLI::App& bench);
 void AddBenchDecode(CLI::App& bench);
 void AddBenchKernels(CLI::App& bench);
+void AddBenchLatency(CLI::App& bench);
 
 }  // namespace taipan

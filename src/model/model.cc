@@ -188,6 +188,7 @@ SequenceState LanguageModel::NewState() const {
 void LanguageModel::Forward(const Batch& batch, const GateOptions& gate, bool keep, ForwardContext& context,
                             const std::function<void(int64_t, ConstMatrixView)>& after_layer) const {
   CheckBatch(batch, config_);
+  const RowsAlone alone(batch.rows_alone);
   ForwardContext::Impl& c = *context.impl_;
   c.batch = batch;
   c.results.Reset();
@@ -256,6 +257,7 @@ void LanguageModel::Logits(ForwardContext& context, std::span<const int64_t> row
   CHECK_EQ(logits.cols, config_.vocab_size);
   const Arena::Scope scope(c.scratch);
   const OpTimer timer("head");
+  const RowsAlone alone(c.batch.rows_alone);
   const int64_t n = static_cast<int64_t>(rows.size());
   const MatrixView h = c.scratch.Matrix(n, c.h.cols), normed = c.scratch.Matrix(n, c.h.cols, dtype_);
   GatherRows(c.h, rows.data(), h);

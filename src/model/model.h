@@ -44,6 +44,7 @@ struct Batch {
   std::vector<int32_t> targets;   // [T], -1: none; empty: none at all
   std::vector<float> weights;     // [T] of the loss; empty: all 1
   std::vector<Segment> segments;  // they tile [0, T)
+  bool rows_alone = false;        // products give each row the bits that it has alone: for a few rows a segment
 
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
 };

@@ -13,6 +13,7 @@ struct PlotSeries {
   std::vector<double> y;  // as many as x; points with a NaN or an infinity are left out
   bool right = false;     // on the axis at the right (SVG; on a terminal all share one)
   bool faint = false;     // thin and half transparent, for what is noisy (SVG)
+  bool dashed = false;    // for what was not measured (SVG)
   int color = -1;         // of the palette; default: by place in the list
 };
 

@@ -289,5 +289,12 @@ TEST(SvgBars, OddInputs) {
   }
 }
 
+TEST(SvgPlot, DashesWhatIsMarkedSo) {
+  const PlotSeries solid{.name = "a", .x = {1, 2}, .y = {1, 2}},
+      dashed{.name = "", .x = {2, 3}, .y = {2, 5}, .dashed = true};
+  EXPECT_THAT(SvgPlot({solid}, {}), Not(HasSubstr("stroke-dasharray")));
+  EXPECT_EQ(Count(SvgPlot({solid, dashed}, {}), "stroke-dasharray"), 1u);
+}
+
 }  // namespace
 }  // namespace taipan

@@ -137,8 +137,9 @@ std::string Curve(const std::vector<PlotPoint>& points, const PlotData& data, co
   std::string out;
   if (pixels.size() > 1) {
     out +=
-        fmt::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"{} stroke-linejoin=\"round\" points=\"",
-                    color, series.faint ? 1.2 : 1.8, series.faint ? " stroke-opacity=\"0.55\"" : "");
+        fmt::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"{}{} stroke-linejoin=\"round\" points=\"",
+                    color, series.faint ? 1.2 : 1.8, series.faint ? " stroke-opacity=\"0.55\"" : "",
+                    series.dashed ? " stroke-dasharray=\"6 4\"" : "");
     for (const PlotPoint& p : Thinned(pixels)) out += fmt::format("{:.1f},{:.1f} ", p.x, p.y);
     out.back() = '"';
     out += "/>\n";

@@ -1,5 +1,6 @@
 // taipan bench: reports and their shape; nothing here depends on how long anything took.
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
@@ -240,6 +241,42 @@ TEST_F(BenchTest, RefusesWrongFlags) {
   ExpectOneLineError(RunTaipan({"bench", "prefill", "--model", "taipan-1n"}), 1, {"taipan-1m"});
   ExpectOneLineError(RunTaipan({"bench", "kernels", "--model", config(), "--only", "quark"}), 2, {"--only", "quark"});
   ExpectOneLineError(RunTaipan({"bench", "roof", "--dtype", "int4"}), 2, {"--dtype", "bf16", "int4"});
+}
+
+TEST_F(BenchTest, LatencyMeasuresLengthsAndPredictsTheRest) {
+  const std::string out = *this / "latency";
+  const std::vector<std::string> base = {"bench", "latency", "--model", config(), "--tokens",
+                                         "2",     "--runs",  "1",       "--json"};
+  std::vector<std::string> arguments = base;
+  arguments.insert(arguments.end(), {"--lengths", "32,64,1K", "--out", out});
+  const ProgramResult result = RunTaipan(arguments);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json points = Json::parse(result.out).at("models").at(0).at("points");
+  ASSERT_EQ(points.size(), 3u);
+  for (const Json& point : points) {
+    EXPECT_FALSE(point.at("predicted").get<bool>());
+    EXPECT_GT(point.at("prefill_seconds").get<double>(), 0);
+    EXPECT_GT(point.at("token_seconds").get<double>(), 0);
+  }
+  EXPECT_LT(points[0].at("prefill_seconds").get<double>(), points[2].at("prefill_seconds").get<double>());
+  EXPECT_EQ(ReadFile(out + "/latency.csv").substr(0, 23), "model,parameters,tokens");
+  for (const char* chart : {"/prefill.svg", "/generation.svg", "/memory.svg"}) EXPECT_TRUE(PathExists(out + chart));
+
+  arguments = base;
+  arguments.insert(arguments.end(), {"--lengths", "64,1024M", "--time-limit", "1"});
+  const ProgramResult predicted = RunTaipan(arguments);
+  ASSERT_EQ(predicted.exit_code, 0) << predicted.err;
+  const Json model = Json::parse(predicted.out).at("models").at(0);
+  EXPECT_TRUE(model.at("points").at(1).at("predicted").get<bool>());
+  EXPECT_TRUE(model.contains("stopped"));
+}
+
+TEST_F(BenchTest, LatencyRefusesLengthsThatAreNone) {
+  for (const char* lengths : {"", "1K,", "2K,1K", "1k", "-5", "2048M"}) {
+    const ProgramResult result = RunTaipan({"bench", "latency", "--model", config(), "--lengths", lengths});
+    EXPECT_EQ(result.exit_code, 1) << lengths;
+    EXPECT_THAT(result.err, testing::HasSubstr("--lengths: no list of lengths")) << lengths;
+  }
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ void AddBenchCommand(CLI::App& app) {
   AddBenchTrain(*bench);
   AddBenchPrefill(*bench);
   AddBenchDecode(*bench);
+  AddBenchLatency(*bench);
   AddBenchKernels(*bench);
 }
 

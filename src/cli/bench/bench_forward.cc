@@ -1,9 +1,8 @@
 // taipan bench prefill and decode: reading a prompt, and generating after one.
 
 #include <algorithm>
-#include <numeric>
 
-#include "cli/bench/bench_run.h"
+#include "cli/bench/bench_reader.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "infer/sequence_reader.h"
@@ -19,78 +18,12 @@ struct DecodeOptions : BenchOptions {
   int64_t context = 0, tokens = 64, batch_size = 1;
 };
 
-// Forwards with a selection that may be forced, and logits: what a prompt and a token cost.
-class Reader {
- public:
-  explicit Reader(const BenchModel& bench) : model_(bench.model), gate_(GateOf(bench)) {}
-
-  // The prompt in pieces, then the logits of its last token.
-  void Prefill(std::span<const int32_t> tokens, int64_t piece, SequenceState& state) {
-    ForEachPiece(state.position, static_cast<int64_t>(tokens.size()), piece, [&](int64_t begin, int64_t count) {
-      const auto part = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
-      batch_.tokens.assign(part.begin(), part.end());
-      batch_.segments.assign(
-          1,
-          Segment{.begin = 0, .length = count, .row_begin = state.position, .state_in = &state, .state_out = &state});
-      Forward();
-    });
-    rows_.assign(1, batch_.size() - 1);
-    Logits();
-  }
-
-  // One token for each sequence; the likeliest next ones replace `tokens`.
-  void Step(std::vector<int32_t>& tokens, std::vector<SequenceState>& states) {
-    batch_.tokens = tokens;
-    batch_.segments.clear();
-    for (size_t i = 0; i < states.size(); ++i) {
-      const int64_t row = static_cast<int64_t>(i);
-      batch_.segments.push_back({.begin = row,
-                                 .length = 1,
-                                 .row = row,
-                                 .row_begin = states[i].position,
-                                 .state_in = &states[i],
-                                 .state_out = &states[i]});
-    }
-    Forward();
-    rows_.resize(tokens.size());
-    std::iota(rows_.begin(), rows_.end(), int64_t{0});
-    Logits();
-    const OpTimer timer("argmax");
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      const float* row = logits_.F32() + static_cast<int64_t>(i) * model_.config().vocab_size;
-      tokens[i] = static_cast<int32_t>(std::max_element(row, row + model_.config().vocab_size) - row);
-    }
-  }
-
-  const SelectionCounts& counts() const { return counts_; }
-  void ResetCounts() { counts_ = {}; }
-
- private:
-  void Forward() {
-    model_.Forward(batch_, gate_, /*keep=*/false, context_);
-    counts_.Add(context_, batch_.size());
-  }
-  void Logits() {
-    const int64_t n = static_cast<int64_t>(rows_.size());
-    if (logits_.size() != n * model_.config().vocab_size) logits_ = Tensor({n, model_.config().vocab_size});
-    model_.Logits(context_, rows_, logits_.Matrix());
-  }
-
-  const LanguageModel& model_;
-  const GateOptions gate_;
-  SelectionCounts counts_;
-  ForwardContext context_;
-  Batch batch_;
-  std::vector<int64_t> rows_;
-  Tensor logits_;  // [rows, V]
-};
-
 void RunPrefill(const PrefillOptions& o) {
   const BenchModel bench = LoadBenchModel(o, BindingOf(DTypeOf(o.dtype)));
   const ModelConfig& config = bench.model.config();
   const int64_t piece = std::min(o.piece > 0 ? o.piece : PieceLength(config), o.prompt);
   const std::vector<int32_t> tokens = RandomTokens(o.prompt, config.vocab_size);
-  Reader reader(bench);
+  BenchReader reader(bench);
   BenchReport report;
   report.command = "prefill";
   report.model = bench.name;
@@ -115,7 +48,7 @@ void RunPrefill(const PrefillOptions& o) {
 void RunDecode(const DecodeOptions& o) {
   const BenchModel bench = LoadBenchModel(o, BindingOf(DTypeOf(o.dtype)));
   const ModelConfig& config = bench.model.config();
-  Reader reader(bench);
+  BenchReader reader(bench);
   // The context, or one start token, is read once; every run continues from copies of that state.
   const std::vector<int32_t> prompt = RandomTokens(std::max<int64_t>(o.context, 1), config.vocab_size);
   SequenceState begin;

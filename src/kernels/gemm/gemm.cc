@@ -108,16 +108,21 @@ TileOperand Weight(const LinearWeight& w, DType dtype, int64_t row, bool transpo
   return {m.Rows(row, m.rows - row).data, m.stride, transposed};
 }
 
+thread_local bool rows_alone = false;
+
 }  // namespace
+
+RowsAlone::RowsAlone(bool on) : before_(rows_alone) { rows_alone |= on; }
+RowsAlone::~RowsAlone() { rows_alone = before_; }
 
 void Linear(ConstMatrixView x, const LinearWeight& w, MatrixView y, Accumulate acc) {
   CHECK_EQ(x.cols, w.inputs());
   CHECK_EQ(y.cols, w.outputs());
   if (w.quant) {
-    if (x.rows > kFewQuantRows) return QuantProduct(x, w.quant, 0, y, acc);
+    if (x.rows > kFewQuantRows && !rows_alone) return QuantProduct(x, w.quant, 0, y, acc);
     return QuantRowsProduct(x, w.quant, y, acc == Accumulate::kAdd);
   }
-  if (x.dtype == DType::kBF16 && x.rows <= kFewRows) {
+  if (x.dtype == DType::kBF16 && (x.rows <= kFewRows || rows_alone)) {
     FewRowsProduct(x, w.bf16, y, acc == Accumulate::kAdd);
     return;
   }

@@ -24,6 +24,19 @@ struct LinearWeight {
   int64_t inputs() const { return quant ? quant.cols : f32 ? f32.cols : bf16.cols; }
 };
 
+// While one that is on lives, Linear on this thread gives each row the bits that it has alone, however many there are:
+// in bf16 and with quantized weights, kernels of a few rows and of many sum in another order.
+class RowsAlone {
+ public:
+  explicit RowsAlone(bool on);
+  ~RowsAlone();
+  RowsAlone(const RowsAlone&) = delete;
+  RowsAlone& operator=(const RowsAlone&) = delete;
+
+ private:
+  const bool before_;
+};
+
 // The element type of x (dy) chooses the arithmetic: f32, or bf16 with sums in f32 and the weight in bf16. Results
 // are f32 or bf16 (f32 alone with kAdd).
 //

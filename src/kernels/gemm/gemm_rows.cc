@@ -41,21 +41,23 @@ HWY_INLINE void Dots(const float* x, int64_t stride, const BF16* w, int64_t k, f
 // Columns [begin, end) of y. x [T, K] as floats.
 void FewRowsRange(const float* x, ConstMatrixView w, int64_t begin, int64_t end, MatrixView y, bool add) {
   const int64_t rows = y.rows;
-  float out[kFewRows];
-  for (int64_t n = begin; n < end; ++n) {
-    const BF16* row = w.As<BF16>(n);
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) Dots<4>(x + r * w.cols, w.cols, row, w.cols, out + r);
-    for (; r + 2 <= rows; r += 2) Dots<2>(x + r * w.cols, w.cols, row, w.cols, out + r);
-    for (; r < rows; ++r) Dots<1>(x + r * w.cols, w.cols, row, w.cols, out + r);
-    for (r = 0; r < rows; ++r) {
+  const auto store = [&](int64_t r, int64_t n, const float* out, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
       if (y.dtype == DType::kBF16) {
-        y.As<BF16>(r)[n] = ToBF16(out[r]);
+        y.As<BF16>(r + i)[n] = ToBF16(out[i]);
       } else {
-        float& to = y.F32(r)[n];
-        to = add ? to + out[r] : out[r];
+        float& to = y.F32(r + i)[n];
+        to = add ? to + out[i] : out[i];
       }
     }
+  };
+  for (int64_t n = begin; n < end; ++n) {
+    const BF16* row = w.As<BF16>(n);
+    float out[4];
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4) Dots<4>(x + r * w.cols, w.cols, row, w.cols, out), store(r, n, out, 4);
+    for (; r + 2 <= rows; r += 2) Dots<2>(x + r * w.cols, w.cols, row, w.cols, out), store(r, n, out, 2);
+    for (; r < rows; ++r) Dots<1>(x + r * w.cols, w.cols, row, w.cols, out), store(r, n, out, 1);
   }
 }
 
@@ -69,7 +71,6 @@ namespace taipan {
 HWY_EXPORT(FewRowsRange);
 
 void FewRowsProduct(ConstMatrixView x, ConstMatrixView w, MatrixView y, bool add) {
-  CHECK_LE(x.rows, kFewRows);
   CHECK_EQ(x.rows, y.rows);
   CHECK(!add || y.dtype == DType::kF32);
   thread_local std::vector<float> wide;

@@ -270,12 +270,13 @@ bool UsesVnni() { return vnni_instructions.load(std::memory_order_relaxed) && HW
 void AllowVnni(bool allowed) { vnni_instructions.store(allowed && HasAvx512Vnni()); }
 
 void QuantRowsProduct(ConstMatrixView x, const QuantMatrixView& w, MatrixView y, bool add) {
-  CHECK(x.rows == y.rows && x.rows <= kFewQuantRows);
+  CHECK_EQ(x.rows, y.rows);
   CHECK(x.cols == w.cols && y.cols == w.rows);
   CHECK(!add || y.dtype == DType::kF32);
   if (x.rows == 0) return;
   thread_local std::vector<ActivationRun> rounded;
-  rounded.resize(static_cast<size_t>(x.rows * x.cols / kQuantRun));
+  const int64_t runs = x.cols / kQuantRun;
+  rounded.resize(static_cast<size_t>(x.rows * runs));
   HWY_DYNAMIC_DISPATCH(RoundRows)(x, rounded.data());
   const ActivationRun* rows = rounded.data();
   const auto product = UsesVnni() ? QuantGroupVnni : HWY_DYNAMIC_DISPATCH(GroupProduct);
@@ -285,8 +286,11 @@ void QuantRowsProduct(ConstMatrixView x, const QuantMatrixView& w, MatrixView y,
   ParallelForRanges(groups, grain, [&](int64_t begin, int64_t end) {
     alignas(64) float sums[kFewQuantRows * kQuantRows];
     for (int64_t group = begin; group < end; ++group) {
-      product(rows, x.rows, w, group, sums);
-      StoreGroup(sums, group * kQuantRows, y, add);
+      for (int64_t r = 0; r < x.rows; r += kFewQuantRows) {
+        const int64_t count = std::min(kFewQuantRows, x.rows - r);
+        product(rows + r * runs, count, w, group, sums);
+        StoreGroup(sums, group * kQuantRows, y.Rows(r, count), add);
+      }
     }
   });
 }
