@@ -11,8 +11,10 @@
 #include "cli/bench/bench_reader.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/model_argument.h"
 #include "infer/sequence_reader.h"
 #include "model/memory_plan.h"
+#include "model/model_files.h"
 #include "plot/plot.h"
 
 namespace taipan {
