@@ -110,13 +110,13 @@ struct TextResult {
   double Perplexity(double nll) const { return std::exp(nll / static_cast<double>(divergence.scored)); }
 };
 
-// Both run as `--dtype auto` would run them, but for the weights in one number format of activations.
+// Both in f32: roundings of activations to bf16 would count as much as those of weights to 8 bits.
 TextResult Compare(const Checkpoint& in, const Checkpoint& out, const QuantizeFlags& o) {
   const ModelText text = RequireText(in, o.tokenizer);
   const std::string content = ReadInput(o.text);
   const std::vector<int32_t> tokens = EncodeText(*text.tokenizer, content);
   if (tokens.size() < 2) throw UserError({o.text, "nothing to score", "some text", "less than two tokens"});
-  const LanguageModel before = LoadModel(in, BindingOf(FastDType(in.config))), after = LoadModel(out, Binding::kStored);
+  const LanguageModel before = LoadModel(in), after = LoadModel(out);
   CountProgress progress("comparing:", static_cast<int64_t>(tokens.size()));
   TextResult result{{}, static_cast<int64_t>(content.size())};
   result.divergence = CompareModels(before, after, tokens, o.context, [&](int64_t done) { progress.Update(done); });

@@ -15,22 +15,19 @@ struct Row {
   bool same_top = false;
 };
 
-// log sum of exp.
-double LogSum(const float* x, int64_t n, float most) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += std::exp(x[i] - most);
-  return std::log(sum) + most;
-}
-
+// KL = sum p (a - b) + log sum exp b - log sum exp a, over logits a and b, with p = softmax a.
 Row CompareRows(const float* a, const float* b, int64_t n, int32_t target) {
   const float *top_a = std::max_element(a, a + n), *top_b = std::max_element(b, b + n);
-  const double sum_a = LogSum(a, n, *top_a), sum_b = LogSum(b, n, *top_b);
-  double kl = 0;
+  double sum_a = 0, sum_b = 0, difference = 0;
   for (int64_t i = 0; i < n; ++i) {
-    const double log_p = a[i] - sum_a;
-    kl += std::exp(static_cast<float>(log_p)) * (log_p - (b[i] - sum_b));
+    const double p = std::exp(a[i] - *top_a);
+    sum_a += p;
+    sum_b += std::exp(b[i] - *top_b);
+    difference += p * (static_cast<double>(a[i]) - b[i]);
   }
-  return {sum_a - a[target], sum_b - b[target], std::max(kl, 0.0), top_a - a == top_b - b};
+  const double log_a = std::log(sum_a) + *top_a, log_b = std::log(sum_b) + *top_b;
+  const double kl = difference / sum_a + log_b - log_a;
+  return {log_a - a[target], log_b - b[target], std::max(kl, 0.0), top_a - a == top_b - b};
 }
 
 }  // namespace

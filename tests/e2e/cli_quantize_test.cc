@@ -15,7 +15,7 @@ constexpr const char* kMamba2Config =
 constexpr const char* kTaipanConfig =
     R"({"model_type": "taipan", "vocab_size": 256, "hidden_size": 64, "layer_pattern": ["mamba2", "selective_attention"],
     "head_dim": 16, "state_size": 16, "chunk_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "intermediate_size": 96, "sliding_window": 32})";
+    "attention_head_dim": 16, "intermediate_size": 96, "sliding_window": 32})";
 
 class Quantize : public testing::Test {
  protected:

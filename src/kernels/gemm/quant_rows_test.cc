@@ -93,6 +93,27 @@ TEST(QuantMatrix, KeepsTheBytesOfEveryRow) {
   }
 }
 
+TEST(QuantMatrix, RowsAreDecodedTheSameOnEveryTarget) {
+  test::ForEachSimdTarget([] {
+    for (const GgmlType type : kTypes) {
+      const Size s = {53, 3 * BlockElements(type)};
+      const std::vector<uint8_t> stored = RandomRows(type, s.rows, s.cols, 9);
+      const QuantMatrix m = Matrix(type, stored, s.rows, s.cols);
+      const std::vector<float> values = Values(type, stored);
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        for (const auto& [first, count] : {std::pair(0, 53), std::pair(7, 3), std::pair(15, 20)}) {
+          PaddedMatrix rows(count, s.cols, 0, 0, dtype), expected(count, s.cols, 0, 0, dtype);
+          const auto begin = values.begin() + first * s.cols;
+          expected.Fill({begin, begin + count * s.cols});
+          DecodeRows(m.View(), first, count, rows.View());
+          EXPECT_TRUE(test::SameBits(rows.Dense(), expected.Dense())) << NameOf(type) << " " << first;
+          EXPECT_TRUE(rows.GuardsIntact());
+        }
+      }
+    }
+  });
+}
+
 // Activations are rounded once, to steps of 1 / 16256 of the largest of 32: independent errors of a step / sqrt(12), of
 // whose sum 5.5 standard deviations are allowed. Sums of runs of f32 numbers follow, each within 2^-24 of its size, and
 // three factors of each.
