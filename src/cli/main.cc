@@ -96,6 +96,7 @@ int RunCommand(CLI::App& app, int argc, char** argv) {
   AddInitCommand(app);
   AddInspectCommand(app);
   AddConvertCommand(app);
+  AddQuantizeCommand(app);
   AddTrainCommand(app, exit_code);
   AddGenerateCommand(app, exit_code);
   AddScoreCommand(app);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "formats/ggml_round.h"
 #include "tensor/bf16.h"
 #include "tensor/f16.h"
 
@@ -63,21 +64,25 @@ bool CopyF32(const float* from, int64_t n, uint8_t* to) {
 }  // namespace
 
 bool CanQuantize(GgmlType type) {
-  return type == GgmlType::kF32 || type == GgmlType::kF16 || type == GgmlType::kBF16 || type == GgmlType::kQ8_0;
+  return type == GgmlType::kF32 || type == GgmlType::kF16 || type == GgmlType::kBF16 || type == GgmlType::kQ8_0 ||
+         CanRound(type);
 }
 
 bool Quantize(GgmlType type, const float* from, int64_t n, void* to) {
   CHECK(CanQuantize(type));
   const int64_t elements = BlockElements(type), bytes = BlockBytes(type);
   CHECK_EQ(n % elements, 0);
-  const auto narrow = type == GgmlType::kF32    ? CopyF32
-                      : type == GgmlType::kF16  ? NarrowF16
-                      : type == GgmlType::kBF16 ? NarrowBF16
-                                                : NarrowQ8_0;
+  bool (*const narrow)(const float*, int64_t, uint8_t*) = type == GgmlType::kF32    ? CopyF32
+                                                          : type == GgmlType::kF16  ? NarrowF16
+                                                          : type == GgmlType::kBF16 ? NarrowBF16
+                                                          : type == GgmlType::kQ8_0 ? NarrowQ8_0
+                                                                                    : nullptr;
   std::atomic<bool> fits = true;
   ParallelForRanges(n, kTaskElements, [&](int64_t begin, int64_t end) {
     uint8_t* out = static_cast<uint8_t*>(to) + begin / elements * bytes;
-    if (!narrow(from + begin, end - begin, out)) fits = false;
+    const bool in_range = narrow != nullptr ? narrow(from + begin, end - begin, out)
+                                            : RoundToBlocks(type, from + begin, end - begin, out);
+    if (!in_range) fits = false;
   });
   return fits;
 }

@@ -91,7 +91,7 @@ std::string DescribeGgufValue(const GgufValue& value);
 
 struct GgufItem {
   std::string name;                // at most 63 bytes, what ggml accepts
-  GgmlType type = GgmlType::kF32;  // F32, F16, BF16 or Q8_0
+  GgmlType type = GgmlType::kF32;  // one that CanQuantize
   std::vector<int64_t> shape;
   std::function<Tensor()> values;  // f32; called when its turn comes, so that one tensor at a time is in memory
 };

@@ -320,7 +320,7 @@ TEST(Gguf, WriterRefusesWhatDoesNotFit) {
               HasSubstr("cannot be stored as Q8_0, expected finite values"));
   EXPECT_THAT(complaint(std::string(64, 'n'), GgmlType::kF32, {2}, 1), HasSubstr("too long for GGUF"));
   EXPECT_THAT(ListDirectory(folder.path()), ElementsAre());
-  EXPECT_THROW(complaint("w", GgmlType::kQ4_0, {32}, 1), InternalError);
+  EXPECT_THROW(complaint("w", GgmlType::kQ2_K, {256}, 1), InternalError);
 }
 
 }  // namespace

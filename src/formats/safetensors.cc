@@ -20,6 +20,7 @@ static_assert(std::endian::native == std::endian::little, "numbers in safetensor
 constexpr int64_t kLengthBytes = 8;                // before the header
 constexpr int64_t kMostHeaderBytes = 100'000'000;  // the limit of the reference implementation
 constexpr int64_t kAlign = 64;                     // of the first tensor in a file that we write
+constexpr std::string_view kQuantizedKey = "quantized.";
 
 // n elements of type Stored, which may stand at any address.
 template <class Stored>
@@ -88,6 +89,30 @@ void SafetensorsFile::Parse(const void* bytes, int64_t size) {
   for (SafetensorsHeaderEntry& e : header.entries) {
     entries_[e.name] = {e.dtype, std::move(e.shape), p + data_begin + e.begin, e.end - e.begin};
   }
+  ReadQuantizedTypes();
+}
+
+void SafetensorsFile::ReadQuantizedTypes() {
+  for (const auto& [key, value] : metadata_) {
+    if (!key.starts_with(kQuantizedKey)) continue;
+    const std::string name = key.substr(kQuantizedKey.size());
+    const auto refuse = [&](const std::string& expected, const std::string& found) {
+      throw UserError(
+          {path_, "tensor " + QuoteName(name) + " has a bad quantized type in __metadata__", expected, found});
+    };
+    const auto entry = entries_.find(name);
+    if (entry == entries_.end()) refuse("a tensor of that name", "none");
+    const std::optional<GgmlType> type = GgmlTypeNamed(value);
+    if (!type || BlockElements(*type) == 1)
+      refuse("one of " + ReadableGgmlTypes() + " that has blocks", QuoteName(value));
+    const SafetensorsEntry& e = entry->second;
+    const int64_t block = BlockBytes(*type);
+    if (e.dtype != DType::kU8 || e.shape.size() != 2 || e.shape[1] % block != 0) {
+      refuse(fmt::format("bytes (U8) in rows of a multiple of {}", block),
+             fmt::format("{} {}", NameOf(e.dtype), ShortShape(e.shape)));
+    }
+    quantized_[name] = *type;
+  }
 }
 
 const SafetensorsEntry& SafetensorsFile::At(const std::string& name) const {
@@ -111,6 +136,15 @@ StoredTensor SafetensorsFile::Stored(const std::string& name) const {
   if (e.dtype == DType::kF32 || e.dtype == DType::kBF16) stored.dtype = e.dtype;
   stored.decode = DecoderOf(e.dtype);
   stored.file_mapped = mapping_;
+  if (const auto quantized = quantized_.find(name); quantized != quantized_.end()) {
+    const GgmlType type = quantized->second;
+    stored.type = NameOf(type);
+    stored.block = BlockElements(type);
+    stored.block_bytes = BlockBytes(type);
+    stored.shape[1] = e.shape[1] / stored.block_bytes * stored.block;
+    stored.quantized = type;
+    stored.decode = [type](const void* from, int64_t n, float* to) { Dequantize(type, from, n, to); };
+  }
   return stored;
 }
 
@@ -122,9 +156,24 @@ Tensor SafetensorsFile::Read(const std::string& name) const {
   return t;
 }
 
+namespace {
+
+// As the file has it.
+std::vector<int64_t> StoredShape(const SafetensorsItem& item) {
+  if (!item.quantized) return item.shape;
+  CHECK(item.shape.size() == 2 && item.values);
+  const int64_t block = BlockElements(*item.quantized);
+  CHECK_EQ(item.shape[1] % block, 0);
+  return {item.shape[0], item.shape[1] / block * BlockBytes(*item.quantized)};
+}
+
+DType StoredDType(const SafetensorsItem& item) { return item.quantized ? DType::kU8 : item.dtype; }
+
+}  // namespace
+
 int64_t BytesOf(const SafetensorsItem& item) {
-  int64_t bytes = SizeOf(item.dtype);
-  for (int64_t n : item.shape) {
+  int64_t bytes = SizeOf(StoredDType(item));
+  for (int64_t n : StoredShape(item)) {
     CHECK_GE(n, 0);
     bytes *= n;
   }
@@ -136,11 +185,12 @@ namespace {
 
 void WriteItem(AtomicFile& file, const std::string& path, const SafetensorsItem& item) {
   if (item.data != nullptr || !item.values) return file.Write(item.data, BytesOf(item));
-  CHECK(item.dtype == DType::kF32 || item.dtype == DType::kF16 || item.dtype == DType::kBF16);
+  CHECK(item.quantized || item.dtype == DType::kF32 || item.dtype == DType::kF16 || item.dtype == DType::kBF16);
   const Tensor values = item.values();
   CHECK(values.shape() == item.shape);
   WriteValues(file, path, item.name, values,
-              item.dtype == DType::kF32   ? GgmlType::kF32
+              item.quantized              ? *item.quantized
+              : item.dtype == DType::kF32 ? GgmlType::kF32
               : item.dtype == DType::kF16 ? GgmlType::kF16
                                           : GgmlType::kBF16);
 }
@@ -150,14 +200,18 @@ void WriteItem(AtomicFile& file, const std::string& path, const SafetensorsItem&
 void WriteSafetensors(const std::string& path, const std::vector<SafetensorsItem>& items,
                       const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
-  if (!metadata.empty()) json["__metadata__"] = metadata;
+  std::map<std::string, std::string> all = metadata;
+  for (const SafetensorsItem& item : items) {
+    if (item.quantized) all[std::string(kQuantizedKey) + item.name] = NameOf(*item.quantized);
+  }
+  if (!all.empty()) json["__metadata__"] = all;
   std::set<std::string> names{"__metadata__"};
   int64_t offset = 0;
   for (const SafetensorsItem& item : items) {
     CHECK(names.insert(item.name).second);
     const int64_t bytes = BytesOf(item);
     json[item.name] = {
-        {"dtype", NameOf(item.dtype)}, {"shape", item.shape}, {"data_offsets", {offset, offset + bytes}}};
+        {"dtype", NameOf(StoredDType(item))}, {"shape", StoredShape(item)}, {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
   }
   std::string header = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

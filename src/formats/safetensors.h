@@ -1,9 +1,13 @@
 #pragma once
 // safetensors: an 8-byte little-endian header length, a JSON header, tensor bytes. Read by mmap, written atomically.
+//
+// Quantized matrices, of which the format knows nothing, are bytes in it: U8 [rows, bytes of a row], blocks as GGUF has
+// them. Their type stands in the metadata: "quantized.NAME": "Q4_K".
 
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,14 +40,16 @@ class SafetensorsFile : public TensorSource {
   const std::string& path() const override { return path_; }
   std::vector<std::string> Names() const override;
   bool Has(const std::string& name) const override { return entries_.count(name) != 0; }
-  StoredTensor Stored(const std::string& name) const override;  // weights: F32, F64, BF16, F16
+  StoredTensor Stored(const std::string& name) const override;  // weights: F32, F64, BF16, F16, quantized
 
  private:
   void Parse(const void* bytes, int64_t size);
+  void ReadQuantizedTypes();
   std::string path_;
   std::shared_ptr<const MappedFile> mapping_;
   std::map<std::string, SafetensorsEntry> entries_;
   std::map<std::string, std::string> metadata_;
+  std::map<std::string, GgmlType> quantized_;
 };
 
 struct SafetensorsItem {
@@ -53,6 +59,8 @@ struct SafetensorsItem {
   const void* data = nullptr;  // of that dtype; or, where null:
   // f32 values of an item of dtype F32, F16 or BF16, called when its turn comes, so that one is in memory at a time.
   std::function<Tensor()> values = nullptr;
+  // Instead of dtype: `values` are rounded to blocks of this type; shape is that of the values, two-dimensional.
+  std::optional<GgmlType> quantized = {};
 };
 int64_t BytesOf(const SafetensorsItem& item);  // of its elements in the file
 // Writes atomically (temporary file, fsync, rename). Tensors are aligned to 64 bytes by padding the header; in the

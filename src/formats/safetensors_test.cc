@@ -272,6 +272,43 @@ TEST(Safetensors, WritesWhatItReads) {
   EXPECT_LT(ReadFile(folder / "1").find("z.weight"), ReadFile(folder / "1").find("none"));  // in the order given
 }
 
+TEST(Safetensors, QuantizedMatricesAreBytesWithATypeInTheMetadata) {
+  const TestFolder folder;
+  Tensor values({3, 64});
+  for (int64_t i = 0; i < values.size(); ++i) values.F32()[i] = static_cast<float>(i % 16) - 8;
+  SafetensorsItem item{.name = "w", .shape = {3, 64}};
+  item.values = [&] { return values; };
+  item.quantized = GgmlType::kQ4_0;
+  WriteSafetensors(folder / "w.safetensors", {item}, {{"format", "pt"}});
+  const SafetensorsFile file(folder / "w.safetensors");
+  EXPECT_EQ(file.At("w").dtype, DType::kU8);  // for readers that know nothing of it
+  EXPECT_THAT(file.At("w").shape, ElementsAre(3, 2 * 18));
+  EXPECT_EQ(file.metadata().at("quantized.w"), "Q4_0");
+  const StoredTensor stored = file.Stored("w");
+  EXPECT_EQ(stored.type, "Q4_0");
+  EXPECT_THAT(stored.shape, ElementsAre(3, 64));
+  EXPECT_EQ(stored.quantized, GgmlType::kQ4_0);
+  const Tensor back = file.ReadF32("w", {3, 64});
+  EXPECT_EQ(std::memcmp(back.data(), values.data(), static_cast<size_t>(back.bytes())), 0);
+}
+
+TEST(Safetensors, BadQuantizedTypes) {
+  const auto complaint = [](const std::string& type, const std::string& dtype, const std::string& shape) {
+    return HeaderComplaint(R"({"__metadata__":{"quantized.w":")" + type + R"("},"w":{"dtype":")" + dtype +
+                               R"(","shape":)" + shape + R"(,"data_offsets":[0,36]}})",
+                           std::string(36, 'x'));
+  };
+  EXPECT_EQ(complaint("Q4_0", "U8", "[1,36]"), "");
+  EXPECT_THAT(complaint("Q9", "U8", "[1,36]"),
+              AllOf(HasSubstr("\"w\" has a bad quantized type"), HasSubstr("found \"Q9\"")));
+  EXPECT_THAT(complaint("F16", "U8", "[1,36]"), HasSubstr("that has blocks"));
+  EXPECT_THAT(complaint("Q4_0", "U8", "[2,18]"), "");
+  EXPECT_THAT(complaint("Q4_0", "U8", "[3,12]"), HasSubstr("rows of a multiple of 18, found U8 [3, 12]"));
+  EXPECT_THAT(complaint("Q4_0", "U8", "[36]"), HasSubstr("found U8 [36]"));
+  EXPECT_THAT(complaint("Q4_0", "I8", "[1,36]"), HasSubstr("found I8"));
+  EXPECT_THAT(HeaderComplaint(R"({"__metadata__":{"quantized.v":"Q4_0"}})"), HasSubstr("a tensor of that name"));
+}
+
 TEST(Safetensors, WriterRefusesOurBugs) {
   TestFolder folder;
   const float a[] = {1};

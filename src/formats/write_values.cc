@@ -17,7 +17,7 @@ void WriteValues(AtomicFile& file, const std::string& path, const std::string& n
     const int64_t n = std::min(kPiece, values.size() - begin);
     if (!Quantize(type, values.F32() + begin, n, buffer.data())) {
       throw UserError({path, fmt::format("tensor {} cannot be stored as {}", QuoteName(name), NameOf(type)),
-                       type == GgmlType::kQ8_0 ? "finite values" : "values in its range",
+                       BlockElements(type) > 1 ? "finite values" : "values in its range",
                        "a value that is out of range or not finite", "F32 holds any value"});
     }
     file.Write(buffer.data(), n / elements * bytes);

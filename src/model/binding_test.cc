@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <set>
 
 #include "base/file_faults.h"
 #include "base/rng.h"
@@ -16,6 +17,7 @@
 #include "model/hf_config_test_text.h"
 #include "model/model_files.h"
 #include "model/parameters.h"
+#include "model/quantize.h"
 
 namespace taipan {
 namespace {
@@ -187,6 +189,30 @@ TEST_F(Binds, QuantizedMatricesStayAsTheyAreStored) {
       EXPECT_THAT(UserErrorOf([&] { stored.RequireMasters("training"); }),
                   HasSubstr("found quantized weights, as the model was loaded"));
     }
+  }
+}
+
+// Every type, in folders of our own; wide embeddings and heads, where K types fit.
+TEST_F(Binds, EveryTypeOfBlocksRunsAsItIsStored) {
+  ModelConfig config = Config(LayerKind::kSelectiveAttention, false);
+  config.hidden_size = 256;
+  config.num_attention_heads = 16;
+  config.num_key_value_heads = 8;
+  LanguageModel model = Fresh(config);
+  for (const GgmlType type : {GgmlType::kQ8_0, GgmlType::kQ4_0, GgmlType::kQ4_1, GgmlType::kQ5_0, GgmlType::kQ5_1,
+                              GgmlType::kQ4_K, GgmlType::kIQ4_NL, GgmlType::kQ5_K, GgmlType::kQ6_K}) {
+    const std::string path = folder_ / NameOf(type);
+    MakeDirectories(path);
+    ExportQuantizedFolder(model, QuantTypes(config, type, {{"o_proj", GgmlType::kBF16}}), path);
+    LanguageModel stored = LoadModel(path, Binding::kStored);
+    std::set<std::string> types;
+    stored.params().ForEach([&](Weight& w) {
+      if (!w.quant.empty()) types.insert(NameOf(w.quant.View().type));
+      EXPECT_EQ(w.quant.empty(), !stored.IsProduct(w) || w.spec.name.find("o_proj") != std::string::npos)
+          << w.spec.name;
+    });
+    EXPECT_TRUE(types.count(NameOf(type))) << NameOf(type);  // and others, where the rows are not wide enough
+    EXPECT_EQ(StreamOf(stored), StreamOf(LoadModel(path, BindingOf(stored.dtype())))) << NameOf(type);
   }
 }
 

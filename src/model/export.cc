@@ -1,6 +1,7 @@
 #include "model/export.h"
 
 #include <deque>
+#include <map>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -21,18 +22,26 @@ struct TypeRow {
   GgmlType type;
   DType dtype;             // in safetensors
   const char* torch_name;  // in config.json
-  uint32_t file_type;      // general.file_type of GGUF
 };
-constexpr TypeRow kTypes[] = {{"f32", GgmlType::kF32, DType::kF32, "float32", 0},
-                              {"f16", GgmlType::kF16, DType::kF16, "float16", 1},
-                              {"bf16", GgmlType::kBF16, DType::kBF16, "bfloat16", 32},
-                              {"q8_0", GgmlType::kQ8_0, DType::kU8, "", 7}};
+constexpr TypeRow kTypes[] = {{"f32", GgmlType::kF32, DType::kF32, "float32"},
+                              {"f16", GgmlType::kF16, DType::kF16, "float16"},
+                              {"bf16", GgmlType::kBF16, DType::kBF16, "bfloat16"},
+                              {"q8_0", GgmlType::kQ8_0, DType::kU8, ""}};
 
 const TypeRow& RowOf(GgmlType type) {
   for (const TypeRow& row : kTypes) {
     if (row.type == type) return row;
   }
   CheckFailed(__FILE__, __LINE__, "a type that is not exported: " + NameOf(type));
+}
+
+// general.file_type of GGUF: what most of a file's matrices are.
+uint32_t FileTypeOf(GgmlType type) {
+  static const std::map<GgmlType, uint32_t> kFileTypes = {
+      {GgmlType::kF32, 0},   {GgmlType::kF16, 1},   {GgmlType::kBF16, 32}, {GgmlType::kQ4_0, 2},
+      {GgmlType::kQ4_1, 3},  {GgmlType::kQ8_0, 7},  {GgmlType::kQ5_0, 8},  {GgmlType::kQ5_1, 9},
+      {GgmlType::kQ4_K, 14}, {GgmlType::kQ5_K, 16}, {GgmlType::kQ6_K, 18}, {GgmlType::kIQ4_NL, 25}};
+  return kFileTypes.at(type);
 }
 
 // A copy in the file's layout and shape.
@@ -109,10 +118,44 @@ void ExportFolder(LanguageModel& model, Naming naming, GgmlType type, const std:
 
 void ExportGguf(LanguageModel& model, GgmlType type, const GgufMetadata& tokenizer, const std::string& path,
                 const std::string& where) {
+  const auto types = [&](const ForeignTensor& t) {
+    if (t.shape[1] % BlockElements(type) == 0) return type;
+    throw UserError({where, fmt::format("tensor \"{}\" cannot be q8_0", t.name), "rows of a multiple of 32 values",
+                     std::to_string(t.shape[1]), "--dtype f16 has no such limit"});
+  };
+  ExportQuantizedGguf(model, types, type, tokenizer, path, where);
+}
+
+bool IsMatrix(const ForeignTensor& t) {
+  // Of blocks, only what the two large products of each read is matrices to llama.cpp.
+  return t.shape.size() == 2 && t.shape[1] > 1 && t.parameter.find("mixer.conv1d") == std::string::npos &&
+         t.parameter.find("mixer.norm") == std::string::npos;
+}
+
+void ExportQuantizedFolder(LanguageModel& model, const TypeOfTensor& types, const std::string& folder) {
+  std::vector<SafetensorsItem> items;
+  std::deque<Tensor> joined;
+  ForEachForeign(model, Naming::kTaipan, joined, [&](const ForeignTensor& t, const Tensor& values) {
+    SafetensorsItem item{.name = t.name, .shape = t.shape};
+    const GgmlType type = IsMatrix(t) ? types(t) : GgmlType::kF32;
+    if (BlockElements(type) > 1) {
+      item.quantized = type;
+    } else {
+      item.dtype = RowOf(type).dtype;
+    }
+    item.values = [t, &values] { return InLayout(t, values); };
+    items.push_back(std::move(item));
+  });
+  WriteSafetensorsSet(folder, items, kShardBytes, {{"format", "pt"}});
+  WriteFileAtomically(folder + "/config.json", ToJson(model.config()));
+}
+
+void ExportQuantizedGguf(LanguageModel& model, const TypeOfTensor& types, GgmlType type, const GgufMetadata& tokenizer,
+                         const std::string& path, const std::string& where) {
   const ModelConfig& config = model.config();
   GgufMetadata metadata = ModelMetadata(config, where);
-  metadata["general.file_type"] = RowOf(type).file_type;
-  if (type == GgmlType::kQ8_0) metadata["general.quantization_version"] = uint32_t{2};
+  metadata["general.file_type"] = FileTypeOf(type);
+  if (BlockElements(type) > 1) metadata["general.quantization_version"] = uint32_t{2};
   if (tokenizer.empty()) metadata["tokenizer.ggml.model"] = std::string("no_vocab");
   metadata.insert(tokenizer.begin(), tokenizer.end());
   const auto id = [&](const char* key, const std::optional<int64_t>& value) {
@@ -124,15 +167,8 @@ void ExportGguf(LanguageModel& model, GgmlType type, const GgufMetadata& tokeniz
   std::vector<GgufItem> items;
   std::deque<Tensor> joined;
   ForEachForeign(model, Naming::kGguf, joined, [&](const ForeignTensor& t, const Tensor& values) {
-    // Of blocks, only what the two large products of each read is matrices to llama.cpp.
-    const bool matrix = t.shape.size() == 2 && t.shape[1] > 1 &&
-                        t.parameter.find("mixer.conv1d") == std::string::npos &&
-                        t.parameter.find("mixer.norm") == std::string::npos;
-    items.push_back({t.name, matrix ? type : GgmlType::kF32, t.shape, [t, &values] { return InLayout(t, values); }});
-    if (matrix && type == GgmlType::kQ8_0 && t.shape[1] % BlockElements(type) != 0) {
-      throw UserError({where, fmt::format("tensor \"{}\" cannot be q8_0", t.name), "rows of a multiple of 32 values",
-                       std::to_string(t.shape[1]), "--dtype f16 has no such limit"});
-    }
+    const GgmlType of_tensor = IsMatrix(t) ? types(t) : GgmlType::kF32;
+    items.push_back({t.name, of_tensor, t.shape, [t, &values] { return InLayout(t, values); }});
   });
   if (config.rope_scaling && config.rope_scaling->type == RopeScaling::Type::kLlama3) {
     const std::vector<double> divisors = RopeFrequencyDivisors(config);

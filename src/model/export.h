@@ -1,6 +1,7 @@
 #pragma once
 // Models in other programs' formats.
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -13,6 +14,17 @@ namespace taipan {
 // "f32", "f16", "bf16" or, in GGUF only, "q8_0" for matrices; vectors, norms and convolutions stay f32 in GGUF, where
 // llama.cpp wants them so. UserError for other names.
 GgmlType ParseExportType(const std::string& name);
+
+// The type of each tensor of the format; matrices alone are asked for. Rows hold whole blocks of it.
+using TypeOfTensor = std::function<GgmlType(const ForeignTensor&)>;
+// Whether a tensor of the format is a matrix that products or look-ups of tokens read.
+bool IsMatrix(const ForeignTensor& tensor);
+
+// The same as below with quantized matrices: a folder of our own, in which the others are f32; GGUF. `type` names the
+// file's type there.
+void ExportQuantizedFolder(LanguageModel& model, const TypeOfTensor& types, const std::string& folder);
+void ExportQuantizedGguf(LanguageModel& model, const TypeOfTensor& types, GgmlType type, const GgufMetadata& tokenizer,
+                         const std::string& path, const std::string& where);
 
 // Writes config.json and safetensors (in shards of at most 5 GB) of a naming other than kGguf into an existing folder.
 // `where` names the model in UserErrors: what the format cannot say, values that the type cannot hold.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cctype>
 #include <cmath>
 #include <cstring>
 
@@ -262,6 +263,15 @@ std::optional<GgmlType> GgmlTypeOf(uint32_t number) {
 std::string GgmlTypeName(uint32_t number) {
   const bool named = number < std::size(kNames) && kNames[number][0] != 0;
   return named ? kNames[number] : fmt::format("type {}", number);
+}
+
+std::optional<GgmlType> GgmlTypeNamed(const std::string& name) {
+  const auto same = [](char a, char b) { return std::toupper(static_cast<unsigned char>(a)) == b; };
+  for (const Row& row : kRows) {
+    const std::string of_row = NameOf(row.type);
+    if (std::equal(name.begin(), name.end(), of_row.begin(), of_row.end(), same)) return row.type;
+  }
+  return std::nullopt;
 }
 
 std::string ReadableGgmlTypes() {

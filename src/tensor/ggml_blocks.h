@@ -32,8 +32,9 @@ std::optional<GgmlType> GgmlTypeOf(uint32_t number);  // none: unknown here
 // Name of any number that a file may carry, those that this engine does not read included: "IQ2_XS", "type 99".
 std::string GgmlTypeName(uint32_t number);
 inline std::string NameOf(GgmlType type) { return GgmlTypeName(static_cast<uint32_t>(type)); }
-std::string ReadableGgmlTypes();       // "F32, F16, Q4_0, ..." for messages
-int64_t BlockElements(GgmlType type);  // 1 where elements stand alone
+std::optional<GgmlType> GgmlTypeNamed(const std::string& name);  // in either case; none: unknown here
+std::string ReadableGgmlTypes();                                 // "F32, F16, Q4_0, ..." for messages
+int64_t BlockElements(GgmlType type);                            // 1 where elements stand alone
 int64_t BlockBytes(GgmlType type);
 
 // n weights, a multiple of BlockElements, at any address.

@@ -18,8 +18,8 @@ struct DecodeOptions : BenchOptions {
   int64_t context = 0, tokens = 64, batch_size = 1;
 };
 
-void RunPrefill(const PrefillOptions& o) {
-  const BenchModel bench = LoadBenchModel(o, BindingOf(DTypeOf(o.dtype)));
+void RunPrefill(PrefillOptions o) {
+  const BenchModel bench = LoadToBench(o);
   const ModelConfig& config = bench.model.config();
   const int64_t piece = std::min(o.piece > 0 ? o.piece : PieceLength(config), o.prompt);
   const std::vector<int32_t> tokens = RandomTokens(o.prompt, config.vocab_size);
@@ -42,11 +42,12 @@ void RunPrefill(const PrefillOptions& o) {
                  .forwards = (o.prompt + piece - 1) / piece,
                  .selected_share = MeanShare(bench, report.selected_share),
                  .element_bytes = SizeOf(DTypeOf(o.dtype))};
+  report.weights = WeightBytesOf(bench.model);
   PrintReport(o, config, report);
 }
 
-void RunDecode(const DecodeOptions& o) {
-  const BenchModel bench = LoadBenchModel(o, BindingOf(DTypeOf(o.dtype)));
+void RunDecode(DecodeOptions o) {
+  const BenchModel bench = LoadToBench(o);
   const ModelConfig& config = bench.model.config();
   BenchReader reader(bench);
   // The context, or one start token, is read once; every run continues from copies of that state.
@@ -79,6 +80,7 @@ void RunDecode(const DecodeOptions& o) {
                  .forwards = o.tokens,
                  .selected_share = MeanShare(bench, report.selected_share),
                  .element_bytes = SizeOf(DTypeOf(o.dtype))};
+  report.weights = WeightBytesOf(bench.model);
   PrintReport(o, config, report);
 }
 
@@ -88,6 +90,12 @@ void AddBenchPrefill(CLI::App& bench) {
   CLI::App* command = bench.add_subcommand("prefill", "Reading a prompt of random tokens, logits of the last one");
   auto o = std::make_shared<PrefillOptions>();
   AddBenchFlags(*command, *o);
+  o->dtype = ComputeType::kAuto;
+  AddEnumFlag(
+      *command, "--dtype", o->dtype,
+      "Number format of activations and of the weights in products; auto: quantized weights as they are stored, "
+      "others in f32",
+      {"auto", "f32", "bf16"});
   const CLI::Validator count = WholeNumber(1, int64_t{1} << 30);
   command->add_option("--prompt", o->prompt, "Tokens")->check(count)->capture_default_str();
   command->add_option("--piece", o->piece, "Tokens read at once (default: as generation does)")->check(count);
@@ -98,6 +106,12 @@ void AddBenchDecode(CLI::App& bench) {
   CLI::App* command = bench.add_subcommand("decode", "Generating tokens greedily, one at a time");
   auto o = std::make_shared<DecodeOptions>();
   AddBenchFlags(*command, *o);
+  o->dtype = ComputeType::kAuto;
+  AddEnumFlag(
+      *command, "--dtype", o->dtype,
+      "Number format of activations and of the weights in products; auto: quantized weights as they are stored, "
+      "others in f32",
+      {"auto", "f32", "bf16"});
   const int64_t most = int64_t{1} << 30;
   command->add_option("--context", o->context, "Tokens read before, 0: one start token")
       ->check(WholeNumber(0, most))

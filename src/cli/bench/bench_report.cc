@@ -1,6 +1,7 @@
 // The report of bench train, prefill and decode: speed, share of the roof, and where the time went.
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "base/cpu.h"
@@ -50,6 +51,20 @@ std::vector<OpShare> Breakdown(const Measurement& m, const std::vector<OpCost>& 
   return ops;
 }
 
+// Weights are read as they are bound, not as wide as activations: a mean over all of them.
+void CountBoundWeights(const ModelConfig& config, const BenchReport& report, std::vector<OpCost>& floor) {
+  const Workload& work = report.work;
+  if (report.weights.values == 0 || work.phase == Phase::kTrain) return;
+  const double off = report.weights.bytes / report.weights.values - static_cast<double>(work.element_bytes);
+  for (const MatrixProduct& p : ProductsOf(config, work)) {
+    double forwards = static_cast<double>(work.forwards);
+    if (p.share < 1) forwards *= 1 - std::pow(1 - p.share, static_cast<double>(TokensOf(work)) / forwards);
+    for (OpCost& cost : floor) {
+      if (cost.op == p.name) cost.bytes += forwards * off * static_cast<double>(p.n * p.k * p.count);
+    }
+  }
+}
+
 Summary Summarise(const BenchOptions& o, const ModelConfig& config, const BenchReport& report) {
   Summary s;
   const double tokens = static_cast<double>(TokensOf(report.work));
@@ -59,6 +74,7 @@ Summary Summarise(const BenchOptions& o, const ModelConfig& config, const BenchR
   s.tokens_per_second = SpreadOf(rates);
   s.run_seconds = std::accumulate(seconds.begin(), seconds.end(), 0.0) / static_cast<double>(seconds.size());
   s.floor = CostByOperation(config, report.work);
+  CountBoundWeights(config, report, s.floor);
   s.breakdown = Breakdown(report.measured, s.floor, s.run_seconds);
   if (o.no_roof) return s;
   Workload shapes = report.work;
@@ -110,6 +126,12 @@ OrderedJson ReportJson(const BenchOptions& o, const BenchReport& report, const S
   OrderedJson json = {{"bench", report.command}, {"model", report.model}};
   json.update(report.shape);
   json["dtype"] = NameIn(o.dtype);
+  if (report.weights.values > 0) {
+    OrderedJson types = OrderedJson::object();
+    for (const auto& [type, bytes] : report.weights.by_type) types[type] = bytes;
+    json["weights"] = types;
+    json["bytes_per_token"] = TotalBytes(s.floor) / static_cast<double>(TokensOf(report.work));
+  }
   json["threads"] = NumThreads();
   json["cpu"] = CpuModelName();
   json["isa"] = ActiveIsa();
@@ -144,8 +166,13 @@ void PrintTable(const BenchOptions& o, const BenchReport& report, const Summary&
   for (const OpShare& op : s.breakdown) add(op.op, op.seconds, op.flops, op.bytes, FindCost(s.floor, op.op));
   add("all", s.run_seconds, TotalFlops(s.floor), TotalBytes(s.floor), nullptr);
   if (s.roof) rows.back().back() = fmt::format("{:.2f}", s.floor_seconds * 1e3);
-  Print(fmt::format("{}\n{} {}, {}, {}, {} threads\n\n", MachineSummary(), report.command, report.model,
-                    report.shape_text, NameIn(o.dtype), NumThreads()));
+  std::string weights;
+  for (const auto& [type, bytes] : report.weights.by_type) {
+    weights +=
+        fmt::format("{}{} {}", weights.empty() ? ", weights " : " + ", type, FormatBytes(static_cast<int64_t>(bytes)));
+  }
+  Print(fmt::format("{}\n{} {}, {}, {}{}, {} threads\n\n", MachineSummary(), report.command, report.model,
+                    report.shape_text, NameIn(o.dtype), weights, NumThreads()));
   Print(FormatTable({{"operation", true}, {"ms"}, {"%"}, {"GFLOP/s"}, {"GB/s"}, {"floor ms"}}, rows));
   const Spread& t = s.tokens_per_second;
   std::string line = fmt::format("\n{:.1f} tokens/s ({:.1f} to {:.1f} in {} runs)", t.median, t.min, t.max,

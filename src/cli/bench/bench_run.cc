@@ -1,6 +1,7 @@
 #include "cli/bench/bench_run.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "base/file_checks.h"
@@ -20,10 +21,10 @@ constexpr double kGateBias = 3;  // of random weights, as `train` starts
 }  // namespace
 
 void AddBenchFlags(CLI::App& command, BenchOptions& o) {
-  command.add_option("-m,--model", o.model, "A preset or a config file (random weights), or a model directory")
+  command
+      .add_option("-m,--model", o.model, "A preset or a config file (random weights), a model directory or a GGUF file")
       ->required()
-      ->type_name("PRESET|FILE|DIR");
-  AddBenchDTypeFlag(command, o.dtype);
+      ->type_name("PRESET|FILE|DIR|GGUF");
   command
       .add_option("--selected-share", o.selected_share,
                   "Share of tokens that every selective attention layer attends, 0 to 1 (default: the config's budget "
@@ -37,6 +38,33 @@ void AddBenchFlags(CLI::App& command, BenchOptions& o) {
   AddJsonFlag(command, o.json);
   AddLoadFlags(command);
   AddThreadsFlag(command);
+}
+
+WeightBytes WeightBytesOf(const LanguageModel& model) {
+  std::map<std::string, double> bytes;
+  WeightBytes weights;
+  const_cast<ModelParams&>(model.params()).ForEach([&](const Weight& w) {  // it changes nothing
+    if (!model.IsProduct(w)) return;
+    const bool narrow = model.dtype() == DType::kBF16;
+    const Tensor& plain = narrow ? w.bf16 : w.f32;
+    bytes[!w.quant.empty() ? NameOf(w.quant.View().type) : NameOf(plain.dtype())] +=
+        static_cast<double>(!w.quant.empty() ? w.quant.bytes() : plain.bytes());
+    weights.values += w.spec.count();
+  });
+  weights.by_type.assign(bytes.begin(), bytes.end());
+  std::sort(weights.by_type.begin(), weights.by_type.end(),
+            [](const auto& a, const auto& b) { return a.second > b.second; });
+  for (const auto& [type, of_type] : weights.by_type) weights.bytes += of_type;
+  return weights;
+}
+
+BenchModel LoadToBench(BenchOptions& o) {
+  if (o.dtype != ComputeType::kAuto) return LoadBenchModel(o, BindingOf(DTypeOf(o.dtype)));
+  const NamedConfig named = ResolveConfig(o.model);
+  const bool stored = named.checkpoint && HoldsQuantized(named.checkpoint->Tensors());
+  BenchModel bench = LoadBenchModel(o, stored ? Binding::kStored : Binding::kMasters);
+  o.dtype = ComputeTypeOf(bench.model.dtype());
+  return bench;
 }
 
 BenchModel LoadBenchModel(const BenchOptions& o, Binding binding) {

@@ -34,8 +34,16 @@ struct BenchModel {
   std::string name;
   std::optional<double> forced_share;  // none: the gates decide
 };
+// What products read of the weights in one forward.
+struct WeightBytes {
+  std::vector<std::pair<std::string, double>> by_type;  // "Q4_K": bytes; largest first
+  double values = 0, bytes = 0;
+};
+WeightBytes WeightBytesOf(const LanguageModel& model);
 // The weights of a model directory, else random ones: then the config's budget is forced upon the gates.
 BenchModel LoadBenchModel(const BenchOptions& o, Binding binding);
+// To run. --dtype auto: quantized weights as they are stored, others in f32; o.dtype becomes what activations are.
+BenchModel LoadToBench(BenchOptions& o);
 
 // What the floor counts: the forced share, which any run of draws only approaches, else the mean of what gates chose.
 double MeanShare(const BenchModel& bench, const std::vector<double>& selected);
@@ -60,6 +68,7 @@ struct BenchReport {
   std::string command;  // "train"
   std::string model;
   Workload work;
+  WeightBytes weights = {};            // empty: as `work` says
   OrderedJson shape;                   // what the command adds: context, batch_size, ...
   std::string shape_text;              // the same for people
   std::vector<double> selected_share;  // a SAL each

@@ -80,6 +80,7 @@ void AddBenchTrain(CLI::App& bench) {
   CLI::App* command = bench.add_subcommand("train", "Training steps on random tokens");
   auto o = std::make_shared<TrainBenchOptions>();
   AddBenchFlags(*command, *o);
+  AddBenchDTypeFlag(*command, o->dtype);
   const CLI::Validator count = WholeNumber(1, int64_t{1} << 30);
   command->add_option("--context", o->context, "Tokens a sequence")->check(count)->capture_default_str();
   command->add_option("--batch-size", o->batch_size, "Sequences a step")->check(count)->capture_default_str();

@@ -7,30 +7,14 @@
 #include <vector>
 
 #include "base/parallel.h"
-#include "kernels/convert.h"
 #include "kernels/gemm/quant_rows_vnni.h"
-#include "tensor/f16.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gemm/quant_rows.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
+#include "kernels/gemm/quant_unpack-inl.h"
 #include "kernels/simd-inl.h"
-
-// Shared by the targets.
-#ifndef TAIPAN_QUANT_ROWS_ONCE
-#define TAIPAN_QUANT_ROWS_ONCE
-namespace taipan {
-
-inline std::atomic<bool> vnni_instructions{HasAvx512Vnni()};
-
-// Of a run: a number for each row of the group. `second`: the minimum, or the scale of the second half.
-struct QuantScales {
-  float first[kQuantRows], second[kQuantRows];
-};
-
-}  // namespace taipan
-#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace taipan {
@@ -80,74 +64,6 @@ void RoundRows(ConstMatrixView x, ActivationRun* to) {
         RoundRun(x.F32(r) + i, *to);
       }
     }
-  }
-}
-
-// w[i] = the level of code w[i].
-HWY_INLINE void LookUpLevels(uint8_t* w) {
-#if HWY_TARGET == HWY_SCALAR
-  for (int i = 0; i < 512; ++i) w[i] = kIq4Levels[w[i]];
-#else
-  const hn::ScalableTag<uint8_t> d;
-  const auto table = hn::LoadDup128(d, kIq4Levels);
-  for (int64_t i = 0; i < 512; i += static_cast<int64_t>(hn::Lanes(d))) {
-    hn::StoreU(hn::TableLookupBytes(table, hn::LoadU(d, w + i)), d, w + i);
-  }
-#endif
-}
-
-// Chunk c of a run's codes at w + 64 c.
-HWY_INLINE void LoadCodes(const QuantFormat& f, const uint8_t* HWY_RESTRICT high, const uint8_t* HWY_RESTRICT low,
-                          uint8_t* HWY_RESTRICT w) {
-  if (f.bits == 8) {
-    std::memcpy(w, low, 512);
-    return;
-  }
-  for (int v = 0; v < 4; ++v) {
-    for (int i = 0; i < 64; ++i) {
-      w[128 * v + i] = low[64 * v + i] & 15;
-      w[128 * v + 64 + i] = low[64 * v + i] >> 4;
-    }
-  }
-  if (f.type == GgmlType::kIQ4_NL) LookUpLevels(w);
-  if (f.bits == 4) return;
-  const int width = f.bits - 4, of_vector = 8 / width, mask = (1 << width) - 1;  // chunks whose upper bits share one
-  for (int c = 0; c < 8; ++c) {
-    const uint8_t* bits = high + c / of_vector * 64;
-    const int shift = c % of_vector * width;
-    for (int i = 0; i < 64; ++i) w[64 * c + i] = static_cast<uint8_t>(w[64 * c + i] | ((bits[i] >> shift) & mask) << 4);
-  }
-}
-
-inline float HalfAt(const uint8_t* p) {
-  F16 half;
-  std::memcpy(&half, p, sizeof half);
-  return ToFloat(half);
-}
-
-// heads of a group -> the scales of a run.
-HWY_INLINE void LoadScales(const QuantFormat& f, const uint8_t* head, int64_t run, QuantScales& to) {
-  const int64_t of_block = f.elements / kQuantRun, part = run % of_block;
-  head += run / of_block * f.head * kQuantRows;
-  for (int64_t r = 0; r < kQuantRows; ++r) to.first[r] = HalfAt(head + 2 * r);
-  if (f.type == GgmlType::kQ6_K) {
-    const uint8_t* scales = head + 32 + part * 32;
-    for (int64_t r = 0; r < kQuantRows; ++r) {
-      to.second[r] = to.first[r] * static_cast<float>(static_cast<int8_t>(scales[16 + r]));
-      to.first[r] *= static_cast<float>(static_cast<int8_t>(scales[r]));
-    }
-    return;
-  }
-  if (f.head == 2) return;
-  for (int64_t r = 0; r < kQuantRows; ++r) to.second[r] = HalfAt(head + 32 + 2 * r);
-  if (f.head == 4) return;
-  const uint8_t* packed = head + 64;  // twelve bytes of each row, see UnpackScale of tensor/ggml_blocks.cc
-  for (int64_t r = 0; r < kQuantRows; ++r) {
-    const auto at = [&](int64_t i) { return static_cast<int>(packed[16 * i + r]); };
-    const int scale = part < 4 ? at(part) & 63 : (at(part + 4) & 15) | at(part - 4) >> 6 << 4;
-    const int min = part < 4 ? at(part + 4) & 63 : at(part + 4) >> 4 | at(part) >> 6 << 4;
-    to.first[r] *= static_cast<float>(scale);
-    to.second[r] *= static_cast<float>(min);
   }
 }
 
@@ -251,6 +167,8 @@ HWY_EXPORT(RoundRows);
 HWY_EXPORT(GroupProduct);
 HWY_EXPORT(MayUseVnni);
 
+std::atomic<bool> vnni_instructions{HasAvx512Vnni()};
+
 // Columns [first, first + 16) of y, those that there are.
 void StoreGroup(const float* sums, int64_t first, MatrixView y, bool add) {
   const int64_t n = std::min(kQuantRows, y.cols - first);
@@ -293,16 +211,6 @@ void QuantRowsProduct(ConstMatrixView x, const QuantMatrixView& w, MatrixView y,
       }
     }
   });
-}
-
-void DecodeRows(const QuantMatrixView& w, int64_t first, int64_t count, MatrixView to) {
-  CHECK(to.rows == count && to.cols == w.cols);
-  thread_local std::vector<float> row;
-  row.resize(static_cast<size_t>(w.cols));
-  for (int64_t r = 0; r < count; ++r) {
-    DecodeRow(w, first + r, row.data());
-    Convert(ConstMatrixView(row.data(), 1, w.cols), to.Rows(r, 1));
-  }
 }
 
 }  // namespace taipan

@@ -17,8 +17,8 @@ struct alignas(16) ActivationRun {
   int32_t sum[2];  // of 128 high + low, of each half
 };
 
-// y[T, N] = x[T, K] W^T, or += with add, made for T <= kFewQuantRows; x and y f32 or bf16 (y f32 with add). A row's bits depend
-// on it and the weight alone.
+// y[T, N] = x[T, K] W^T, or += with add, made for T <= kFewQuantRows; x and y f32 or bf16 (y f32 with add). A row's
+// bits depend on it and the weight alone.
 void QuantRowsProduct(ConstMatrixView x, const QuantMatrixView& w, MatrixView y, bool add);
 
 // to [count, K] (f32 or bf16) = rows of the weight, as DecodeRow gives them.

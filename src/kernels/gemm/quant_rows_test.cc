@@ -93,13 +93,35 @@ TEST(QuantMatrix, KeepsTheBytesOfEveryRow) {
   }
 }
 
-// Activations are rounded to within 1 / 32512 of the largest of 32, once; sums of runs of f32 numbers follow, each
-// within 2^-24 of its size, and three factors of each.
+TEST(QuantMatrix, RowsAreDecodedTheSameOnEveryTarget) {
+  test::ForEachSimdTarget([] {
+    for (const GgmlType type : kTypes) {
+      const Size s = {53, 3 * BlockElements(type)};
+      const std::vector<uint8_t> stored = RandomRows(type, s.rows, s.cols, 9);
+      const QuantMatrix m = Matrix(type, stored, s.rows, s.cols);
+      const std::vector<float> values = Values(type, stored);
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        for (const auto& [first, count] : {std::pair(0, 53), std::pair(7, 3), std::pair(15, 20)}) {
+          PaddedMatrix rows(count, s.cols, 0, 0, dtype), expected(count, s.cols, 0, 0, dtype);
+          const auto begin = values.begin() + first * s.cols;
+          expected.Fill({begin, begin + count * s.cols});
+          DecodeRows(m.View(), first, count, rows.View());
+          EXPECT_TRUE(test::SameBits(rows.Dense(), expected.Dense())) << NameOf(type) << " " << first;
+          EXPECT_TRUE(rows.GuardsIntact());
+        }
+      }
+    }
+  });
+}
+
+// Activations are rounded once, to steps of 1 / 16256 of the largest of 32: independent errors of a step / sqrt(12), of
+// whose sum 5.5 standard deviations are allowed. Sums of runs of f32 numbers follow, each within 2^-24 of its size, and
+// three factors of each.
 void CheckProduct(GgmlType type, const Size& s, int64_t t, DType dtype, bool add) {
   const std::vector<uint8_t> stored = RandomRows(type, s.rows, s.cols, 2);
   const QuantMatrix m = Matrix(type, stored, s.rows, s.cols);
   const std::vector<float> w = Values(type, stored);
-  PaddedMatrix x(t, s.cols, 32, 0, dtype), y(t, s.rows, 3, 1);
+  PaddedMatrix x(t, s.cols, 32, 0, dtype), y(t, s.rows, 3, 1, add ? DType::kF32 : dtype);
   x.FillRandom(3);
   y.FillRandom(4);
   const std::vector<float> before = y.Dense(), in = x.Dense();
@@ -110,7 +132,7 @@ void CheckProduct(GgmlType type, const Size& s, int64_t t, DType dtype, bool add
   const double lift = QuantFormatOf(type).head % 4 == 0 ? 2 * 63 * 0.05 : 0;
   for (int64_t r = 0; r < t; ++r) {
     for (int64_t n = 0; n < s.rows; ++n) {
-      double sum = add ? before[static_cast<size_t>(r * s.rows + n)] : 0, size = std::abs(sum), rounding = 0;
+      double sum = add ? before[static_cast<size_t>(r * s.rows + n)] : 0, size = std::abs(sum), variance = 0;
       for (int64_t k = 0; k < s.cols; k += kQuantRun) {
         double most = 0;
         for (int64_t i = k; i < k + kQuantRun; ++i) {
@@ -120,11 +142,13 @@ void CheckProduct(GgmlType type, const Size& s, int64_t t, DType dtype, bool add
           const double xi = in[static_cast<size_t>(r * s.cols + i)], wi = w[static_cast<size_t>(n * s.cols + i)];
           sum += xi * wi;
           size += std::abs(xi) * (std::abs(wi) + lift);
-          rounding += most / 32512 * std::abs(wi);
+          variance += std::pow(most / 16256 * wi, 2) / 12;
         }
       }
       const double runs = static_cast<double>(s.cols / kQuantRun);
-      ASSERT_NEAR(after[static_cast<size_t>(r * s.rows + n)], sum, rounding + (2 * runs + 4) * 0x1p-24 * size)
+      const double storage = test::StorageRoundoff(y.View().dtype) * std::abs(sum);
+      ASSERT_NEAR(after[static_cast<size_t>(r * s.rows + n)], sum,
+                  storage + 5.5 * std::sqrt(variance) + (2 * runs + 4) * 0x1p-24 * size)
           << NameOf(type) << " " << t << " x " << s.rows << " x " << s.cols << " at " << r << ", " << n;
     }
   }
