@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #define TAIPAN_API __attribute__((visibility("default")))
@@ -33,6 +34,13 @@ struct GenerateOptions {
   double top_p = 0.95;       // 1: off
   double min_p = 0;          // 0: off
   uint64_t seed = 0;         // the same seed draws the same tokens
+  double typical_p = 1;      // 1: off
+  // Of tokens among the last penalty_window read (0: all), by the definitions of Hugging Face and OpenAI.
+  double repetition_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
+  int64_t penalty_window = 0;
+  std::vector<std::pair<int32_t, double>> logit_bias = {};  // (id, what is added to its logit)
+  // A grammar: which tokens may come after those generated so far. `allowed` has an entry for each id, true at first.
+  std::function<void(const Tokens& generated, std::vector<bool>& allowed)> mask = {};
   std::optional<int32_t> stop_token =
       {};  // default: every token that ends a text or a turn of the model, if it has one
   // Generation also ends where the text holds one of these; the tokens that complete it are returned. Needs a
@@ -74,6 +82,7 @@ class TAIPAN_API Model {
   Tokens Generate(const Tokens& prompt, const GenerateOptions& options = {}, const TokenCallback& on_token = {}) const;
 
  private:
+  friend class PromptCache;
   friend class Session;
   friend class Trainer;
   struct Impl;
@@ -97,8 +106,28 @@ class TAIPAN_API Session {
   Tokens Generate(const GenerateOptions& options = {}, const TokenCallback& on_token = {});
   int64_t position() const;  // tokens read
 
+  // What it has read, in a file that only the same model in the same number format goes on from.
   void Save(const std::string& file) const;
-  static Session Load(const Model& model, const std::string& file);  // refuses another model's state
+  static Session Load(const Model& model, const std::string& file);
+
+ private:
+  friend class PromptCache;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Prompts that begin alike are read once: a session that comes from here has the bits of one that read everything.
+// The model must not be trained meanwhile.
+class TAIPAN_API PromptCache {
+ public:
+  // States that take more than memory_bytes go, or to the folder if one is named, for later runs too.
+  explicit PromptCache(const Model& model, int64_t memory_bytes = int64_t{1} << 30, const std::string& folder = "");
+  PromptCache(PromptCache&&) noexcept;
+  ~PromptCache();
+  Session Read(const Tokens& prompt);
+  int64_t reused() const;             // tokens of the last prompt
+  const std::string& reason() const;  // why not all of them; "" where they were
+  void Flush();                       // writes everything to the folder
 
  private:
   struct Impl;

@@ -116,6 +116,53 @@ TEST(PublicHeader, SessionsForkSaveAndLoad) {
   std::filesystem::remove_all(folder);
 }
 
+TEST(PublicHeader, PromptsThatBeginAlikeAreReadOnce) {
+  const taipan::Model model = taipan::Model::FromPreset("taipan-1m", 2);
+  taipan::Tokens prompt;
+  for (int i = 0; i < 300; ++i) prompt.push_back(i * 37 % 256);
+  const std::string folder = Folder();
+  taipan::PromptCache cache(model, int64_t{1} << 28, folder);
+  const taipan::Tokens expected = model.Generate(prompt, {.max_tokens = 8});
+  EXPECT_EQ(cache.Read(prompt).Generate({.max_tokens = 8}), expected);
+  EXPECT_EQ(cache.reused(), 0);
+  EXPECT_EQ(cache.reason(), "the cache is empty");
+  EXPECT_EQ(cache.Read(prompt).Generate({.max_tokens = 8}), expected);
+  EXPECT_EQ(cache.reused(), 300);
+  cache.Flush();
+  taipan::PromptCache later(model, int64_t{1} << 28, folder);
+  prompt.push_back(1);
+  taipan::Session fresh(model);
+  fresh.Append(prompt);
+  EXPECT_EQ(later.Read(prompt).Append({7}), fresh.Append({7}));
+  EXPECT_GT(later.reused(), 200);
+  EXPECT_THROW(later.Read({}), std::runtime_error);
+  EXPECT_THROW(later.Read({-1}), std::runtime_error);
+  std::filesystem::remove_all(folder);
+}
+
+TEST(PublicHeader, SamplingOptionsReachTheSampler) {
+  const taipan::Model model = taipan::Model::FromPreset("mamba2-1m", 2);
+  const taipan::Tokens prompt = model.Encode("The taipan waits");
+  taipan::GenerateOptions options = {.max_tokens = 6, .temperature = 0};
+  options.logit_bias = {{65, 100.0}};
+  EXPECT_EQ(model.Generate(prompt, options), taipan::Tokens(6, 65));
+  options.logit_bias = {{65, 100.0}, {66, 99.0}};
+  options.presence_penalty = 2;
+  EXPECT_EQ(model.Generate(prompt, options), (taipan::Tokens{65, 66, 65, 65, 65, 65}));  // 100, then 98 against 99
+  options = {.max_tokens = 3};
+  options.mask = [](const taipan::Tokens& generated, std::vector<bool>& allowed) {
+    allowed.assign(allowed.size(), false);
+    allowed[70 + generated.size()] = true;
+  };
+  EXPECT_EQ(model.Generate(prompt, options), (taipan::Tokens{70, 71, 72}));
+  options.mask = {};
+  options.typical_p = 0;
+  EXPECT_THROW(model.Generate(prompt, options), std::runtime_error);
+  options.typical_p = 1;
+  options.repetition_penalty = -1;
+  EXPECT_THROW(model.Generate(prompt, options), std::runtime_error);
+}
+
 TEST(PublicHeader, SettingsThatAreNoNumbersLeaveTheWeightsAlone) {
   const taipan::Model model = taipan::Model::FromPreset("taipan-1m", 4);
   const taipan::Tokens text = model.Encode("some text to learn");

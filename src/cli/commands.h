@@ -15,6 +15,7 @@ void AddConvertCommand(CLI::App& app);
 void AddQuantizeCommand(CLI::App& app);
 void AddTrainCommand(CLI::App& app, int& exit_code);     // written where a signal stops the run
 void AddGenerateCommand(CLI::App& app, int& exit_code);  // likewise
+void AddChatCommand(CLI::App& app, int& exit_code);      // likewise
 void AddScoreCommand(CLI::App& app);
 void AddCalibrateCommand(CLI::App& app);
 void AddCompareCommand(CLI::App& app);

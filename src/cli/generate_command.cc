@@ -1,7 +1,6 @@
 // taipan generate: text from a model, streamed as it is drawn.
 
 #include <exception>
-#include <random>
 
 #include "base/cpu.h"
 #include "base/error.h"
@@ -12,6 +11,7 @@
 #include "cli/generate_prompt.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
+#include "cli/sampling_flags.h"
 #include "cli/text_output.h"
 #include "infer/generator.h"
 #include "infer/state_io.h"
@@ -25,10 +25,10 @@ struct GenerateFlags {
   ComputeType dtype = ComputeType::kAuto;
   std::vector<std::string> stop;
   int64_t max_tokens = 256;
-  SamplingOptions sampling;
+  SamplingFlags sampling;
+  std::optional<int64_t> logprobs;
   std::optional<double> budget;
   bool show_special = false;
-  bool show_seed = false;
   bool json = false;
 };
 
@@ -42,6 +42,7 @@ Loaded LoadToGenerate(const GenerateFlags& flags) {
   LanguageModel model = LoadToRun(checkpoint, flags.dtype);
   UseBudgetIfGiven(model, checkpoint, flags.budget);
   ModelText text = RequireText(checkpoint, flags.tokenizer);
+  CheckLogitBias(flags.sampling.options, text.tokenizer->vocab_size());
   for (const std::string& stop : flags.stop) {  // its text would not be seen
     const std::optional<int32_t> id = text.tokenizer->TokenId(stop);
     if (id && text.tokenizer->IsAdded(*id)) text.stop_tokens.push_back(*id);
@@ -63,7 +64,21 @@ struct Outcome {
   int64_t restored = 0, position = 0;  // tokens
   GenerationStats stats;
   std::string dtype;
+  std::vector<TokenLogprobs> logprobs;
 };
+
+OrderedJson ToJson(const TokenLogprob& entry) { return {{"token", entry.token}, {"logprob", entry.logprob}}; }
+
+OrderedJson ToJson(const std::vector<TokenLogprobs>& logprobs) {
+  OrderedJson list = OrderedJson::array();
+  for (const TokenLogprobs& of : logprobs) {
+    OrderedJson entry = ToJson(of.chosen), top = OrderedJson::array();
+    for (const TokenLogprob& likely : of.top) top.push_back(ToJson(likely));
+    entry["top"] = top;
+    list.push_back(entry);
+  }
+  return list;
+}
 
 void ReportJson(const Outcome& outcome, const GenerateFlags& flags, const TextOutput& output) {
   const GenerationStats& stats = outcome.stats;
@@ -79,7 +94,9 @@ void ReportJson(const Outcome& outcome, const GenerateFlags& flags, const TextOu
                       {"dtype", outcome.dtype},
                       {"selected_share", stats.selected_share},
                       {"peak_rss_bytes", PeakResidentBytes()}};
-  json["seed"] = flags.sampling.temperature > 0 ? OrderedJson(flags.sampling.seed) : OrderedJson(nullptr);
+  json["seed"] =
+      flags.sampling.options.temperature > 0 ? OrderedJson(flags.sampling.options.seed) : OrderedJson(nullptr);
+  if (flags.logprobs) json["logprobs"] = ToJson(outcome.logprobs);
   PrintJson(json);
 }
 
@@ -100,17 +117,22 @@ void ReportLine(const Outcome& outcome) {
 
 // Reads the prompt and writes on. Whatever ends it, the generator has read what was shown.
 GenerationStats Write(const GenerateFlags& flags, ModelText& text, std::optional<int32_t> last, Generator& generator,
-                      const std::function<void()>& note_signals, std::optional<TextOutput>& output) {
+                      const std::function<void()>& note_signals, std::optional<TextOutput>& output,
+                      std::vector<TokenLogprobs>& logprobs) {
   const int64_t before = generator.state().position;
   const std::optional<int32_t> of_prompt = ReadPrompt(flags.prompt, text, generator, note_signals);
   if (generator.state().position > before) last = of_prompt;
   NoteLongContext(generator.model().config(), generator.state().position + flags.max_tokens,
                   "prompt and --max-tokens make");
-  if (flags.show_seed) Note(fmt::format("seed {}", flags.sampling.seed));
-  const GenerationOptions options{.sampling = flags.sampling,
-                                  .max_tokens = flags.max_tokens,
-                                  .stop_tokens = text.stop_tokens,
-                                  .vocab_limit = text.tokenizer->vocab_size()};
+  if (flags.sampling.show_seed) Note(fmt::format("seed {}", flags.sampling.options.seed));
+  GenerationOptions options{.sampling = flags.sampling.options,
+                            .max_tokens = flags.max_tokens,
+                            .stop_tokens = text.stop_tokens,
+                            .vocab_limit = text.tokenizer->vocab_size()};
+  if (flags.logprobs) {
+    options.top_logprobs = *flags.logprobs;
+    options.on_logprobs = [&](const TokenLogprobs& of) { logprobs.push_back(of); };
+  }
   output.emplace(*text.tokenizer, last,
                  TextOutputOptions{
                      .show = !flags.json, .keep = flags.json, .show_special = flags.show_special, .stop = flags.stop});
@@ -129,7 +151,7 @@ int RunGenerate(const GenerateFlags& flags) {
   if (!flags.save_state.empty()) CheckCanWrite(flags.save_state);
   Loaded loaded = LoadToGenerate(flags);
   Generator generator(loaded.model);
-  if (!flags.save_state.empty()) generator.KeepTokens();
+  if (!flags.save_state.empty() || flags.sampling.options.penalizes()) generator.KeepTokens();
   const std::optional<int32_t> last = RestoreState(flags, generator);
   Outcome outcome;
   outcome.restored = generator.state().position;
@@ -138,7 +160,7 @@ int RunGenerate(const GenerateFlags& flags) {
   generator.StopWhen([] { return StopSignal() != 0; });
   std::optional<TextOutput> output;
   outcome.stats = Write(
-      flags, loaded.text, last, generator, [&] { signals.emplace(); }, output);
+      flags, loaded.text, last, generator, [&] { signals.emplace(); }, output, outcome.logprobs);
   outcome.position = generator.state().position;
   std::exception_ptr failure;  // what was written is reported nevertheless
   try {
@@ -188,7 +210,6 @@ void AddStateFlags(CLI::App& command, GenerateFlags& flags) {
 void AddGenerateCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("generate", "Generate text, streamed to standard output");
   auto flags = std::make_shared<GenerateFlags>();
-  SamplingOptions& sampling = flags->sampling;
   command->add_option("-m,--model", flags->prompt.model, "Model directory or .gguf file")
       ->type_name("MODEL")
       ->required();
@@ -208,34 +229,20 @@ void AddGenerateCommand(CLI::App& app, int& exit_code) {
   command->add_option("--max-tokens", flags->max_tokens, "Tokens to generate at most")
       ->check(WholeNumber(0, kMostTokens))
       ->capture_default_str();
-  command->add_option("--temperature", sampling.temperature, "Divides the logits; 0: always the most likely token")
-      ->check(NumberFromTo(0.0, 1000.0))
-      ->capture_default_str();
-  command->add_option("--top-k", sampling.top_k, "Draw from the K most likely tokens; 0: from all")
-      ->check(WholeNumber(0))
-      ->capture_default_str();
-  command->add_option("--top-p", sampling.top_p, "Draw from the fewest tokens whose probabilities reach X; 1: from all")
-      ->check(NumberFromTo(0.0, 1.0))
-      ->capture_default_str();
-  command->add_option("--min-p", sampling.min_p, "Leave out tokens less likely than X times the most likely; 0: none")
-      ->check(NumberFromTo(0.0, 1.0))
-      ->capture_default_str();
-  CLI::Option* seed =
-      command->add_option("--seed", sampling.seed, "Of the draws (default: random, shown on standard error)")
-          ->check(SeedNumber());
+  AddSamplingFlags(*command, flags->sampling);
   AddJsonFlag(*command, flags->json);
+  command
+      ->add_option(
+          "--logprobs", flags->logprobs,
+          "With --json: log-probabilities of each token and of the K most likely ones there, by the model's own "
+          "distribution")
+      ->type_name("K")
+      ->check(WholeNumber(0, 1000))
+      ->needs("--json");
   AddLoadFlags(*command);
   AddThreadsFlag(*command);
-  command->footer("The filters apply in this order: temperature, top-k, top-p, min-p.");
-  command->callback([command, flags, seed, &exit_code] {
-    if (seed->count() == 0) {
-      flags->sampling.seed = std::random_device{}();
-      flags->show_seed = flags->sampling.temperature > 0;
-    }
-    const std::string idle = GivenFlags(*command, {"--top-k", "--top-p", "--min-p", "--seed"});
-    if (flags->sampling.temperature == 0 && !idle.empty()) {
-      Note("without effect: " + idle + ": --temperature 0 takes the most likely token");
-    }
+  command->callback([command, flags, &exit_code] {
+    FinishSamplingFlags(*command, flags->sampling);
     exit_code = RunGenerate(*flags);
   });
 }

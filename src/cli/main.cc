@@ -78,9 +78,9 @@ bool NamesAFlag(const UserError& error) { return std::string_view(error.what()).
 // `--svg "$UNSET"` would be taken for no --svg, and the result lost.
 void RefuseEmptyNames(CLI::App& command) {
   static const std::set<std::string> kNames = {
-      "--config", "--load-state", "--save-state", "--data",        "--jsonl", "--logits", "--messages",  "--model",
-      "--out",    "--pairs",      "--preset",     "--prompt-file", "--svg",   "--text",   "--tokenizer", "--tokens",
-      "--tools",  "--valid-data", "IN",           "MODEL",         "OUT",     "RUN"};
+      "--cache",  "--config", "--load-state", "--save-state", "--data",        "--jsonl", "--logits", "--messages",
+      "--model",  "--out",    "--pairs",      "--preset",     "--prompt-file", "--svg",   "--text",   "--tokenizer",
+      "--tokens", "--tools",  "--valid-data", "IN",           "MODEL",         "OUT",     "RUN"};
   for (CLI::Option* option : command.get_options([](const CLI::Option*) { return true; })) {
     const std::string name = option->get_lnames().empty() ? option->get_name() : "--" + option->get_lnames().front();
     if (kNames.count(name) == 0) continue;
@@ -99,6 +99,7 @@ int RunCommand(CLI::App& app, int argc, char** argv) {
   AddQuantizeCommand(app);
   AddTrainCommand(app, exit_code);
   AddGenerateCommand(app, exit_code);
+  AddChatCommand(app, exit_code);
   AddScoreCommand(app);
   AddCalibrateCommand(app);
   AddCompareCommand(app);

@@ -33,7 +33,7 @@ void TextOutput::Finish(std::optional<int32_t> stop_token) {
   Show(stop_.Append(stream_.Flush()));
   Show(stop_.Flush());
   if (!options_.show) return;
-  if (isatty(STDOUT_FILENO) != 0) {
+  if (isatty(STDOUT_FILENO) != 0 || (options_.end_line && last_ != '\n')) {
     Print("\n");
     OutputWorks();
   } else if (last_ != '\n' && OneFile()) {

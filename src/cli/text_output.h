@@ -13,6 +13,7 @@ namespace taipan {
 struct TextOutputOptions {
   bool show = true, keep = false;  // on standard output; for text()
   bool show_special = false;       // special tokens too
+  bool end_line = false;           // a line feed at the end where there is none
   std::vector<std::string> stop = {};
 };
 

@@ -54,7 +54,8 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
   if (!has_logits_ && !stopped()) {
     throw UserError({"prompt", "generation needs a token to start from", "at least one token", "an empty prompt"});
   }
-  Sampler sampler(options.sampling);
+  Sampler sampler(options.sampling, options.mask);
+  keep_tokens_ = keep_tokens_ || sampler.needs_history();
   GenerationStats stats;
   SequenceState* const state = &state_;
   const size_t vocab =
@@ -65,8 +66,12 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
       stats.stop_reason = StopReason::kStopped;
       break;
     }
-    const int32_t token = sampler.Sample(logits().first(vocab), state_.position);
+    const int32_t token = sampler.Sample(logits().first(vocab), state_.position, tokens_,
+                                         sampler.needs_history() ? stats.generated_tokens : 0);
     const bool stop = std::count(options.stop_tokens.begin(), options.stop_tokens.end(), token) > 0;
+    if (options.on_logprobs && !stop) {
+      options.on_logprobs(LogprobsOf(logits().first(vocab), token, options.top_logprobs));
+    }
     const bool wanted = stop || !on_token || on_token(token);
     reader_.Step({&token, 1}, {&state, 1}, logits_.Matrix());
     Remember({&token, 1});

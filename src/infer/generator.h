@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "infer/logprobs.h"
 #include "infer/sampler.h"
 #include "infer/sequence_reader.h"
 #include "infer/snapshot.h"
@@ -17,6 +18,11 @@ struct GenerationOptions {
   int64_t max_tokens = 256;
   std::vector<int32_t> stop_tokens = {};  // usually those that end an answer; the one met is read but not reported
   int64_t vocab_limit = 0;                // draw ids below this only: a padded vocabulary has rows without text; 0: all
+  TokenMask mask = nullptr;               // a grammar
+  // Told of each token before on_token: by the model's own distribution, before anything above acts. With the `top`
+  // most likely ones.
+  std::function<void(const TokenLogprobs&)> on_logprobs = nullptr;
+  int64_t top_logprobs = 0;
 };
 
 enum class StopReason { kMaxTokens, kStopToken, kStopText, kCallback, kStopped };  // kStopText: set by callers
@@ -50,7 +56,8 @@ class Generator {
   int64_t Read(std::span<const int32_t> tokens, const std::function<void(int64_t)>& progress = nullptr);
 
   // Draws tokens and reads them, so that the state has seen all that was generated. on_token gets each id before it is
-  // read and may return false to end. At least one token must have been read before.
+  // read and may return false to end. At least one token must have been read before. Penalties know of the tokens that
+  // were kept (KeepTokens).
   GenerationStats Generate(const GenerationOptions& options, const std::function<bool(int32_t)>& on_token);
 
   const LanguageModel& model() const { return reader_.model(); }

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "base/error.h"
 #include "infer/test_model.h"
 
@@ -165,6 +168,55 @@ TEST(Generator, ContinuesASnapshot) {
   second.Read(std::vector<int32_t>{5});
   first.Read(std::vector<int32_t>{5});
   EXPECT_EQ(Logits(first), Logits(second));
+}
+
+// A huge penalty: nothing comes twice, of the prompt neither where that was kept.
+TEST(Generator, PenaltiesSeeThePromptAndTheAnswer) {
+  const LanguageModel model = TinyModel(LayerKind::kMamba2);
+  const std::vector<int32_t> prompt = RandomTokens(40);
+  const SamplingOptions once{.temperature = 0, .presence_penalty = 2, .frequency_penalty = 2};
+  Generator generator(model);
+  generator.KeepTokens();
+  generator.Read(prompt);
+  std::vector<float> seen = Logits(generator);
+  const auto expected_first = [&] {
+    for (const int32_t token : prompt) seen[static_cast<size_t>(token)] -= 2;
+    std::set<int32_t> distinct(prompt.begin(), prompt.end());
+    for (const int32_t token : distinct) seen[static_cast<size_t>(token)] -= 2;
+    return static_cast<int32_t>(std::max_element(seen.begin(), seen.end()) - seen.begin());
+  }();
+  EXPECT_EQ(Generated(generator, {.sampling = once, .max_tokens = 1}), std::vector<int32_t>{expected_first});
+}
+
+TEST(Generator, TellsLogprobsOfWhatItChooses) {
+  const LanguageModel model = TinyModel(LayerKind::kMamba2);
+  Generator generator(model);
+  generator.Read(RandomTokens(40));
+  const std::vector<float> logits = Logits(generator);
+  std::vector<TokenLogprobs> told;
+  GenerationOptions options{.sampling = kGreedy, .max_tokens = 3};
+  options.on_logprobs = [&](const TokenLogprobs& logprobs) { told.push_back(logprobs); };
+  options.top_logprobs = 2;
+  const std::vector<int32_t> tokens = Generated(generator, options);
+  ASSERT_EQ(told.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(told[i].chosen.token, tokens[i]);
+    EXPECT_EQ(told[i].top.at(0).token, tokens[i]);  // greedy
+    EXPECT_LT(told[i].top.at(1).logprob, told[i].top.at(0).logprob);
+  }
+  EXPECT_EQ(told[0].chosen.logprob, LogprobsOf(logits, tokens[0], 0).chosen.logprob);
+}
+
+TEST(Generator, AMaskSeesWhatWasGenerated) {
+  const LanguageModel model = TinyModel(LayerKind::kMamba2);
+  Generator generator(model);
+  generator.Read(RandomTokens(40));
+  GenerationOptions options{.sampling = {}, .max_tokens = 5};
+  options.mask = [](std::span<const int32_t> generated, std::vector<bool>& allowed) {  // 100, 101, 102, ...
+    allowed.assign(allowed.size(), false);
+    allowed[generated.empty() ? 100 : static_cast<size_t>(generated.back()) + 1] = true;
+  };
+  EXPECT_EQ(Generated(generator, options), (std::vector<int32_t>{100, 101, 102, 103, 104}));
 }
 
 TEST(Generator, NeedsATokenToStartFrom) {

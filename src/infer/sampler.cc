@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -25,7 +26,8 @@ size_t Largest(std::span<const float> logits, int64_t position) {
   }
   if (std::isinf(logits[best])) {
     throw UserError({fmt::format("token position {}", position), "no token can be sampled", "a finite logit",
-                     "-inf for every token", "its weights are damaged or its training diverged"});
+                     "-inf for every token",
+                     "the mask allows none, or the weights are damaged or the training diverged"});
   }
   return best;
 }
@@ -45,9 +47,65 @@ void ValidateSampling(const SamplingOptions& o) {
   require(o.top_k >= 0, "top-k", "0 (off) or more", static_cast<double>(o.top_k));
   require(o.top_p >= 0 && o.top_p <= 1, "top-p", "from 0 (the most likely token) to 1 (off)", o.top_p);
   require(o.min_p >= 0 && o.min_p <= 1, "min-p", "from 0 (off) to 1", o.min_p);
+  require(o.typical_p > 0 && o.typical_p <= 1, "typical-p", "above 0, up to 1 (off)", o.typical_p);
+  require(std::isfinite(o.repetition_penalty) && o.repetition_penalty > 0, "repetition-penalty", "above 0; 1 is off",
+          o.repetition_penalty);
+  require(std::abs(o.presence_penalty) <= 2, "presence-penalty", "from -2 to 2; 0 is off", o.presence_penalty);
+  require(std::abs(o.frequency_penalty) <= 2, "frequency-penalty", "from -2 to 2; 0 is off", o.frequency_penalty);
+  require(o.penalty_window >= 0, "penalty-window", "0 (all) or more", static_cast<double>(o.penalty_window));
+  for (const auto& [id, bias] : o.logit_bias) {
+    require(id >= 0, "logit-bias", "ids from 0 on", id);
+    require(std::isfinite(bias), "logit-bias", "a finite number", bias);
+  }
 }
 
-Sampler::Sampler(const SamplingOptions& options) : options_(options) { ValidateSampling(options); }
+Sampler::Sampler(const SamplingOptions& options, TokenMask mask) : options_(options), mask_(std::move(mask)) {
+  ValidateSampling(options);
+}
+
+void Sampler::AddBias() {
+  for (const auto& [id, bias] : options_.logit_bias) {
+    if (static_cast<size_t>(id) >= logits_.size()) {
+      throw UserError({"logit-bias", "token id outside the model's vocabulary",
+                       fmt::format("0 to {}", logits_.size() - 1), std::to_string(id)});
+    }
+    logits_[static_cast<size_t>(id)] += static_cast<float>(bias);
+  }
+}
+
+void Sampler::Penalize(std::span<const int32_t> history) {
+  const size_t window = static_cast<size_t>(options_.penalty_window);
+  if (window > 0 && history.size() > window) history = history.last(window);
+  counts_.resize(logits_.size());
+  const auto in_range = [&](int32_t id) { return static_cast<size_t>(id) < logits_.size(); };
+  for (const int32_t id : history) {
+    if (in_range(id)) ++counts_[static_cast<size_t>(id)];
+  }
+  const float repetition = static_cast<float>(options_.repetition_penalty);
+  for (const int32_t id : history) {
+    if (!in_range(id) || counts_[static_cast<size_t>(id)] == 0) continue;
+    float& logit = logits_[static_cast<size_t>(id)];
+    const int32_t count = std::exchange(counts_[static_cast<size_t>(id)], 0);  // once
+    logit = logit < 0 ? logit * repetition : logit / repetition;
+    logit -= static_cast<float>(options_.frequency_penalty * count + options_.presence_penalty);
+  }
+}
+
+std::span<const float> Sampler::Processed(std::span<const float> logits, std::span<const int32_t> history,
+                                          int64_t generated) {
+  if (options_.logit_bias.empty() && !needs_history()) return logits;
+  logits_.assign(logits.begin(), logits.end());
+  AddBias();
+  if (options_.penalizes()) Penalize(history);
+  if (!mask_) return logits_;
+  allowed_.assign(logits_.size(), true);
+  mask_(history.last(static_cast<size_t>(generated)), allowed_);
+  CHECK_EQ(allowed_.size(), logits_.size());
+  for (size_t i = 0; i < logits_.size(); ++i) {
+    if (!allowed_[i]) logits_[i] = -std::numeric_limits<float>::infinity();
+  }
+  return logits_;
+}
 
 // Every filter keeps a beginning of the tokens ordered by probability, so they are popped from a heap until one of the
 // filters ends the list. Probabilities are relative to the largest (1) here.
@@ -80,7 +138,31 @@ void Sampler::KeepMostLikely() {
   std::reverse(candidates_.begin(), candidates_.end());
 }
 
-std::span<const Candidate> Sampler::Distribution(std::span<const float> logits, int64_t position) {
+// Tokens whose surprise, -log p, is nearest to the distribution's mean one (Meister et al., 2023).
+void Sampler::KeepTypical() {
+  double total = 0, entropy = 0;
+  for (const Candidate& c : candidates_) total += c.probability;
+  for (Candidate& c : candidates_) {
+    c.probability /= total;
+    if (c.probability > 0) entropy -= c.probability * std::log(c.probability);
+  }
+  const auto distance = [&](const Candidate& c) { return std::abs(-std::log(c.probability) - entropy); };
+  std::vector<Candidate> nearest(candidates_);
+  std::sort(nearest.begin(), nearest.end(),
+            [&](const Candidate& a, const Candidate& b) { return distance(a) < distance(b); });
+  size_t last = 0;
+  for (double sum = 0; last + 1 < nearest.size(); ++last) {
+    sum += nearest[last].probability;
+    if (sum >= options_.typical_p) break;
+  }
+  const double most = distance(nearest[last]);
+  std::erase_if(candidates_, [&](const Candidate& c) { return distance(c) > most; });
+}
+
+std::span<const Candidate> Sampler::Distribution(std::span<const float> raw, int64_t position,
+                                                 std::span<const int32_t> history, int64_t generated) {
+  Largest(raw, position);  // refuses what is no number
+  const std::span<const float> logits = Processed(raw, history, generated);
   const size_t best = Largest(logits, position);
   candidates_.clear();
   if (options_.temperature == 0) {
@@ -92,14 +174,16 @@ std::span<const Candidate> Sampler::Distribution(std::span<const float> logits, 
     candidates_.push_back({static_cast<int32_t>(i), std::exp((logits[i] - largest) / options_.temperature)});
   }
   if (options_.top_k > 0 || options_.top_p < 1 || options_.min_p > 0) KeepMostLikely();
+  if (options_.typical_p < 1) KeepTypical();
   double total = 0;
   for (const Candidate& c : candidates_) total += c.probability;
   for (Candidate& c : candidates_) c.probability /= total;
   return candidates_;
 }
 
-int32_t Sampler::Sample(std::span<const float> logits, int64_t position) {
-  const std::span<const Candidate> candidates = Distribution(logits, position);
+int32_t Sampler::Sample(std::span<const float> logits, int64_t position, std::span<const int32_t> history,
+                        int64_t generated) {
+  const std::span<const Candidate> candidates = Distribution(logits, position, history, generated);
   const double u = RandomUniform({options_.seed, kSampleStream, 0}, static_cast<uint64_t>(position));
   double cumulative = 0;
   for (const Candidate& c : candidates) {

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numeric>
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "infer/logprobs.h"
 
 namespace taipan {
 namespace {
@@ -170,6 +172,95 @@ TEST(Sampler, RefusesLogitsThatAreNoNumbers) {
   }
 }
 
+// 2 / 1.25, -1 * 1.25; the others as they were.
+TEST(Sampler, RepetitionPenaltyDividesAboveZeroAndMultipliesBelow) {
+  SamplingOptions options = kPlain;
+  options.repetition_penalty = 1.25;
+  const std::vector<float> logits = {2, -1, 1.7f, -1.2f};
+  const std::vector<int32_t> history = {0, 1, 0, 0, 1};  // how often does not matter
+  Sampler sampler(options), greedy({.temperature = 0, .repetition_penalty = 1.25});
+  const auto p = sampler.Distribution(logits, 0, history);
+  ASSERT_EQ(p.size(), 4u);
+  EXPECT_NEAR(std::log(p[0].probability / p[2].probability), 1.6 - 1.7, 1e-6);
+  EXPECT_NEAR(std::log(p[1].probability / p[3].probability), -1.25 + 1.2, 1e-6);
+  EXPECT_EQ(greedy.Sample(logits, 0), 0);
+  EXPECT_EQ(greedy.Sample(logits, 0, history), 2);
+  EXPECT_EQ(greedy.Sample(logits, 0), 0);  // counts do not stay
+}
+
+// Token 0 thrice, token 1 once: 3 - 3 * 0.5 - 0.25 and 2 - 0.5 - 0.25.
+TEST(Sampler, PresenceAndFrequencyAreSubtracted) {
+  SamplingOptions options = kPlain;
+  options.presence_penalty = 0.25;
+  options.frequency_penalty = 0.5;
+  const std::vector<float> logits = {3, 2, 1};
+  const std::vector<int32_t> history = {0, 1, 0, 0};
+  const auto logit_of = [&](const SamplingOptions& o, size_t id) {
+    Sampler sampler(o);
+    const auto p = sampler.Distribution(logits, 0, history);
+    return 1 + std::log(p[id].probability / p[2].probability);
+  };
+  EXPECT_NEAR(logit_of(options, 0), 1.25, 1e-6);
+  EXPECT_NEAR(logit_of(options, 1), 1.25, 1e-6);
+  options.penalty_window = 2;  // the last two tokens alone
+  EXPECT_NEAR(logit_of(options, 0), 1.75, 1e-6);
+  EXPECT_NEAR(logit_of(options, 1), 2, 1e-6);
+  options.repetition_penalty = 2;  // comes first: 3 / 2 - 2 * 0.5 - 0.25
+  EXPECT_NEAR(logit_of(options, 0), 0.25, 1e-6);
+}
+
+TEST(Sampler, BiasIsAddedToLogits) {
+  SamplingOptions options{.temperature = 0};
+  options.logit_bias = {{2, 1.5}, {0, -100}};
+  EXPECT_EQ(Sampler(options).Sample(std::vector<float>{4, 3, 2}, 0), 2);
+  options.logit_bias = {{2, 1.0}};
+  EXPECT_EQ(Sampler(options).Sample(std::vector<float>{1, 3, 2}, 0), 1);  // equal: the first
+  options.logit_bias = {{3, 1.0}};
+  EXPECT_THROW(Sampler(options).Sample(std::vector<float>{1, 3, 2}, 0), UserError);
+}
+
+TEST(Sampler, AMaskSaysWhatMayComeNext) {
+  std::vector<int32_t> seen;
+  const TokenMask mask = [&](std::span<const int32_t> generated, std::vector<bool>& allowed) {
+    seen.assign(generated.begin(), generated.end());
+    allowed[static_cast<size_t>(generated.size())] = false;
+  };
+  for (const double temperature : {0.0, 0.01}) {
+    Sampler sampler({.temperature = temperature}, mask);
+    EXPECT_EQ(sampler.Sample(std::vector<float>{4, 3, 2}, 0), 1);
+    EXPECT_EQ(sampler.Sample(std::vector<float>{4, 3, 2}, 0, std::vector<int32_t>{9, 8, 1}, 1), 0);
+    EXPECT_EQ(seen, std::vector<int32_t>{1});
+  }
+  Sampler none({}, [](std::span<const int32_t>, std::vector<bool>& allowed) { allowed.assign(3, false); });
+  EXPECT_THROW(none.Sample(std::vector<float>{4, 3, 2}, 0), UserError);
+}
+
+// p = 1/2, 1/4, 1/8, 1/8: entropy 1.75 ln 2; surprises 1, 2, 3, 3 ln 2, so distances 0.75, 0.25, 1.25, 1.25 ln 2.
+TEST(Sampler, TypicalPKeepsTheNearestToTheMeanSurprise) {
+  const std::vector<float> logits = LogitsOf({0.5, 0.25, 0.125, 0.125});
+  SamplingOptions options = kPlain;
+  for (const auto& [mass, kept] : std::map<double, std::vector<int32_t>>{
+           {0.2, {1}}, {0.3, {0, 1}}, {0.7, {0, 1}}, {0.8, {0, 1, 2, 3}}, {0.95, {0, 1, 2, 3}}}) {
+    options.typical_p = mass;
+    EXPECT_EQ(KeptIds(logits, options), kept) << mass;
+  }
+  options.top_k = 2;  // comes first: 2/3 and 1/3, whose mean surprise is 0.918 bits; theirs are 0.585 and 1.585
+  options.typical_p = 0.5;
+  EXPECT_EQ(KeptIds(logits, options), std::vector<int32_t>{0});
+}
+
+TEST(Logprobs, AreThoseOfTheSoftmax) {
+  const TokenLogprobs found = LogprobsOf(LogitsOf({0.125, 0.5, 0.125, 0.25}), 2, 3);
+  EXPECT_EQ(found.chosen.token, 2);
+  EXPECT_NEAR(found.chosen.logprob, std::log(0.125), 1e-6);
+  ASSERT_EQ(found.top.size(), 3u);
+  EXPECT_EQ(found.top[0].token, 1);
+  EXPECT_NEAR(found.top[1].logprob, std::log(0.25), 1e-6);
+  EXPECT_EQ(found.top[2].token, 0);  // the first of equal ones
+  EXPECT_TRUE(LogprobsOf(std::vector<float>{1, 2}, 0, 0).top.empty());
+  EXPECT_EQ(LogprobsOf(std::vector<float>{1, 2}, 0, 9).top.size(), 2u);
+}
+
 TEST(Sampler, RefusesSettingsOutOfRange) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   EXPECT_THROW(Sampler({.temperature = -1}), UserError);
@@ -179,6 +270,14 @@ TEST(Sampler, RefusesSettingsOutOfRange) {
   EXPECT_THROW(Sampler({.top_p = 1.5}), UserError);
   EXPECT_THROW(Sampler({.min_p = -0.1}), UserError);
   EXPECT_THROW(Sampler({.min_p = nan}), UserError);
+  EXPECT_THROW(Sampler({.typical_p = 0}), UserError);
+  EXPECT_THROW(Sampler({.typical_p = nan}), UserError);
+  EXPECT_THROW(Sampler({.repetition_penalty = 0}), UserError);
+  EXPECT_THROW(Sampler({.presence_penalty = 2.5}), UserError);
+  EXPECT_THROW(Sampler({.frequency_penalty = nan}), UserError);
+  EXPECT_THROW(Sampler({.penalty_window = -1}), UserError);
+  EXPECT_THROW(Sampler({.logit_bias = {{-1, 0.0}}}), UserError);
+  EXPECT_THROW(Sampler({.logit_bias = {{1, nan}}}), UserError);
 }
 
 }  // namespace

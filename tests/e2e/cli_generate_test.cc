@@ -50,6 +50,30 @@ TEST(Generate, JsonHoldsWhatThePlainOutputSays) {
   EXPECT_EQ(json.at("selected_share").size(), 1u);
 }
 
+TEST(Generate, LogprobsAndBiasReachTheCommand) {
+  const TinyModelFolder tiny;
+  const std::vector<std::string> flags = {"--prompt", "Hello", "--temperature", "0", "--json", "--logprobs", "2"};
+  const Json json = Json::parse(RunTaipan(Command(tiny, flags)).out);
+  ASSERT_EQ(json.at("logprobs").size(), 60u);
+  for (size_t i = 0; i < 60; ++i) {
+    const Json& entry = json.at("logprobs").at(i);
+    EXPECT_EQ(entry.at("token"), json.at("tokens").at(i));
+    EXPECT_EQ(entry.at("top").at(0).at("token"), entry.at("token"));
+    EXPECT_LE(entry.at("top").at(1).at("logprob"), entry.at("logprob"));
+  }
+  std::vector<std::string> biased = flags;
+  biased.insert(biased.end(), {"--logit-bias", "120=500", "--logit-bias", "121=400", "--frequency-penalty", "2"});
+  const Json other = Json::parse(RunTaipan(Command(tiny, biased)).out);
+  EXPECT_EQ(other.at("text").get<std::string>().substr(0, 50), std::string(50, 'x'));
+  ExpectOneLineError(RunTaipan(Command(tiny, {"--logit-bias", "256=1"})), 2, {"--logit-bias", "0 to 255", "256"});
+  ExpectOneLineError(RunTaipan(Command(tiny, {"--logit-bias", "x"})), 2, {"--logit-bias", "ID=X"});
+  ExpectOneLineError(RunTaipan(Command(tiny, {"--presence-penalty", "3"})), 2, {"--presence-penalty", "from -2 to 2"});
+  ExpectOneLineError(RunTaipan(Command(tiny, {"--logprobs", "2"})), 2, {"--logprobs", "--json"});
+  EXPECT_NE(
+      RunTaipan(Command(tiny, {"--typical-p", "0.5", "--temperature", "0"})).err.find("without effect: --typical-p"),
+      std::string::npos);
+}
+
 TEST(Generate, APromptMayComeFromAFileOrStandardInput) {
   const TinyModelFolder tiny;
   std::string prompt;
