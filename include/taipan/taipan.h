@@ -83,6 +83,7 @@ class TAIPAN_API Model {
 
  private:
   friend class PromptCache;
+  friend class GenerationBatch;
   friend class Session;
   friend class Trainer;
   struct Impl;
@@ -111,6 +112,7 @@ class TAIPAN_API Session {
   static Session Load(const Model& model, const std::string& file);
 
  private:
+  friend class GenerationBatch;
   friend class PromptCache;
   struct Impl;
   std::unique_ptr<Impl> impl_;
@@ -128,6 +130,28 @@ class TAIPAN_API PromptCache {
   int64_t reused() const;             // tokens of the last prompt
   const std::string& reason() const;  // why not all of them; "" where they were
   void Flush();                       // writes everything to the folder
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Many generations at a time. They join, end and are cancelled between any two steps, and each has the tokens that it
+// has alone, whatever runs beside it. The model must not be trained meanwhile.
+class TAIPAN_API GenerationBatch {
+ public:
+  explicit GenerationBatch(const Model& model, int64_t most = 64);  // at a time; others wait
+  GenerationBatch(GenerationBatch&&) noexcept;
+  ~GenerationBatch();
+  using End = std::function<void(const Tokens& generated)>;
+  // Returns a number for Cancel. on_token and on_end are called by Step, and may add and cancel.
+  int64_t Add(const Tokens& prompt, const GenerateOptions& options = {}, const TokenCallback& on_token = {},
+              const End& on_end = {});
+  // Goes on from a session, which stays as it is.
+  int64_t Add(const Session& from, const GenerateOptions& options = {}, const TokenCallback& on_token = {},
+              const End& on_end = {});
+  void Cancel(int64_t id);
+  bool Step();  // a token of each, and a piece of a prompt; false where nothing is left
 
  private:
   struct Impl;

@@ -1,43 +1,8 @@
 #include "api/core.h"
 #include "infer/prefix_cache.h"
-#include "infer/stop_text.h"
 
 namespace taipan {
 inline namespace v1 {
-
-struct Session::Impl {
-  std::shared_ptr<Model::Impl> model;
-  Generator generator;
-  std::vector<float> logits;  // after the last token read
-
-  explicit Impl(std::shared_ptr<Model::Impl> m) : model(std::move(m)), generator(model->model) {
-    generator.KeepTokens();
-  }
-  // A fork shares the pages of keys and values until one of the two writes.
-  Impl(const Impl& other) : Impl(other.model) {
-    logits = other.logits;
-    generator.Continue(other.generator.Snapshot());
-  }
-  void KeepLogits() { logits.assign(generator.logits().begin(), generator.logits().end()); }
-};
-
-namespace {
-
-SamplingOptions SamplingOf(const GenerateOptions& o) {
-  return {.temperature = o.temperature,
-          .top_k = o.top_k,
-          .top_p = o.top_p,
-          .min_p = o.min_p,
-          .seed = o.seed,
-          .typical_p = o.typical_p,
-          .repetition_penalty = o.repetition_penalty,
-          .presence_penalty = o.presence_penalty,
-          .frequency_penalty = o.frequency_penalty,
-          .penalty_window = o.penalty_window,
-          .logit_bias = o.logit_bias};
-}
-
-}  // namespace
 
 Session::Session(const Model& model) : impl_(Guarded([&] { return std::make_unique<Impl>(model.impl_); })) {}
 Session::Session(const Session& other) : impl_(Guarded([&] { return std::make_unique<Impl>(*other.impl_); })) {}
@@ -60,28 +25,12 @@ const std::vector<float>& Session::Append(const Tokens& tokens) {
 
 Tokens Session::Generate(const GenerateOptions& o, const TokenCallback& on_token) {
   return Guarded([&] {
-    GenerationOptions options;
-    options.sampling = SamplingOf(o);
-    if (o.mask) {
-      options.mask = [&](std::span<const int32_t> generated, std::vector<bool>& allowed) {
-        o.mask({generated.begin(), generated.end()}, allowed);
-      };
-    }
-    options.max_tokens = o.max_tokens;
-    options.stop_tokens = impl_->model->text.stop_tokens;
-    if (o.stop_token) options.stop_tokens = {*o.stop_token};
-    for (const std::string& text : o.stop_texts) {
-      if (text.empty()) throw UserError({"stop_texts", "a text is empty", "some text"});
-    }
-    std::optional<DecodeStream> text;
-    if (!o.stop_texts.empty()) text.emplace(impl_->model->RequireTokenizer());
-    StopText stop(o.stop_texts);
+    StopWatch stop = impl_->model->StopWatchOf(o);
     Tokens generated;
-    impl_->generator.Generate(options, [&](int32_t token) {
+    impl_->generator.Generate(impl_->model->OptionsOf(o), [&](int32_t token) {
       generated.push_back(token);
-      if (text) stop.Append(text->Append(token));
       const bool wanted = !on_token || on_token(token);
-      return wanted && !stop.found();
+      return !stop.Found(token) && wanted;
     });
     impl_->KeepLogits();
     return generated;

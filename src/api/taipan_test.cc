@@ -140,6 +140,32 @@ TEST(PublicHeader, PromptsThatBeginAlikeAreReadOnce) {
   std::filesystem::remove_all(folder);
 }
 
+TEST(PublicHeader, ABatchGeneratesWhatEachOneDoesAlone) {
+  const taipan::Model model = taipan::Model::FromPreset("taipan-1m", 2);
+  taipan::GenerationBatch batch(model, 2);
+  std::vector<taipan::Tokens> ends(4);
+  const std::vector<std::string> prompts = {"The taipan waits", "A", "In the beginning there was a long prompt"};
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    batch.Add(model.Encode(prompts[i]), {.max_tokens = 9, .seed = i}, {},
+              [&ends, i](const taipan::Tokens& tokens) { ends[i] = tokens; });
+  }
+  taipan::Session session(model);
+  session.Append(model.Encode("Once"));
+  batch.Add(session, {.max_tokens = 5}, {}, [&](const taipan::Tokens& tokens) { ends[3] = tokens; });
+  bool ended = false;
+  const int64_t cancelled = batch.Add({1}, {}, {}, [&](const taipan::Tokens&) { ended = true; });
+  batch.Cancel(cancelled);
+  while (batch.Step()) {
+  }
+  EXPECT_TRUE(ended);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ(ends[i], model.Generate(model.Encode(prompts[i]), {.max_tokens = 9, .seed = i})) << i;
+  }
+  EXPECT_EQ(ends[3], session.Generate({.max_tokens = 5}));
+  EXPECT_THROW(batch.Add(taipan::Tokens{}), std::runtime_error);
+  EXPECT_THROW(batch.Add({1}, {.stop_texts = {""}}), std::runtime_error);
+}
+
 TEST(PublicHeader, SamplingOptionsReachTheSampler) {
   const taipan::Model model = taipan::Model::FromPreset("mamba2-1m", 2);
   const taipan::Tokens prompt = model.Encode("The taipan waits");
