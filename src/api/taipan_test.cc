@@ -70,6 +70,10 @@ TEST(PublicHeader, RunsInBF16WithoutMasters) {
     }
     return "";
   };
+  // No weight is quantized: others are in bf16 or f32 then.
+  const taipan::Model stored = taipan::Model::Load(folder + "/model", {.dtype = taipan::NumberFormat::kStored});
+  const std::vector<double> as_stored = stored.Score(text);
+  for (size_t i = 1; i < text.size(); ++i) EXPECT_NEAR(as_stored[i], exact[i], 0.1);
   const std::string why = "needs the weights in f32, expected f32, found bf16 alone, as the model was loaded";
   EXPECT_NE(error_of([&] { taipan::Trainer trainer(narrow); }).find("training " + why), std::string::npos);
   EXPECT_NE(error_of([&] { narrow.Save(folder + "/copy"); }).find("saving a model " + why), std::string::npos);

@@ -12,6 +12,11 @@ Batcher::Batcher(const LanguageModel& model, const BatcherOptions& options)
   options_.most_sequences = std::max<int64_t>(options_.most_sequences, 1);
 }
 
+Batcher::Sequence::Sequence(BatchRequest r)
+    : request(std::move(r)),
+      sampler(request.options.sampling, request.options.mask),
+      keeps_tokens(request.keep_state || sampler.needs_history()) {}
+
 int64_t Batcher::Add(BatchRequest request) {
   CheckTokenIds(request.prompt, model_.config().vocab_size, "prompt");
   const bool has_logits = request.from && !request.from->logits.empty();
@@ -52,12 +57,10 @@ int64_t Batcher::NextPiece(const Sequence& s) const {
 
 // The sequence has read its next `count` tokens; logits_row: that of logits_ with what follows them.
 void Batcher::HasRead(Sequence& s, int64_t count, std::optional<int64_t> logits_row) {
-  if (s.request.keep_state) {
-    const auto begin = s.unread.begin() + static_cast<std::ptrdiff_t>(s.read);
-    s.at.token_digest = DigestTokens({&*begin, static_cast<size_t>(count)}, s.at.token_digest);
-    if (static_cast<int64_t>(s.at.tokens.size()) == s.at.state.position - count) {
-      s.at.tokens.insert(s.at.tokens.end(), begin, begin + static_cast<std::ptrdiff_t>(count));
-    }
+  if (s.keeps_tokens) {
+    const auto tokens = std::span<const int32_t>(s.unread).subspan(s.read, static_cast<size_t>(count));
+    s.at.token_digest = DigestTokens(tokens, s.at.token_digest);
+    s.at.tokens.insert(s.at.tokens.end(), tokens.begin(), tokens.end());
   }
   s.read += static_cast<size_t>(count);
   if (!logits_row) return;
@@ -131,7 +134,7 @@ void Batcher::Draw(Sequence& s) {
   const std::span<const float> logits(s.at.logits);
   const size_t vocab =
       options.vocab_limit > 0 ? std::min(static_cast<size_t>(options.vocab_limit), logits.size()) : logits.size();
-  const int32_t token = s.sampler.Sample(logits.first(vocab), s.at.state.position);
+  const int32_t token = s.sampler.Sample(logits.first(vocab), s.at.state.position, s.at.tokens, s.generated);
   ++s.generated;
   s.unread.assign(1, token);
   s.read = 0;
@@ -164,7 +167,11 @@ void Batcher::DrawAndEnd() {
     BatchResult result = std::move(*s->end);
     result.generated_tokens = s->generated;
     result.prompt_tokens = s->prompt_tokens;
-    if (s->request.keep_state) result.snapshot = std::move(s->at);
+    if (s->request.keep_state) {
+      result.snapshot = std::move(s->at);
+      SequenceSnapshot& after = *result.snapshot;
+      if (static_cast<int64_t>(after.tokens.size()) != after.state.position) after.tokens.clear();  // not all are known
+    }
     const auto on_end = std::move(s->request.on_end);
     s = running_.erase(s);
     if (on_end) on_end(std::move(result));

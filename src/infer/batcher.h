@@ -62,12 +62,13 @@ class Batcher {
 
  private:
   struct Sequence {
-    explicit Sequence(BatchRequest r) : request(std::move(r)), sampler(request.options.sampling) {}
+    explicit Sequence(BatchRequest r);
 
     int64_t id = 0, prompt_tokens = 0, generated = 0;
     BatchRequest request;
     Sampler sampler;
-    SequenceSnapshot at = {};     // after what was read; tokens and their digest with keep_state
+    bool keeps_tokens;            // the snapshot wants them, or the sampler
+    SequenceSnapshot at = {};     // after what was read
     std::vector<int32_t> unread;  // the prompt, then the token drawn last
     size_t read = 0;              // of unread
     bool has_logits = false;      // to draw from

@@ -32,6 +32,7 @@ Job RandomJob(uint32_t i) {
   job.options.max_tokens = static_cast<int64_t>(number(1, 20));
   job.options.sampling.seed = i;
   job.options.stop_tokens = {3, 5};
+  if (i % 4 == 1) job.options.sampling.repetition_penalty = 1.4;
   return job;
 }
 

@@ -14,7 +14,6 @@
 #include "cli/model_argument.h"
 #include "infer/sequence_reader.h"
 #include "model/memory_plan.h"
-#include "model/model_files.h"
 #include "plot/plot.h"
 
 namespace taipan {
@@ -118,8 +117,10 @@ std::string ReasonToStop(const LatencyOptions& o, const ModelConfig& config, con
 
 // One pass over the longest prompt: each length is a stop on it.
 Curve Measure(const LatencyOptions& o, const std::string& model, const std::vector<int64_t>& lengths) {
-  const BenchModel bench =
-      LoadBenchModel({.model = model, .svg = "", .selected_share = {}}, BindingOf(DTypeOf(o.dtype)));
+  BenchOptions options;
+  options.model = model;
+  options.dtype = o.dtype;
+  const BenchModel bench = LoadToBench(options);
   const ModelConfig& config = bench.model.config();
   BenchReader reader(bench);
   Curve curve{.model = model, .parameters = PlanMemory(config, {1}).parameter_count, .points = {}, .stopped = ""};
@@ -254,7 +255,9 @@ void AddBenchLatency(CLI::App& bench) {
                           ->capture_default_str());
   command->add_option("--lengths", o->lengths, "Tokens of context, with K = 1024 and M = 1024 K")
       ->capture_default_str();
-  AddBenchDTypeFlag(*command, o->dtype);
+  AddEnumFlag(*command, "--dtype", o->dtype,
+              "Number format of activations and of the weights in products; auto: as `bench decode`",
+              {"auto", "f32", "bf16"});
   command->add_option("--tokens", o->tokens, "Tokens generated at each length")
       ->check(WholeNumber(1, 1 << 20))
       ->capture_default_str();

@@ -86,9 +86,10 @@ HWY_INLINE void Dot(const uint8_t* w, const int16_t* x, int begin, int end, int3
       sum[i] = hn::ReorderWidenMulAccumulate(d32, codes, xs, sum[i], unused);  // on x86 of neighbours, all in the first
     }
   }
-  HWY_ALIGN int32_t pairs[2 * kQuantRows];
-  for (int i = 0; i < kParts; ++i) hn::Store(sum[i], d32, pairs + i * static_cast<int>(hn::MaxLanes(d32)));
-  for (int64_t r = 0; r < kQuantRows; ++r) to[r] = pairs[2 * r] + pairs[2 * r + 1];
+  for (int i = 0; i < kParts; i += 2) {
+    const auto even = hn::ConcatEven(d32, sum[i + 1], sum[i]), odd = hn::ConcatOdd(d32, sum[i + 1], sum[i]);
+    hn::StoreU(hn::Add(even, odd), d32, to + i / 2 * static_cast<int>(hn::MaxLanes(d32)));
+  }
 }
 #else
 HWY_INLINE void Dot(const uint8_t* w, const int16_t* x, int begin, int end, int32_t* to) {
@@ -101,14 +102,15 @@ HWY_INLINE void Dot(const uint8_t* w, const int16_t* x, int begin, int end, int3
 }
 #endif
 
-// sum += t * (scale * unit)
-HWY_INLINE void AddScaled(const int32_t* t, const float* scale, float unit, float* sum) {
+// sum += (t - shift) * (scale * unit)
+HWY_INLINE void AddScaled(const int32_t* t, int32_t shift, const float* scale, float unit, float* sum) {
   const hn::CappedTag<float, 16> d;
   const hn::RebindToSigned<decltype(d)> di;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t r = 0; r < kQuantRows; r += lanes) {
     const auto factor = hn::Mul(hn::LoadU(d, scale + r), hn::Set(d, unit));
-    hn::StoreU(hn::MulAdd(hn::ConvertTo(d, hn::LoadU(di, t + r)), factor, hn::LoadU(d, sum + r)), d, sum + r);
+    const auto shifted = hn::Sub(hn::LoadU(di, t + r), hn::Set(di, shift));
+    hn::StoreU(hn::MulAdd(hn::ConvertTo(d, shifted), factor, hn::LoadU(d, sum + r)), d, sum + r);
   }
 }
 HWY_INLINE void AddLift(const float* min, float lift, float* sum) {
@@ -116,6 +118,16 @@ HWY_INLINE void AddLift(const float* min, float lift, float* sum) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t r = 0; r < kQuantRows; r += lanes) {
     hn::StoreU(hn::MulAdd(hn::LoadU(d, min + r), hn::Set(d, lift), hn::LoadU(d, sum + r)), d, sum + r);
+  }
+}
+
+// q[i] = 128 high + low
+HWY_INLINE void JoinPlanes(const ActivationRun& a, int16_t* q) {
+  const hn::CappedTag<int16_t, 16> d;
+  const hn::Rebind<int8_t, decltype(d)> d8;
+  for (int64_t i = 0; i < kQuantRun; i += static_cast<int64_t>(hn::Lanes(d))) {
+    const auto high = hn::PromoteTo(d, hn::LoadU(d8, a.high + i)), low = hn::PromoteTo(d, hn::LoadU(d8, a.low + i));
+    hn::StoreU(hn::Add(hn::ShiftLeft<7>(high), low), d, q + i);
   }
 }
 
@@ -134,12 +146,11 @@ void GroupProduct(const ActivationRun* x, int64_t rows, const QuantMatrixView& m
       const ActivationRun& a = x[r * runs + run];
       float* sum = out + r * kQuantRows;
       int16_t q[kQuantRun];
-      for (int i = 0; i < kQuantRun; ++i) q[i] = static_cast<int16_t>(128 * a.high[i] + a.low[i]);
+      JoinPlanes(a, q);
       int32_t t[kQuantRows];
       const auto add = [&](int begin, int end, int32_t of_x, const float* scale) HWY_ATTR {
         Dot(w, q, begin, end, t);
-        for (int64_t i = 0; i < kQuantRows; ++i) t[i] -= f.bias * of_x;
-        AddScaled(t, scale, a.scale, sum);
+        AddScaled(t, f.bias * of_x, scale, a.scale, sum);
       };
       if (f.type == GgmlType::kQ6_K) {
         add(0, 4, a.sum[0], scales.first);

@@ -59,17 +59,28 @@ HWY_INLINE void LoadCodes(const QuantFormat& f, const uint8_t* HWY_RESTRICT high
   }
 }
 
-inline float HalfAt(const uint8_t* p) {
-  F16 half;
-  std::memcpy(&half, p, sizeof half);
-  return ToFloat(half);
+// A number of each row in half precision, exactly.
+HWY_INLINE void LoadHalves(const uint8_t* p, float* to) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+  const hn::CappedTag<float, 16> d;
+  const hn::Rebind<hwy::float16_t, decltype(d)> d16;
+  for (int64_t r = 0; r < kQuantRows; r += static_cast<int64_t>(hn::Lanes(d))) {
+    hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p) + r)), d, to + r);
+  }
+#else
+  for (int64_t r = 0; r < kQuantRows; ++r) {
+    F16 half;
+    std::memcpy(&half, p + 2 * r, sizeof half);
+    to[r] = ToFloat(half);
+  }
+#endif
 }
 
 // heads of a group -> the scales of a run.
 HWY_INLINE void LoadScales(const QuantFormat& f, const uint8_t* head, int64_t run, QuantScales& to) {
   const int64_t of_block = f.elements / kQuantRun, part = run % of_block;
   head += run / of_block * f.head * kQuantRows;
-  for (int64_t r = 0; r < kQuantRows; ++r) to.first[r] = HalfAt(head + 2 * r);
+  LoadHalves(head, to.first);
   if (f.type == GgmlType::kQ6_K) {
     const uint8_t* scales = head + 32 + part * 32;
     for (int64_t r = 0; r < kQuantRows; ++r) {
@@ -79,7 +90,7 @@ HWY_INLINE void LoadScales(const QuantFormat& f, const uint8_t* head, int64_t ru
     return;
   }
   if (f.head == 2) return;
-  for (int64_t r = 0; r < kQuantRows; ++r) to.second[r] = HalfAt(head + 32 + 2 * r);
+  LoadHalves(head + 32, to.second);
   if (f.head == 4) return;
   const uint8_t* packed = head + 64;  // twelve bytes of each row, see UnpackScale of tensor/ggml_blocks.cc
   for (int64_t r = 0; r < kQuantRows; ++r) {
