@@ -74,6 +74,7 @@ struct LineEditor::Terminal {
     prompt = with_prompt;
     if (!start.empty()) el_push(line, start.c_str());
     int count = 0;
+    el_set(line, EL_PREP_TERM, 1);  // before the prompt is there: Ctrl-D is lost where the mode changes after it
     const char* const typed = el_gets(line, &count);
     if (typed == nullptr || count <= 0) {
       std::fputs("\n", stderr);

@@ -38,6 +38,7 @@ Job RandomJob(uint32_t i) {
 
 Drawn Alone(const LanguageModel& model, const Job& job, int64_t piece) {
   Generator generator(model, piece);
+  generator.KeepTokens();  // penalties look at the prompt too
   generator.Read(job.prompt);
   Drawn drawn;
   GenerationOptions options = job.options;

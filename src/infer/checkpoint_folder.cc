@@ -76,12 +76,12 @@ void CheckpointFolder::Use(size_t index) {
 }
 
 std::optional<SequenceSnapshot> CheckpointFolder::Load(std::span<const int32_t> tokens, int64_t longer_than,
-                                                       int64_t grid, std::string& problem) {
+                                                       const std::function<bool(int64_t)>& serves,
+                                                       std::string& problem) {
   for (;;) {
     const TokenPrefix* best = nullptr;
     for (const TokenPrefix* prefix : PrefixesOf(tokens, prefixes_)) {
-      const bool all = prefix->length == static_cast<int64_t>(tokens.size());
-      if (prefix->length > longer_than && (all || prefix->length % grid == 0)) best = prefix;
+      if (prefix->length > longer_than && serves(prefix->length)) best = prefix;
     }
     if (best == nullptr) return std::nullopt;
     const size_t index = static_cast<size_t>(best - prefixes_.data());

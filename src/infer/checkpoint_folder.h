@@ -1,6 +1,7 @@
 #pragma once
 // State files in a folder, found by the tokens that led to them.
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -24,10 +25,10 @@ class CheckpointFolder {
   CheckpointFolder(const LanguageModel& model, std::string folder, int64_t most_bytes);
 
   bool exists() const { return !folder_.empty(); }
-  // The longest state whose tokens these begin with: longer than `longer_than`, a multiple of `grid` or of all of the
-  // tokens. One that cannot be read is forgotten, `problem` says why, and the next is tried.
-  std::optional<SequenceSnapshot> Load(std::span<const int32_t> tokens, int64_t longer_than, int64_t grid,
-                                       std::string& problem);
+  // The longest state whose tokens these begin with: longer than `longer_than`, where it
+  // `serves`. One that cannot be read is forgotten, `problem` says why, and the next is tried.
+  std::optional<SequenceSnapshot> Load(std::span<const int32_t> tokens, int64_t longer_than,
+                                       const std::function<bool(int64_t length)>& serves, std::string& problem);
   // Does nothing where it is there. The files used longest ago go where they take too much together.
   void Save(const SequenceSnapshot& snapshot);
 

@@ -4,6 +4,8 @@
 #include <map>
 
 #include "base/progress.h"
+#include "kernels/gemm/gemm_rows.h"
+#include "kernels/gemm/quant_rows.h"
 
 namespace taipan {
 namespace {
@@ -25,12 +27,17 @@ bool HasQuantizedWeights(const LanguageModel& model) {
   return found;
 }
 
-// A row of attention has the same bits wherever its call began; the sums of a fixed state go by chunks; products with
-// quantized weights round otherwise where rows are few, so pieces must be those of reading everything.
+int64_t FewRows(const LanguageModel& model) {
+  if (model.dtype() == DType::kF32 && !HasQuantizedWeights(model)) return 0;
+  return std::max(kFewRows, kFewQuantRows);
+}
+
+// A row of attention has the same bits wherever its call began; the sums of a fixed state go by chunks. Between two
+// places are more than few rows.
 int64_t GridOf(const LanguageModel& model) {
-  if (HasQuantizedWeights(model)) return PieceLength(model.config());
   const bool fixed = AnyState(model, [](const StateSpec& spec) { return !spec.per_token; });
-  return fixed ? std::max<int64_t>(model.config().chunk_size, 1) : 1;
+  const int64_t chunk = fixed ? std::max<int64_t>(model.config().chunk_size, 1) : 1;
+  return (FewRows(model) / chunk + 1) * chunk;
 }
 
 bool CanRewind(const LanguageModel& model) {
@@ -48,18 +55,31 @@ int64_t Shared(std::span<const int32_t> a, std::span<const int32_t> b) {
 PrefixCache::PrefixCache(const LanguageModel& model, const PrefixCacheOptions& options)
     : model_(model),
       options_(options),
+      few_(FewRows(model)),
       grid_(GridOf(model)),
       can_rewind_(CanRewind(model)),
+      selects_(model.config().num_sals() > 0),
       folder_(model, options.folder, options.folder_bytes) {}
+
+// Whether a text of so many tokens may be taken up there: on the grid, and no part of the piece it lies in is of few
+// rows (of which layers that select tokens may have few in any part).
+bool PrefixCache::Serves(int64_t place, int64_t tokens) const {
+  if (place == tokens) return true;
+  const int64_t into = place % piece_, left = std::min(piece_ - into, tokens - place);
+  const bool can_cut = few_ == 0 || (!selects_ && into > few_ && left > few_);
+  return place % grid_ == 0 && (into == 0 || can_cut);
+}
 
 // The beginning of `tokens` tokens, `shared` of them with the entry's text, that the entry can be taken up at.
 int64_t PrefixCache::Usable(const Entry& entry, int64_t shared, int64_t tokens) const {
   if (shared >= entry.length) {
-    const bool all = entry.length == tokens;
-    if (all ? !entry.kept.logits.empty() : entry.length % grid_ == 0) return entry.length;
+    const bool ready = entry.length < tokens || !entry.kept.logits.empty();
+    if (ready && Serves(entry.length, tokens)) return entry.length;
   }
-  // One token gives the logits.
-  return can_rewind_ ? std::min({shared, entry.length, tokens - 1}) / grid_ * grid_ : 0;
+  if (!can_rewind_) return 0;
+  int64_t place = std::min({shared, entry.length, tokens - 1}) / grid_ * grid_;  // one token gives the logits
+  while (!Serves(place, tokens)) place -= grid_;
+  return place;
 }
 
 PrefixCache::Match PrefixCache::FindInMemory(std::span<const int32_t> tokens) {
@@ -81,7 +101,8 @@ PrefixCache::Match PrefixCache::FindInMemory(std::span<const int32_t> tokens) {
 
 PrefixCache::Match PrefixCache::Find(std::span<const int32_t> tokens, std::string& problem) {
   Match match = FindInMemory(tokens);
-  if (auto loaded = folder_.Load(tokens, match.length, grid_, problem)) {
+  if (auto loaded = folder_.Load(
+          tokens, match.length, [&](int64_t place) { return Serves(place, Count(tokens)); }, problem)) {
     Entry entry{.text = std::make_shared<const std::vector<int32_t>>(std::move(loaded->tokens)),
                 .length = loaded->state.position,
                 .kept = std::move(*loaded),
@@ -127,8 +148,7 @@ std::string PrefixCache::Reason(std::span<const int32_t> tokens, const Match& ma
 }
 
 // Where checkpoints are left in a text of `tokens` tokens that is read from `from` on; the end is always one.
-std::vector<int64_t> PrefixCache::Places(int64_t from, int64_t tokens, std::span<const int64_t> ends,
-                                         int64_t piece) const {
+std::vector<int64_t> PrefixCache::Places(int64_t from, int64_t tokens, std::span<const int64_t> ends) const {
   std::vector<int64_t> places = {tokens};
   const auto add = [&](int64_t place, int64_t grid) {
     if (place > 0) places.push_back(place / grid * grid);
@@ -136,11 +156,11 @@ std::vector<int64_t> PrefixCache::Places(int64_t from, int64_t tokens, std::span
   if (!can_rewind_) {
     add(tokens - 1, grid_);
     for (const int64_t end : ends) add(std::min(end, tokens), grid_);
-    for (int64_t back = piece; back < tokens; back *= 2) add(tokens - back, std::max(piece, grid_));
+    for (int64_t back = piece_; back < tokens; back *= 2) add(tokens - back, std::max(piece_, grid_));
   }
   std::sort(places.begin(), places.end());
   places.erase(std::unique(places.begin(), places.end()), places.end());
-  std::erase_if(places, [&](int64_t place) { return place <= from; });
+  std::erase_if(places, [&](int64_t place) { return place <= from || !Serves(place, tokens); });
   return places;
 }
 
@@ -148,6 +168,7 @@ PrefixUse PrefixCache::Read(std::span<const int32_t> tokens, std::span<const int
                             const std::function<void(int64_t)>& progress) {
   CHECK(&generator.model() == &model_);
   CheckTokenIds(tokens, model_.config().vocab_size, "tokens");
+  piece_ = generator.piece();
   PrefixUse use{.tokens = Count(tokens)};
   std::string problem;
   const Match match = Find(tokens, problem);
@@ -157,7 +178,7 @@ PrefixUse PrefixCache::Read(std::span<const int32_t> tokens, std::span<const int
   generator.Continue(Rewound(match));
   const auto text = std::make_shared<const std::vector<int32_t>>(tokens.begin(), tokens.end());
   int64_t at = use.reused;
-  for (const int64_t place : Places(use.reused, use.tokens, ends, generator.piece())) {
+  for (const int64_t place : Places(use.reused, use.tokens, ends)) {
     const auto part = tokens.subspan(static_cast<size_t>(at), static_cast<size_t>(place - at));
     const int64_t read = generator.Read(part, [&](int64_t done) {
       if (progress) progress(at + done);
@@ -172,7 +193,7 @@ PrefixUse PrefixCache::Read(std::span<const int32_t> tokens, std::span<const int
 
 void PrefixCache::Keep(const Generator& generator) {
   const int64_t length = generator.state().position;
-  if (grid_ > 1) return;  // tokens that were read one by one have other bits
+  if (grid_ > 1) return;  // what was read token by token has other bits
   if (Count(generator.tokens()) != length || !generator.has_logits()) return;
   Insert(std::make_shared<const std::vector<int32_t>>(generator.tokens().begin(), generator.tokens().end()), length,
          generator);

@@ -1,8 +1,8 @@
 #pragma once
 // Sequences that begin alike are read once: states are kept at checkpoints and found again by the tokens that led to
 // them. What goes on from a checkpoint has the bits of reading everything: where a layer sums within chunks, only
-// checkpoints on the grid of chunks serve longer texts (with quantized weights, of pieces), and the end of a text
-// serves that text alone.
+// checkpoints on the grid of chunks serve longer texts, and the end of a text serves that text alone. In bf16 and with
+// quantized weights a product of few rows rounds otherwise than one of more, so a piece is not cut into such parts.
 
 #include <list>
 #include <memory>
@@ -68,10 +68,11 @@ class PrefixCache {
   };
   Match FindInMemory(std::span<const int32_t> tokens);
   Match Find(std::span<const int32_t> tokens, std::string& problem);
+  bool Serves(int64_t place, int64_t tokens) const;
   int64_t Usable(const Entry& entry, int64_t shared, int64_t tokens) const;
   SequenceSnapshot Rewound(const Match& match) const;
   std::string Reason(std::span<const int32_t> tokens, const Match& match) const;
-  std::vector<int64_t> Places(int64_t from, int64_t tokens, std::span<const int64_t> ends, int64_t piece) const;
+  std::vector<int64_t> Places(int64_t from, int64_t tokens, std::span<const int64_t> ends) const;
   void Insert(const Text& text, int64_t length, const Generator& generator);
   void Insert(Entry entry);
   void MakeRoom();
@@ -79,12 +80,15 @@ class PrefixCache {
 
   const LanguageModel& model_;
   const PrefixCacheOptions options_;
-  const int64_t grid_;     // tokens; 1: any place serves
+  const int64_t few_;      // rows that round otherwise than more do; 0: none
+  const int64_t grid_;     // of the places where longer texts may go on
   const bool can_rewind_;  // a later state holds all earlier ones
+  const bool selects_;     // layers that pass some tokens by
   CheckpointFolder folder_;
   std::string folder_problem_;
   std::list<Entry> entries_;          // used last first
   std::vector<TokenPrefix> dropped_;  // the newest of those that went
+  int64_t piece_ = 1;                 // of the generator that reads
   int64_t bytes_ = 0, reused_ = 0;
 };
 

@@ -144,9 +144,11 @@ TEST(PrefixCache, EndsOfMessagesAndDoublingDistancesAreCheckpoints) {
   }
 }
 
-// Keys of every position are there: one checkpoint serves every beginning, also what was read token by token.
+// Keys of every position are there: one checkpoint serves every beginning, also what was read token by token. In bf16
+// few rows round otherwise, and no piece of 32 tokens is cut into eight and the rest.
 TEST(PrefixCache, AttentionAloneGoesBackAnywhere) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const bool exact = dtype == DType::kF32;
     const LanguageModel model = PureAttention(dtype);
     CachedReader reader(model);
     const Tokens text = RandomTokens(301);
@@ -155,9 +157,10 @@ TEST(PrefixCache, AttentionAloneGoesBackAnywhere) {
     reader.cache().Keep(reader.generator());  // with three tokens more
     EXPECT_EQ(reader.cache().checkpoints(), 1);
     const Tokens all(reader.generator().tokens().begin(), reader.generator().tokens().end());
-    EXPECT_EQ(reader.Read(Joined({all, RandomTokens(20, 3)})).reused, 304);
-    EXPECT_EQ(reader.Read(Joined({Tokens(text.begin(), text.begin() + 77), RandomTokens(9, 4)})).reused, 77);
-    EXPECT_EQ(reader.Read(text).reused, 300);
+    EXPECT_EQ(reader.Read(Joined({all, RandomTokens(20, 3)})).reused, exact ? 304 : 297);
+    EXPECT_EQ(reader.Read(Joined({Tokens(text.begin(), text.begin() + 77), RandomTokens(9, 4)})).reused,
+              exact ? 77 : 54);
+    EXPECT_EQ(reader.Read(text).reused, exact ? 300 : 301);
   }
 }
 
@@ -173,19 +176,18 @@ TEST(PrefixCache, WhatWasReadTokenByTokenIsNotKeptOnAGrid) {
   EXPECT_EQ(reader.Read(Joined({all, RandomTokens(20, 3)})).reused, kChunk);
 }
 
-// Few rows of them have other bits than many: pieces must be the same.
-TEST(PrefixCache, WithQuantizedWeightsTextsGoOnFromThePieces) {
+TEST(PrefixCache, WithQuantizedWeightsNoFewRowsAreCutOff) {
   for (const bool attention : {false, true}) {
     LanguageModel model = attention ? PureAttention() : TinyModel(LayerKind::kMamba2);
     Quantize(model);
     CachedReader reader(model);
-    const int64_t piece = PieceLength(model.config());
-    const Tokens text = RandomTokens(piece + 101);
+    const Tokens text = RandomTokens(117);
     reader.Read(text);
     reader.cache().Keep(reader.generator());
-    EXPECT_EQ(reader.Read(Joined({text, RandomTokens(3, 2)})).reused, piece);
-    EXPECT_EQ(reader.Read(text).reused, piece + 101);
-    EXPECT_EQ(reader.Read(Tokens(text.begin(), text.begin() + piece + 1)).reused, piece);
+    EXPECT_EQ(reader.Read(Joined({text, RandomTokens(3, 2)})).reused, attention ? 108 : 64);
+    EXPECT_EQ(reader.Read(Joined({text, RandomTokens(30, 2)})).reused, attention ? 117 : 64);
+    EXPECT_EQ(reader.Read(text).reused, 117);
+    EXPECT_EQ(reader.Read(Tokens(text.begin(), text.begin() + 97)).reused, attention ? 81 : 96);
   }
 }
 
@@ -268,16 +270,21 @@ TEST(PrefixCache, TheFolderHasABudgetToo) {
 
 // Random conversations with edits under small budgets, with and without a folder.
 TEST(PrefixCache, NothingThatHappensChangesABit) {
+  enum { kPlain, kNarrow, kQuantized, kAll };
   for (const LayerKind kind : {LayerKind::kMamba2, LayerKind::kSelectiveAttention, LayerKind::kAttention}) {
-    for (const bool with_folder : {false, true}) {
+    for (int weights = kPlain; weights < kAll; ++weights) {
+      const bool with_folder = weights != kNarrow;
       const TestFolder folder;
-      const LanguageModel model = TinyModel(kind);
+      SCOPED_TRACE(fmt::format("{} {}", NameOf(kind), weights));
+      LanguageModel model = kind == LayerKind::kAttention ? PureAttention() : TinyModel(kind);
+      if (weights == kNarrow) model.SetDType(DType::kBF16);
+      if (weights == kQuantized) Quantize(model);
       PrefixCacheOptions options{.memory_bytes = 6 * model.NewState().bytes() + 100000, .folder_bytes = 200000};
       if (with_folder) options.folder = folder.path();
       CachedReader reader(model, options);
       Tokens text = RandomTokens(30);
       const RandomKey key{7, kTestStream};
-      for (uint64_t step = 0; step < 12; ++step) {
+      for (uint64_t step = 0; step < 10; ++step) {
         const size_t cut = RandomBelow(key, 3 * step, text.size() + 1);
         if (RandomBelow(key, 3 * step + 1, 3) == 0) text.resize(cut);
         const Tokens more =

@@ -48,7 +48,7 @@ ModelParams DeclareParams(const ModelConfig& c, const std::vector<Layer>& layers
 
 void LookUp(const Weight& embedding, std::span<const int32_t> tokens, MatrixView out) {
   if (!embedding.quant.empty()) {
-    const auto row = [view = embedding.quant.View()](int64_t token, float* to) { DecodeRow(view, token, to); };
+    const auto row = [&](int64_t token, float* to) { DecodeRow(embedding.quant.View(), token, to); };
     Embed(row, embedding.spec.shape[0], tokens, out);
   } else if (embedding.rows) {
     Embed(embedding.rows, embedding.spec.shape[0], tokens, out);

@@ -182,9 +182,17 @@ class Terminal {
       shown_.append(piece, static_cast<size_t>(got));
     }
   }
-  int Wait() {
+  int Wait() {  // ten seconds, then it is killed
     int status = 0;
-    CHECK_EQ(::waitpid(child_, &status, 0), child_);
+    pid_t ended = 0;
+    for (int i = 0; i < 10000 && ended == 0; ++i) {
+      ended = ::waitpid(child_, &status, WNOHANG);
+      if (ended == 0) ::usleep(1000);
+    }
+    if (ended == 0) {
+      ::kill(child_, SIGKILL);
+      ::waitpid(child_, &status, 0);
+    }
     child_ = -1;
     return status;
   }

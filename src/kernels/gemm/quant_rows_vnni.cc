@@ -184,6 +184,8 @@ TAIPAN_VNNI void Rows(const ActivationRun* x, int64_t rows, int64_t runs, const 
       return Group<K, 3>(x, runs, g, out);
     case 4:
       return Group<K, 4>(x, runs, g, out);
+    case 8:  // a tenth faster than twice four
+      return Group<K, 8>(x, runs, g, out);
     default:  // the codes are taken apart a second time, which is less than half of the work then
       Group<K, 4>(x, runs, g, out);
       return Rows<K>(x + 4 * runs, rows - 4, runs, g, out + 4 * kQuantRows);
