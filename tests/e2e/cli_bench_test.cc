@@ -274,7 +274,7 @@ TEST_F(BenchTest, LatencyMeasuresLengthsAndPredictsTheRest) {
 TEST_F(BenchTest, LatencyRefusesLengthsThatAreNone) {
   for (const char* lengths : {"", "1K,", "2K,1K", "1k", "-5", "2048M"}) {
     const ProgramResult result = RunTaipan({"bench", "latency", "--model", config(), "--lengths", lengths});
-    EXPECT_EQ(result.exit_code, 1) << lengths;
+    EXPECT_EQ(result.exit_code, 2) << lengths;
     EXPECT_THAT(result.err, testing::HasSubstr("--lengths: no list of lengths")) << lengths;
   }
 }
