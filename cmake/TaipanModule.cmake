@@ -80,7 +80,7 @@ function(taipan_test_program name label)
   endif()
   taipan_parsed_once(${group} ${target} <gmock/gmock.h> <gtest/gtest.h>)
   if(TAIPAN_SANITIZE MATCHES "undefined")
-    target_compile_options(${target} PRIVATE -fno-sanitize=undefined)
+    target_compile_options(${target} PRIVATE -fno-sanitize=undefined -g0)  # lines of the code, not of its tests
   endif()
   target_link_libraries(${target} PRIVATE ${ARG_LIBRARIES} taipan_json_once taipan_flags GTest::gtest GTest::gmock GTest::gtest_main)
   if(ARG_HALVES)
