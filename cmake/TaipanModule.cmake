@@ -74,13 +74,13 @@ function(taipan_test_program name label)
   set(group tests)
   if(name STREQUAL "kernels")  # they compute references
     set(group kernels_tests)
-    taipan_built_quickly(${target})
+    target_compile_options(${target} PRIVATE -O1)
   else()
     target_compile_options(${target} PRIVATE -O0)
   endif()
   taipan_parsed_once(${group} ${target} <gmock/gmock.h> <gtest/gtest.h>)
-  if(TAIPAN_SANITIZE MATCHES "undefined")
-    target_compile_options(${target} PRIVATE -fno-sanitize=undefined -g0)  # lines of the code, not of its tests
+  if(TAIPAN_SANITIZE MATCHES "address")  # they look at the code, not at its tests, whose references then take no longer
+    target_compile_options(${target} PRIVATE -fno-sanitize=all -g0 -D__SANITIZE_ADDRESS__)
   endif()
   target_link_libraries(${target} PRIVATE ${ARG_LIBRARIES} taipan_json_once taipan_flags GTest::gtest GTest::gmock GTest::gtest_main)
   if(ARG_HALVES)

@@ -124,10 +124,9 @@ Curve Measure(const LatencyOptions& o, const std::string& model, const std::vect
   const ModelConfig& config = bench.model.config();
   BenchReader reader(bench);
   Curve curve{.model = model, .parameters = PlanMemory(config, {1}).parameter_count, .points = {}, .stopped = ""};
-  const std::vector<int32_t> tokens = RandomTokens(lengths.back(), config.vocab_size);
   CountProgress progress(model + ":", lengths.back());
   SequenceState warm, state;
-  reader.Prefill(std::span(tokens).first(std::min<size_t>(tokens.size(), 512)), PieceLength(config), warm);
+  reader.Prefill(RandomTokens(PieceLength(config), config.vocab_size), PieceLength(config), warm);
   double seconds = 0;
   std::vector<Point> predicted;
   for (const int64_t length : lengths) {
@@ -139,12 +138,15 @@ Curve Measure(const LatencyOptions& o, const std::string& model, const std::vect
                            StateBytes(config, length)});
       continue;
     }
-    const double start = NowSeconds();
-    const auto part = std::span(tokens).first(static_cast<size_t>(length)).subspan(static_cast<size_t>(state.position));
-    reader.Prefill(part, PieceLength(config), state);
-    seconds += NowSeconds() - start;
-    progress.Update(length);
-    const double token = TokenSeconds(o, state, tokens[static_cast<size_t>(length - 1)], reader);
+    while (state.position < length) {
+      const int64_t piece = PieceLength(config), count = std::min(32 * piece, length - state.position);
+      const std::vector<int32_t> part = RandomTokens(count, config.vocab_size);
+      const double start = NowSeconds();
+      reader.Prefill(part, piece, state);
+      seconds += NowSeconds() - start;
+      progress.Update(state.position);
+    }
+    const double token = TokenSeconds(o, state, 0, reader);
     curve.points.push_back({length, false, seconds, token, state.bytes()});
   }
   progress.Finish();
