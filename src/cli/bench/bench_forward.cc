@@ -90,12 +90,7 @@ void AddBenchPrefill(CLI::App& bench) {
   CLI::App* command = bench.add_subcommand("prefill", "Reading a prompt of random tokens, logits of the last one");
   auto o = std::make_shared<PrefillOptions>();
   AddBenchFlags(*command, *o);
-  o->dtype = ComputeType::kAuto;
-  AddEnumFlag(
-      *command, "--dtype", o->dtype,
-      "Number format of activations and of the weights in products; auto: quantized weights as they are stored, "
-      "others in f32",
-      {"auto", "f32", "bf16"});
+  AddStoredDTypeFlag(*command, o->dtype, ComputeType::kAuto);
   const CLI::Validator count = WholeNumber(1, int64_t{1} << 30);
   command->add_option("--prompt", o->prompt, "Tokens")->check(count)->capture_default_str();
   command->add_option("--piece", o->piece, "Tokens read at once (default: as generation does)")->check(count);
@@ -106,12 +101,7 @@ void AddBenchDecode(CLI::App& bench) {
   CLI::App* command = bench.add_subcommand("decode", "Generating tokens greedily, one at a time");
   auto o = std::make_shared<DecodeOptions>();
   AddBenchFlags(*command, *o);
-  o->dtype = ComputeType::kAuto;
-  AddEnumFlag(
-      *command, "--dtype", o->dtype,
-      "Number format of activations and of the weights in products; auto: quantized weights as they are stored, "
-      "others in f32",
-      {"auto", "f32", "bf16"});
+  AddStoredDTypeFlag(*command, o->dtype, ComputeType::kAuto);
   const int64_t most = int64_t{1} << 30;
   command->add_option("--context", o->context, "Tokens read before, 0: one start token")
       ->check(WholeNumber(0, most))

@@ -22,7 +22,7 @@ namespace {
 struct LatencyOptions {
   std::vector<std::string> models = {"transformer-8m", "jamba-8m", "samba-8m", "mamba2-8m", "taipan-8m"};
   std::string lengths = "1K,2K,4K,8K,16K,32K", out;
-  ComputeType dtype = ComputeType::kBF16;
+  ComputeType dtype = ComputeType::kAuto;
   int64_t tokens = 32, runs = 3, time_limit = 600;
   bool json = false;
 };
@@ -82,8 +82,14 @@ double Extrapolated(const std::vector<Point>& points, double Point::*what, int64
   return per_token ? value : value * static_cast<double>(length);
 }
 
-int64_t StateBytes(const ModelConfig& config, int64_t length) {
-  return PlanMemory(config, {length}).run.front().state_bytes();
+// The plan counts f32; a run may keep keys and values in fewer bytes, as the last measured point shows.
+int64_t StateBytes(const ModelConfig& config, const std::vector<Point>& measured, int64_t length) {
+  const auto planned = [&](int64_t tokens) {
+    return static_cast<double>(PlanMemory(config, {tokens}).run.front().state_bytes());
+  };
+  if (measured.empty()) return static_cast<int64_t>(planned(length));
+  const Point& last = measured.back();
+  return static_cast<int64_t>(planned(length) * static_cast<double>(last.state_bytes) / planned(last.length));
 }
 
 // Generation after `state`, which stays: the median time of a token.
@@ -103,7 +109,7 @@ double TokenSeconds(const LatencyOptions& o, const SequenceState& state, int32_t
 // Why the next length is not measured; empty: it is.
 std::string ReasonToStop(const LatencyOptions& o, const ModelConfig& config, const std::vector<Point>& points,
                          int64_t length) {
-  const int64_t needed = 2 * StateBytes(config, length);  // and a copy that is generated on
+  const int64_t needed = 2 * StateBytes(config, points, length);  // and a copy that is generated on
   const int64_t free = AvailableMemoryBytes() + (points.empty() ? 0 : points.back().state_bytes);
   if (needed > free) {
     return fmt::format("{} tokens need {} of memory, {} are free", LengthText(length), FormatBytes(needed),
@@ -135,7 +141,7 @@ Curve Measure(const LatencyOptions& o, const std::string& model, const std::vect
       if (curve.points.empty()) break;
       predicted.push_back({length, true, Extrapolated(curve.points, &Point::prefill_seconds, length, false),
                            Extrapolated(curve.points, &Point::token_seconds, length, true),
-                           StateBytes(config, length)});
+                           StateBytes(config, curve.points, length)});
       continue;
     }
     while (state.position < length) {
@@ -257,9 +263,7 @@ void AddBenchLatency(CLI::App& bench) {
                           ->capture_default_str());
   command->add_option("--lengths", o->lengths, "Tokens of context, with K = 1024 and M = 1024 K")
       ->capture_default_str();
-  AddEnumFlag(*command, "--dtype", o->dtype,
-              "Number format of activations and of the weights in products; auto: as `bench decode`",
-              {"auto", "f32", "bf16"});
+  AddStoredDTypeFlag(*command, o->dtype, ComputeType::kBF16);
   command->add_option("--tokens", o->tokens, "Tokens generated at each length")
       ->check(WholeNumber(1, 1 << 20))
       ->capture_default_str();

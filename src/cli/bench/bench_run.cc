@@ -58,6 +58,14 @@ WeightBytes WeightBytesOf(const LanguageModel& model) {
   return weights;
 }
 
+void AddStoredDTypeFlag(CLI::App& command, ComputeType& dtype, ComputeType otherwise) {
+  dtype = otherwise;
+  AddEnumFlag(command, "--dtype", dtype,
+              "Number format of activations and of the weights in products; auto: quantized weights as they are "
+              "stored, others in f32",
+              {"auto", "f32", "bf16"});
+}
+
 BenchModel LoadToBench(BenchOptions& o) {
   if (o.dtype != ComputeType::kAuto) return LoadBenchModel(o, BindingOf(DTypeOf(o.dtype)));
   const NamedConfig named = ResolveConfig(o.model);

@@ -44,6 +44,8 @@ WeightBytes WeightBytesOf(const LanguageModel& model);
 BenchModel LoadBenchModel(const BenchOptions& o, Binding binding);
 // To run. --dtype auto: quantized weights as they are stored, others in f32; o.dtype becomes what activations are.
 BenchModel LoadToBench(BenchOptions& o);
+// --dtype auto, f32 or bf16, for LoadToBench.
+void AddStoredDTypeFlag(CLI::App& command, ComputeType& dtype, ComputeType otherwise);
 
 // What the floor counts: the forced share, which any run of draws only approaches, else the mean of what gates chose.
 double MeanShare(const BenchModel& bench, const std::vector<double>& selected);
