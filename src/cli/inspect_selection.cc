@@ -76,6 +76,7 @@ void AddRankings(const std::vector<GateRanking>& rankings, OrderedJson& json) {
   };
   add("gate_auc", &GateRanking::auc);
   add("gate_auc_equal_alpha", &GateRanking::equal_auc);
+  add("surprise_auc_equal_alpha", &GateRanking::surprise_auc);
   add("gate_auc_exact", &GateRanking::exact_auc);
   add("benefit_correlation", &GateRanking::correlation);
   add("benefit_selected", &GateRanking::benefit_selected);
@@ -137,7 +138,8 @@ void PrintReport(const Findings& findings, const std::vector<int64_t>& layers) {
   const auto& [trace, report, rankings] = findings;
   std::vector<Column> columns = {{"SAL"}, {"layer"}, {"selected"}, {"mean alpha"}};
   if (!rankings.empty())
-    columns.insert(columns.end(), {{"gate AUC"}, {"at equal alpha"}, {"on the sample"}, {"rank correlation"}});
+    columns.insert(columns.end(),
+                   {{"gate AUC"}, {"at equal alpha"}, {"of surprise"}, {"on the sample"}, {"rank correlation"}});
   std::vector<std::vector<std::string>> rows;
   const auto number = [](double x) { return std::isnan(x) ? std::string("-") : fmt::format("{:.3f}", x); };
   for (size_t s = 0; s < layers.size(); ++s) {
@@ -145,7 +147,7 @@ void PrintReport(const Findings& findings, const std::vector<int64_t>& layers) {
     row = {std::to_string(s), std::to_string(layers[s]), number(report.all.share[s]), number(report.mean_alpha[s])};
     if (rankings.empty()) continue;
     const GateRanking& r = rankings[s];
-    for (const double x : {r.auc, r.equal_auc, r.exact_auc, r.correlation}) row.push_back(number(x));
+    for (const double x : {r.auc, r.equal_auc, r.surprise_auc, r.exact_auc, r.correlation}) row.push_back(number(x));
   }
   Print(fmt::format("{} tokens in windows of {}\n\n", FormatExact(trace.size()), FormatExact(trace.context)));
   Print(FormatTable(columns, rows));

@@ -117,9 +117,10 @@ add(at('about'), 'p', about.join(' · '));
 document.title = 'Selection: ' + data.model;
 const measured = data.gate_auc !== undefined;
 table('sals', ['', 'layer', 'share selected', 'mean alpha'].concat(
-    measured ? ['AUC', 'AUC at equal alpha', 'AUC on the sample', 'rank correlation'] : []), names.map((name, s) =>
+    measured ? ['AUC', 'AUC at equal alpha', 'AUC of surprise', 'AUC on the sample', 'rank correlation'] : []), names.map((name, s) =>
   [name, data.layers[s], percent(data.selected_share[s]), number(data.mean_alpha[s], 3)].concat(measured ?
-    [number(data.gate_auc[s], 3), number(data.gate_auc_equal_alpha[s], 3), number(data.gate_auc_exact[s], 3), number(data.benefit_correlation[s], 3)] : [])));
+    [number(data.gate_auc[s], 3), number(data.gate_auc_equal_alpha[s], 3), number(data.surprise_auc_equal_alpha[s], 3),
+     number(data.gate_auc_exact[s], 3), number(data.benefit_correlation[s], 3)] : [])));
 if (measured) add(at('sals'), 'p', 'AUC: how often the gate puts one of the tokens that attention helps most above another. 0.5 = as by chance.');
 
 const spans = [];

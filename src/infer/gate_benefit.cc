@@ -148,6 +148,17 @@ std::vector<double> ExactBenefits(const LanguageModel& model, const SelectionTra
   return benefits;
 }
 
+std::vector<double> Surprises(const LanguageModel& model, const SelectionTrace& trace) {
+  std::vector<double> surprises;
+  ForwardContext context;
+  trace.ForEachWindow([&](int64_t begin, int64_t length) {
+    const std::vector<float> logprobs = LogprobsOf(model, ForcedWindows(trace, begin, length, 1), context);
+    surprises.push_back(0);
+    for (size_t i = 0; i + 1 < static_cast<size_t>(length); ++i) surprises.push_back(-static_cast<double>(logprobs[i]));
+  });
+  return surprises;
+}
+
 std::vector<int64_t> TokensWithSuccessor(const SelectionTrace& trace) {
   std::vector<int64_t> tokens;
   trace.ForEachWindow([&](int64_t begin, int64_t length) {
@@ -197,6 +208,7 @@ std::vector<GateRanking> RankGates(const LanguageModel& model, const SelectionTr
                                    int64_t samples, const BenefitProgress& on_progress) {
   std::vector<std::vector<double>> first_order = FirstOrderBenefits(model, trace, on_progress);
   const std::vector<int64_t> all = TokensWithSuccessor(trace), sample = DrawTokens(trace, samples, /*seed=*/0);
+  const std::vector<double> surprises = At(Surprises(model, trace), all);
   std::vector<GateRanking> rankings;
   for (size_t s = 0; s < trace.sals.size(); ++s) {
     const SelectionTrace::Sal& sal = trace.sals[s];
@@ -213,6 +225,7 @@ std::vector<GateRanking> RankGates(const LanguageModel& model, const SelectionTr
       if (alphas[i] > 0) benefits[i] /= alphas[i];
     }
     r.equal_auc = RankingAuc(margins, benefits, share);
+    r.surprise_auc = RankingAuc(surprises, benefits, share);
     r.exact_auc = RankingAuc(At(sal.margin, sample), r.exact, share);
     r.correlation = RankCorrelation(At(r.first_order, sample), r.exact);
     r.benefit_selected = MeanBenefit(sal, r.first_order, all, true);

@@ -24,6 +24,9 @@ std::vector<std::vector<double>> FirstOrderBenefits(const LanguageModel& model, 
 std::vector<double> ExactBenefits(const LanguageModel& model, const SelectionTrace& trace, size_t sal,
                                   std::span<const int64_t> tokens, const BenefitProgress& on_progress = nullptr);
 
+// -log p of each token as it was predicted, in nats; 0 at the start of a window.
+std::vector<double> Surprises(const LanguageModel& model, const SelectionTrace& trace);
+
 // Tokens with a successor in their window, ascending: all of them, or `count` drawn.
 std::vector<int64_t> TokensWithSuccessor(const SelectionTrace& trace);
 std::vector<int64_t> DrawTokens(const SelectionTrace& trace, int64_t count, uint64_t seed);
@@ -40,6 +43,7 @@ struct GateRanking {
   std::vector<double> exact;        // of the sample
   double auc = 0;                   // of the margins against first_order;
   double equal_auc = 0;             // against first_order / alpha: were all tokens to attend with the same weight;
+  double surprise_auc = 0;          // of the tokens' surprise, which asks no gate, against the same;
   double exact_auc = 0;             // on the sample against exact; NaN without a sample
   double correlation = 0;           // of exact and first_order on the sample; NaN without one
   double benefit_selected = 0, benefit_other = 0;  // means of first_order; NaN where there are no such tokens

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "infer/test_model.h"
+#include "model/selection.h"
 
 namespace taipan {
 namespace {
@@ -74,6 +75,25 @@ TEST(GateBenefit, SelectionsComeFromTheTrace) {
   EXPECT_EQ(ExactBenefits(model, trace, 1, std::vector<int64_t>{44, 89}), (std::vector<double>{0, 0}));
   const std::vector<int64_t> one = {50}, several = {3, 17, 50, 51};
   EXPECT_EQ(ExactBenefits(model, trace, 0, one)[0], ExactBenefits(model, trace, 0, several)[2]);
+}
+
+TEST(GateBenefit, SurprisesAreOfTheTokenItself) {
+  const LanguageModel model = FaintModel(Refinement::kResidual);
+  const SelectionTrace trace = TraceSelection(model, RandomTokens(50), 30, "text");
+  const std::vector<double> surprises = Surprises(model, trace);
+  ASSERT_EQ(surprises.size(), 50u);
+  Batch batch;
+  batch.tokens.assign(trace.tokens.begin() + 30, trace.tokens.end());
+  batch.targets.assign(trace.tokens.begin() + 31, trace.tokens.end());
+  batch.targets.push_back(-1);
+  batch.segments = {{.begin = 0, .length = 20, .row = 0}};
+  ForwardContext context;
+  std::vector<float> logprobs(20);
+  model.Forward(batch, InferenceGate(model.config()), /*keep=*/false, context);
+  model.Score(context, logprobs.data());
+  EXPECT_EQ(surprises[0], 0);
+  EXPECT_EQ(surprises[30], 0);
+  for (size_t i = 0; i < 19; ++i) EXPECT_FLOAT_EQ(static_cast<float>(surprises[31 + i]), -logprobs[i]);
 }
 
 TEST(GateBenefit, DrawsDistinctTokensThatHaveASuccessor) {

@@ -89,8 +89,8 @@ TEST(Selection, RanksTheGateByWhatAttendingIsWorth) {
   const TinyModelFolder tiny;
   WriteFileAtomically(tiny / "text.txt", SomeText());
   const Json report = Inspect(tiny, {"--tokens", "300", "--context", "150", "--gate-auc", "--gate-samples", "40"});
-  for (const char* key : {"gate_auc", "gate_auc_equal_alpha", "gate_auc_exact", "benefit_correlation",
-                          "benefit_selected", "benefit_other"}) {
+  for (const char* key : {"gate_auc", "gate_auc_equal_alpha", "surprise_auc_equal_alpha", "gate_auc_exact",
+                          "benefit_correlation", "benefit_selected", "benefit_other"}) {
     ASSERT_EQ(report.at(key).size(), 1u) << key;
   }
   EXPECT_GT(report.at("gate_auc").at(0), 0.0);

@@ -13,10 +13,11 @@ import json
 import pathlib
 import statistics
 import subprocess
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# name -> preset and flags
+# name -> preset, flags ({half}: half of the steps) and changes of the config
 VARIANTS = {
     "mamba2": ("mamba2", []),
     "samba": ("samba", []),
@@ -30,18 +31,42 @@ VARIANTS = {
     "residual, periodic": ("taipan", ["--selection", "periodic"]),
     "residual, all": ("taipan", ["--selection", "all"]),
     "residual, threshold, straight-through all": ("taipan", ["--straight-through", "all"]),
+    "residual, argmax, noise": ("taipan", ["--selection", "argmax"]),
+    "residual, argmax, noise until half": ("taipan", ["--selection", "argmax", "--gumbel-noise-until", "{half}"]),
+    "residual, threshold, noise": ("taipan", ["--gumbel-noise", "on"]),
+    "residual, argmax, no noise, lambda 1": ("taipan", ["--selection", "argmax", "--gumbel-noise", "off",
+                                                        "--budget-loss-weight", "1"]),
+    "residual, argmax, no noise, lambda 30 from the start": (
+        "taipan", ["--selection", "argmax", "--gumbel-noise", "off", "--budget-ramp", "0:0"]),
+    "residual, threshold, gate bias 0": ("taipan", ["--gate-bias", "0"]),
+    "residual, threshold, gate bias 1": ("taipan", ["--gate-bias", "1"]),
+    "residual, threshold, RoPE": ("taipan", [], {"rope_theta": 10000.0}),
 }
 
 
+def changed_config(preset, changes, file, args):
+    """The preset's config.json with some keys changed."""
+    if not file.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([args.program, "init", "--preset", preset, "--out", f"{folder}/model"], check=True)
+            config = json.loads(pathlib.Path(folder, "model/config.json").read_text())
+        file.write_text(json.dumps({**config, **changes}, indent=1) + "\n")
+    return str(file)
+
+
 def train(name, seed, args):
-    preset, flags = VARIANTS[name]
+    preset, flags, *changes = VARIANTS[name]
+    model = f"{preset}-{args.size}"
+    flags = [flag.replace("{half}", str(args.steps // 2)) for flag in flags]
     run = args.out / f"{name.replace(', ', '_').replace(' ', '-')}-{seed}"
+    if changes:
+        model = changed_config(model, changes[0], run.with_suffix(".json"), args)
     command = [args.program, "train", "--out", str(run)]
     if (run / "trainer.json").exists():
         if json.loads((run / "trainer.json").read_text())["ended"] == "finished":
             return run
         command += ["--resume"]
-    command += ["--model", f"{preset}-{args.size}", "--data", *args.data, "--valid-data", args.valid, "--context",
+    command += ["--model", model, "--data", *args.data, "--valid-data", args.valid, "--context",
                 str(args.context), "--batch-size", str(args.batch_size), "--steps", str(args.steps), "--seed",
                 str(seed), "--learning-rate", args.learning_rate, "--initializer-range", args.initializer_range,
                 "--valid-tokens", str(args.valid_tokens), "--valid-every", "0", "--save-every", "200", "--keep", "1"]
