@@ -18,7 +18,7 @@ tools=$root/tools/peers
 torch=2.13.0 transformers=5.23.0 llama_cpp_python=0.3.36
 torch_index=https://download.pytorch.org/whl/cpu # wheels without CUDA
 peer_models=(mamba2-130m mamba2-370m llama-190m)  # those that llama.cpp runs
-peer_types=(Q8_0 Q4_0)                            # beside BF16
+peer_types=(Q8_0 Q4_0 Q4_K_M)                     # beside BF16
 
 # logged LOG COMMAND...: quiet unless it fails.
 logged() {
@@ -93,7 +93,7 @@ build_llama() {
 
 # Written under another name first: an interrupted run leaves no half file.
 make_models() {
-  local model type file
+  local model type file pure
   mkdir -p "$peers/gguf"
   for model in "${peer_models[@]}"; do
     file=$peers/gguf/$model-BF16.gguf
@@ -105,7 +105,10 @@ make_models() {
     for type in "${peer_types[@]}"; do
       file=$peers/gguf/$model-$type.gguf
       [ -f "$file" ] && continue
-      logged quantize.log "$peers/llama/bin/llama-quantize" --pure "$peers/gguf/$model-BF16.gguf" "$file.part" "$type"
+      pure=--pure
+      [ "$type" = Q4_K_M ] && pure= # a mixture of types by its nature
+      # shellcheck disable=SC2086
+      logged quantize.log "$peers/llama/bin/llama-quantize" $pure "$peers/gguf/$model-BF16.gguf" "$file.part" "$type"
       mv "$file.part" "$file"
     done
   done

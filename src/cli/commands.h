@@ -29,5 +29,6 @@ void AddBenchPrefill(CLI::App& bench);
 void AddBenchDecode(CLI::App& bench);
 void AddBenchKernels(CLI::App& bench);
 void AddBenchLatency(CLI::App& bench);
+void AddBenchState(CLI::App& bench);
 
 }  // namespace taipan

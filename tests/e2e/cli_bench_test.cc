@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -241,6 +242,20 @@ TEST_F(BenchTest, RefusesWrongFlags) {
   ExpectOneLineError(RunTaipan({"bench", "prefill", "--model", "taipan-1n"}), 1, {"taipan-1m"});
   ExpectOneLineError(RunTaipan({"bench", "kernels", "--model", config(), "--only", "quark"}), 2, {"--only", "quark"});
   ExpectOneLineError(RunTaipan({"bench", "roof", "--dtype", "int4"}), 2, {"--dtype", "bf16", "int4"});
+}
+
+TEST_F(BenchTest, StateIsSavedRestoredAndFound) {
+  const std::string folder = *this / "states";
+  std::filesystem::create_directory(folder);
+  const Json report = Report("state", {"--context", "64", "--runs", "2", "--warmup", "0", "--folder", folder});
+  EXPECT_EQ(report.at("context"), 64);
+  EXPECT_EQ(report.at("reused_tokens"), 64);
+  EXPECT_GT(report.at("file_bytes"), 1000);
+  for (const char* key : {"read_seconds", "save_seconds", "restore_seconds", "first_token_seconds"}) {
+    EXPECT_GT(report.at(key).at("median"), 0) << key;
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(folder));
+  ExpectOneLineError(RunTaipan({"bench", "state", "--model", config(), "--folder", folder + "/none"}), 1, {"/none"});
 }
 
 TEST_F(BenchTest, LatencyMeasuresLengthsAndPredictsTheRest) {

@@ -17,6 +17,7 @@ import quiet
 
 TYPES = ["BF16", "Q8_0", "Q4_0"]
 MICRO_BATCHES = [128, 256, 1024]  # beside llama.cpp's default of 512
+DECODE_TOKENS = 64
 TUNE_PROMPT = 4096  # tokens: longer prompts take the settings of this length
 WARM_PROMPT = 4096  # tokens: longer prompts run without a warm-up, as it costs as much as the sample
 
@@ -40,15 +41,24 @@ class Settings:
         return command + (["--no-warmup"] if prompt > WARM_PROMPT else [])
 
     def sample(self, setup, model, prompt, repeat=1):
-        command = self.command(setup, model, prompt, repeat)
-        output, peak, others = quiet.run(command, {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"})
-        try:
-            report = json.loads(output)[0]
-            rate = statistics.median(report["samples_ts"])
-        except (json.JSONDecodeError, KeyError, IndexError) as error:
-            raise quiet.Failure(f"{' '.join(command)}: unexpected report ({error!r})") from None
-        return {"tokens_per_second": rate, "peak_rss_bytes": peak, "others_share": others,
-                "commit": report.get("build_commit")}
+        return sample_of(self.command(setup, model, prompt, repeat))
+
+
+def sample_of(command, priority=quiet.PRIORITY):
+    output, peak, others = quiet.run(command, {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}, priority)
+    try:
+        report = json.loads(output)[0]
+        rate = statistics.median(report["samples_ts"])
+    except (json.JSONDecodeError, KeyError, IndexError) as error:
+        raise quiet.Failure(f"{' '.join(command)}: unexpected report ({error!r})") from None
+    return {"tokens_per_second": rate, "peak_rss_bytes": peak, "others_share": others,
+            "commit": report.get("build_commit")}
+
+
+def decode(setup, model, type, context, threads, priority=quiet.PRIORITY):
+    """DECODE_TOKENS tokens, one at a time, after `context` others; median of three runs."""
+    return sample_of([str(setup.llama_bench), "-m", str(setup.gguf(model, type)), "-p", "0", "-n", str(DECODE_TOKENS),
+                      "-d", str(context), "-r", "3", "-o", "json", "-t", str(threads), "-fa", "1"], priority)
 
 
 def search(setup, model, prompt, samples):

@@ -4,6 +4,7 @@ A contender gives one sample at a time, a dictionary with tokens_per_second, pea
 of the machine that went to other programs meanwhile); start and stop frame its samples. A peer finds its fastest
 settings when it starts, once for a machine.
 """
+import contextlib
 import json
 import pathlib
 import statistics
@@ -35,12 +36,15 @@ def text_of(options):
 
 
 class Ours:
-    """taipan bench COMMAND; a process a sample."""
+    """taipan bench COMMAND; a process a sample. A model of bench/models with random weights, its GGUF file where a
+    type is given, or a preset."""
 
-    def __init__(self, setup, command, model, options, label="taipan"):
-        self.label = label
-        self.flags = f"taipan bench {command} --model {model}.json {text_of(options)}"
-        self.command = [str(setup.program), "bench", command, "--model", str(setup.models / f"{model}.json"),
+    def __init__(self, setup, command, model, options, label="taipan", type=None):
+        file = setup.gguf(model, type) if type else setup.models / f"{model}.json"
+        preset = not type and not file.exists()
+        self.label, self.busy = label, False
+        self.flags = f"taipan bench {command} --model {model if preset else file.name} {text_of(options)}"
+        self.command = [str(setup.program), "bench", command, "--model", model if preset else str(file),
                         *text_of(options).split(), "--threads", str(setup.threads), "--json"]
 
     def with_flag(self, flag):
@@ -48,21 +52,27 @@ class Ours:
         self.command.append(flag)
         return self
 
+    def beside_busy_process(self):
+        """Samples run while another program keeps one CPU busy, with no priority over it."""
+        self.busy = True
+        return self
+
     def describe(self):
-        return self.flags
+        return self.flags + (" (beside a busy process)" if self.busy else "")
 
     def start(self):
         pass
 
     def sample(self):
-        output, peak, others = quiet.run(self.command)
+        with quiet.busy_cpu() if self.busy else contextlib.nullcontext():
+            output, peak, others = quiet.run(self.command, priority=0 if self.busy else quiet.PRIORITY)
         try:
             report = json.loads(output)
         except json.JSONDecodeError as error:
             raise quiet.Failure(f"{self.flags}: its report is not JSON: {error}") from None
         if "model" in report:
             report["model"] = pathlib.Path(report["model"]).stem  # where the folder lies says nothing
-        sample = {"peak_rss_bytes": peak, "others_share": others, "report": report}
+        sample = {"peak_rss_bytes": peak, "others_share": 0.0 if self.busy else others, "report": report}
         if "tokens_per_second" in report:
             sample["tokens_per_second"] = report["tokens_per_second"]["median"]
         if report.get("share_of_roof") is not None:
@@ -167,6 +177,41 @@ class Llama:
 
     def sample(self):
         return self.settings.sample(self.setup, self.model, self.prompt, self.repeat)
+
+    def stop(self):
+        pass
+
+
+class LlamaDecode:
+    """llama-bench generating from files of one type, at its fastest number of threads; a process a sample."""
+
+    def __init__(self, setup, model, type, context=0, label=None):
+        self.setup, self.model, self.type, self.context = setup, model, type, context
+        self.label, self.threads, self.busy = label or f"llama.cpp {type}", setup.threads, False
+
+    def describe(self):
+        return (f"llama-bench {self.model}-{self.type}, {bench_llama.DECODE_TOKENS} tokens after {self.context}, "
+                f"{self.threads} threads" + (" (beside a busy process)" if self.busy else ""))
+
+    def beside_busy_process(self):
+        self.busy = True
+        return self
+
+    def start(self):
+        self.threads = self.setup.settings.find(f"llama.cpp {self.model} {self.type} decoding", self.tune)
+
+    def tune(self):
+        rates = {threads: max(quiet.least_disturbed(lambda: bench_llama.decode(
+            self.setup, self.model, self.type, 0, threads))["tokens_per_second"] for _ in range(TUNING_SAMPLES))
+                 for threads in range(1, self.setup.threads + 1)}
+        self.setup.say(f"llama.cpp, {self.model}-{self.type}, tokens/s by threads: {rates}")
+        return max(rates, key=rates.get)
+
+    def sample(self):
+        with quiet.busy_cpu() if self.busy else contextlib.nullcontext():
+            sample = bench_llama.decode(self.setup, self.model, self.type, self.context, self.threads,
+                                        0 if self.busy else quiet.PRIORITY)
+        return {**sample, "others_share": 0.0} if self.busy else sample
 
     def stop(self):
         pass

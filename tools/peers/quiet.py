@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -28,12 +29,12 @@ def locked(path):
     time.sleep(0.1)  # whoever waits for the lock gets it before the next sample asks again
 
 
-def start(command, environment=None, **pipes):
+def start(command, environment=None, priority=PRIORITY, **pipes):
     process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, start_new_session=True, text=True,
                                **pipes)
     try:
         with open(f"/proc/{process.pid}/autogroup", "w", encoding="utf-8") as file:
-            file.write(str(PRIORITY))
+            file.write(str(priority))
     except OSError:
         pass  # not root, or a kernel without autogroups: the share of others tells what it cost
     return process
@@ -84,12 +85,24 @@ def last_words(text):
     return " | ".join(line.strip() for line in text.strip().splitlines()[-3:])[-400:]
 
 
-def run(command, environment=None):
+@contextlib.contextmanager
+def busy_cpu():
+    """Another program keeps the last of this process's CPUs busy."""
+    process = start([sys.executable, "-c", "while True: pass"], priority=0)
+    try:
+        os.sched_setaffinity(process.pid, {max(os.sched_getaffinity(0))})
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run(command, environment=None, priority=PRIORITY):
     """Runs a command to its end. Returns its standard output, peak resident bytes and the share of others."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         meter = Meter()
         try:
-            process = start(command, environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+            process = start(command, environment, priority, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         except OSError as error:
             raise Failure(f"{command[0]}: {error.strerror}") from None
         try:

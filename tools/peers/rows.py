@@ -3,7 +3,7 @@ import dataclasses
 import statistics
 from typing import Callable
 
-from contenders import Llama, Ours, Torch
+from contenders import Llama, LlamaDecode, Ours, Torch
 
 GIB = 1 << 30
 AMX_ROOF = 1200.0  # GFLOP/s: a bf16 roof above it is one of matrix tiles, hard to feed
@@ -178,6 +178,60 @@ def prefill_long(setup):
                  speed_up, Target(0.95)) for model in ("mamba2-130m", "taipan-130m")]
 
 
+def decode_options(context=0, **more):
+    return {"context": context, "tokens": 64, "warmup": 1, "runs": 3, **more}
+
+
+# Our type, llama.cpp's, then model, context and what is promised.
+DECODE_Q8 = ("Q8_0", ["Q8_0"], [("mamba2-130m", 0, 1.5), ("mamba2-370m", 0, 1.2), ("llama-190m", 0, 1.15),
+                                ("llama-190m", 4096, 1.6)])
+DECODE_Q4 = ("Q4_0", ["Q4_0", "Q4_K_M"], [("mamba2-130m", 0, 1.2), ("mamba2-370m", 0, 1.2), ("llama-190m", 0, 1.2)])
+DECODE_BF16 = ("BF16", ["BF16"], [("mamba2-130m", 0, 1.1), ("mamba2-370m", 0, 1.1), ("llama-190m", 0, 1.1)])
+
+
+def our_decoding(setup, model, type, context=0, label=None, **more):
+    dtype = "bf16" if type == "BF16" else "auto"
+    return Ours(setup, "decode", model, decode_options(context, dtype=dtype, **more), label or f"taipan {type}", type)
+
+
+def decode_cases(setup, what):
+    ours_type, types, models = what
+    return [Case(model + (f", after {context} tokens" if context else ""),
+                 [our_decoding(setup, model, ours_type, context).with_flag("--no-roof"),
+                  *(LlamaDecode(setup, model, type, context) for type in types)], speed_up, Target(target))
+            for model, context, target in models]
+
+
+def decode_bandwidth(setup):
+    return [Case(f"{model}, {type}", [our_decoding(setup, model, type).with_flag("--refresh")], share_of_roof,
+                 Target(0.85), " of the bandwidth")
+            for model in ("mamba2-130m", "mamba2-370m", "llama-190m") for type in ("BF16", "Q8_0", "Q4_0")] + [
+        Case(f"{model}, bf16, in the cache",
+             [Ours(setup, "decode", model, decode_options(dtype="bf16")).with_flag("--refresh")], share_of_roof,
+             Target(0.5), " of the bandwidth") for model in ("taipan-1m", "taipan-8m")]
+
+
+def decode_batch(setup):
+    return [Case(model, [our_decoding(setup, model, "Q8_0", label=f"{n} at once", **{"batch-size": n})
+                         .with_flag("--no-roof") for n in (8, 1)], speed_up, Target(target))
+            for model, target in (("llama-190m", 5), ("mamba2-130m", 2.6))]
+
+
+def of_fair_share(samples):
+    """Rate beside a program that takes half of one of two CPUs, over three quarters of the rate alone."""
+    alone, beside = medians(samples)[:2]
+    return over_rounds(beside / alone / 0.75, (b["tokens_per_second"] / alone / 0.75 for b in samples[1]))
+
+
+def decode_busy(setup):
+    ours = lambda label: our_decoding(setup, "mamba2-130m", "Q8_0", label=label).with_flag("--no-roof")
+    peer = lambda label: LlamaDecode(setup, "mamba2-130m", "Q8_0", label=label)
+    return [Case("mamba2-130m, taipan", [ours("alone"), ours("beside").beside_busy_process()], of_fair_share,
+                 Target(0.8), " of the fair share"),
+            Case("mamba2-130m, llama.cpp", [peer("alone"), peer("beside").beside_busy_process()], of_fair_share, None,
+                 " of the fair share")]
+
+
 def train_context(setup):
     return [Case("context 32768 against 4096",
                  [ours(setup, "train", "taipan-130m", train_options(32768, warmup=1), "taipan 32768"),
@@ -209,6 +263,13 @@ ROWS = [
     Row("prefill-mamba2", "prefill, Mamba-2, bf16, against llama.cpp", prefill_mamba2),
     Row("prefill-llama", "prefill, llama-190m, bf16, against llama.cpp and PyTorch", prefill_llama),
     Row("prefill-long", "prefill of 65536 tokens against 4096, bf16", prefill_long),
+    Row("decode-q8", "decoding, Q8_0, against llama.cpp", lambda s: decode_cases(s, DECODE_Q8)),
+    Row("decode-q4", "decoding, 4 bits, against the better of llama.cpp's Q4_0 and Q4_K_M",
+        lambda s: decode_cases(s, DECODE_Q4)),
+    Row("decode-bf16", "decoding, bf16, against llama.cpp", lambda s: decode_cases(s, DECODE_BF16)),
+    Row("decode-bandwidth", "decoding, share of the bandwidth of reading as many bytes", decode_bandwidth),
+    Row("decode-batch", "decoding 8 sequences against one, Q8_0", decode_batch),
+    Row("decode-busy", "decoding beside a busy process, Q8_0, against the fair share of 3/4", decode_busy),
     Row("train-context", "training cost a token at context 32768 against 4096, taipan-130m, bf16", train_context),
     Row("attention", "attention core at 0.15 of the queries against all, window 2048, bf16", attention_cases),
     Row("memory", "peak memory to train taipan-130m, AdamW, bf16", memory_cases),

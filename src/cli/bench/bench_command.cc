@@ -13,6 +13,7 @@ void AddBenchCommand(CLI::App& app) {
   AddBenchPrefill(*bench);
   AddBenchDecode(*bench);
   AddBenchLatency(*bench);
+  AddBenchState(*bench);
   AddBenchKernels(*bench);
 }
 

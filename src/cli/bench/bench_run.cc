@@ -20,18 +20,26 @@ constexpr double kGateBias = 3;  // of random weights, as `train` starts
 
 }  // namespace
 
-void AddBenchFlags(CLI::App& command, BenchOptions& o) {
+void AddModelToBenchFlag(CLI::App& command, BenchOptions& o) {
   command
       .add_option("-m,--model", o.model, "A preset or a config file (random weights), a model directory or a GGUF file")
       ->required()
       ->type_name("PRESET|FILE|DIR|GGUF");
+}
+
+void AddRunsFlags(CLI::App& command, BenchOptions& o) {
+  command.add_option("--runs", o.runs, "Timed runs")->check(WholeNumber(1, 1000))->capture_default_str();
+  command.add_option("--warmup", o.warmup, "Runs before them")->check(WholeNumber(0, 1000))->capture_default_str();
+}
+
+void AddBenchFlags(CLI::App& command, BenchOptions& o) {
+  AddModelToBenchFlag(command, o);
   command
       .add_option("--selected-share", o.selected_share,
                   "Share of tokens that every selective attention layer attends, 0 to 1 (default: the config's budget "
                   "with random weights, else as the gates decide)")
       ->check(NumberFromTo(0, 1));
-  command.add_option("--runs", o.runs, "Timed runs")->check(WholeNumber(1, 1000))->capture_default_str();
-  command.add_option("--warmup", o.warmup, "Runs before them")->check(WholeNumber(0, 1000))->capture_default_str();
+  AddRunsFlags(command, o);
   command.add_option("--svg", o.svg, "Write the times by operation as a bar chart")->type_name("FILE");
   CLI::Option* refresh = command.add_flag("--refresh", o.refresh, "Measure the roof again although it is known");
   command.add_flag("--no-roof", o.no_roof, "Leave the roof out")->excludes(refresh);

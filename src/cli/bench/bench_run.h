@@ -27,7 +27,9 @@ struct BenchOptions {
   int64_t runs = 5, warmup = 2;
   bool json = false, refresh = false, no_roof = false;
 };
-void AddBenchFlags(CLI::App& command, BenchOptions& o);
+void AddModelToBenchFlag(CLI::App& command, BenchOptions& o);
+void AddRunsFlags(CLI::App& command, BenchOptions& o);
+void AddBenchFlags(CLI::App& command, BenchOptions& o);  // those and the others
 
 struct BenchModel {
   LanguageModel model;
