@@ -8,12 +8,15 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gemm/gemm_rows.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace taipan {
 namespace HWY_NAMESPACE {
+
+constexpr int64_t kAhead = 4096;  // elements: what is asked of memory meanwhile
 
 // out[r] = x_r . w for kRows rows of x, `stride` floats apart. Two chains a row, so that additions overlap.
 template <int kRows>
@@ -24,6 +27,7 @@ HWY_INLINE void Dots(const float* x, int64_t stride, const BF16* w, int64_t k, f
   for (int r = 0; r < kRows; ++r) even[r] = odd[r] = hn::Zero(d);
   int64_t i = 0;
   for (; i + 2 * lanes <= k; i += 2 * lanes) {
+    hwy::Prefetch(w + i + kAhead);
     const FloatVec a = LoadFloats(d, w + i), b = LoadFloats(d, w + i + lanes);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {

@@ -47,6 +47,8 @@ TAIPAN_VNNI_INLINE __m512i Upper(__m512i v) {
 // The codes of a run: vector c is chunk c.
 template <class K>
 TAIPAN_VNNI_INLINE void LoadCodes(const uint8_t* high, const uint8_t* low, __m512i table, __m512i* w) {
+#pragma GCC unroll 8
+  for (int i = 0; i < K::kLow; i += 64) _mm_prefetch(low + i + kQuantAhead, _MM_HINT_T0);
   if constexpr (K::kBits == 8) {
 #pragma GCC unroll 8
     for (int c = 0; c < kChunks; ++c) w[c] = _mm512_loadu_si512(low + 64 * c);
