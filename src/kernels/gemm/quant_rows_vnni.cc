@@ -44,48 +44,18 @@ TAIPAN_VNNI_INLINE __m512i Upper(__m512i v) {
   return _mm512_and_si512(moved, Bytes(((1 << kCount) - 1) << 4));
 }
 
-// The codes of a run: vector c is chunk c.
-template <class K>
-TAIPAN_VNNI_INLINE void LoadCodes(const uint8_t* high, const uint8_t* low, __m512i table, __m512i* w) {
-#pragma GCC unroll 8
-  for (int i = 0; i < K::kLow; i += 64) _mm_prefetch(low + i + kQuantAhead, _MM_HINT_T0);
-  if constexpr (K::kBits == 8) {
-#pragma GCC unroll 8
-    for (int c = 0; c < kChunks; ++c) w[c] = _mm512_loadu_si512(low + 64 * c);
-    return;
-  }
-  const __m512i mask = Bytes(15);
-#pragma GCC unroll 4
-  for (int v = 0; v < kChunks / 2; ++v) {
-    const __m512i both = _mm512_loadu_si512(low + 64 * v);
-    w[2 * v] = _mm512_and_si512(both, mask);
-    w[2 * v + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
-  }
-  if constexpr (K::kTable) {
-#pragma GCC unroll 8
-    for (int c = 0; c < kChunks; ++c) w[c] = _mm512_shuffle_epi8(table, w[c]);
-  }
-  if constexpr (K::kBits == 5) {
-    const __m512i h = _mm512_loadu_si512(high);
-    w[0] = _mm512_or_si512(w[0], Upper<0, 1>(h));
-    w[1] = _mm512_or_si512(w[1], Upper<1, 1>(h));
-    w[2] = _mm512_or_si512(w[2], Upper<2, 1>(h));
-    w[3] = _mm512_or_si512(w[3], Upper<3, 1>(h));
-    w[4] = _mm512_or_si512(w[4], Upper<4, 1>(h));
-    w[5] = _mm512_or_si512(w[5], Upper<5, 1>(h));
-    w[6] = _mm512_or_si512(w[6], Upper<6, 1>(h));
-    w[7] = _mm512_or_si512(w[7], Upper<7, 1>(h));
-  }
+// The codes of a chunk of a run.
+template <class K, int kChunk>
+TAIPAN_VNNI_INLINE __m512i Codes(const uint8_t* high, const uint8_t* low, __m512i table) {
+  if constexpr (K::kBits == 8) return _mm512_loadu_si512(low + 64 * kChunk);
+  const __m512i both = _mm512_loadu_si512(low + 64 * (kChunk / 2));
+  __m512i w = _mm512_and_si512(kChunk % 2 == 0 ? both : _mm512_srli_epi16(both, 4), Bytes(15));
+  if constexpr (K::kTable) w = _mm512_shuffle_epi8(table, w);
+  if constexpr (K::kBits == 5) w = _mm512_or_si512(w, Upper<kChunk, 1>(_mm512_loadu_si512(high)));
   if constexpr (K::kBits == 6) {
-#pragma GCC unroll 2
-    for (int v = 0; v < 2; ++v) {
-      const __m512i h = _mm512_loadu_si512(high + 64 * v);
-      w[4 * v] = _mm512_or_si512(w[4 * v], Upper<0, 2>(h));
-      w[4 * v + 1] = _mm512_or_si512(w[4 * v + 1], Upper<2, 2>(h));
-      w[4 * v + 2] = _mm512_or_si512(w[4 * v + 2], Upper<4, 2>(h));
-      w[4 * v + 3] = _mm512_or_si512(w[4 * v + 3], Upper<6, 2>(h));
-    }
+    w = _mm512_or_si512(w, Upper<kChunk % 4 * 2, 2>(_mm512_loadu_si512(high + 64 * (kChunk / 4))));
   }
+  return w;
 }
 
 TAIPAN_VNNI_INLINE __m512 Halves(const uint8_t* p) {
@@ -128,19 +98,42 @@ TAIPAN_VNNI_INLINE RunScales LoadScales(const uint8_t* head, int64_t run) {
   }
 }
 
-// sum over chunks [begin, end) of (code - bias) * x, exactly.
-template <int kBegin, int kEnd>
-TAIPAN_VNNI_INLINE __m512i Dot(const __m512i* w, const ActivationRun& x, int32_t bias) {
-  __m512i high = _mm512_setzero_si512(), low = _mm512_set1_epi32(-bias);
+// Chunks [kChunk, kEnd) of code * x for kRows rows, all rows of a chunk before the next: chains of additions that do
+// not wait for each other. x is the first row's run, the next rows' are `runs` further.
+template <class K, int kRows, int kChunk, int kEnd>
+TAIPAN_VNNI_INLINE void AddChunks(const ActivationRun* x, int64_t runs, const uint8_t* high, const uint8_t* low,
+                                  __m512i table, __m512i* of_high, __m512i* of_low) {
+  const __m512i w = Codes<K, kChunk>(high, low, table);
 #pragma GCC unroll 8
-  for (int c = kBegin; c < kEnd; ++c) {
+  for (int r = 0; r < kRows; ++r) {
     int32_t four;
-    std::memcpy(&four, x.high + 4 * c, 4);
-    high = _mm512_dpbusd_epi32(high, w[c], _mm512_set1_epi32(four));
-    std::memcpy(&four, x.low + 4 * c, 4);
-    low = _mm512_dpbusd_epi32(low, w[c], _mm512_set1_epi32(four));
+    std::memcpy(&four, x[r * runs].high + 4 * kChunk, 4);
+    of_high[r] = _mm512_dpbusd_epi32(of_high[r], w, _mm512_set1_epi32(four));
+    std::memcpy(&four, x[r * runs].low + 4 * kChunk, 4);
+    of_low[r] = _mm512_dpbusd_epi32(of_low[r], w, _mm512_set1_epi32(four));
   }
-  return _mm512_add_epi32(_mm512_slli_epi32(high, 7), low);
+  if constexpr (kChunk + 1 < kEnd) AddChunks<K, kRows, kChunk + 1, kEnd>(x, runs, high, low, table, of_high, of_low);
+}
+
+// sums[r] += scale_r scales * (sum over chunks [kBegin, kEnd) of (code - bias) * x), the sum exactly.
+template <class K, int kRows, int kBegin, int kEnd>
+TAIPAN_VNNI_INLINE void AddRun(const ActivationRun* x, int64_t runs, const uint8_t* high, const uint8_t* low,
+                               __m512i table, __m512 scales, __m512* sums) {
+  __m512i of_high[kRows], of_low[kRows];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const ActivationRun& a = x[r * runs];
+    const int32_t total = kEnd - kBegin == kChunks ? a.sum[0] + a.sum[1] : a.sum[kBegin / 4];
+    of_high[r] = _mm512_setzero_si512();
+    of_low[r] = _mm512_set1_epi32(-K::kBias * total);
+  }
+  AddChunks<K, kRows, kBegin, kEnd>(x, runs, high, low, table, of_high, of_low);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const __m512i total = _mm512_add_epi32(_mm512_slli_epi32(of_high[r], 7), of_low[r]);
+    const __m512 factor = _mm512_mul_ps(scales, _mm512_set1_ps(x[r * runs].scale));
+    sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), factor, sums[r]);
+  }
 }
 
 template <class K, int kRows>
@@ -149,25 +142,24 @@ TAIPAN_VNNI void Group(const ActivationRun* x, int64_t runs, const QuantGroup& g
   __m512 sum[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) sum[r] = _mm512_setzero_ps();
-  for (int64_t run = 0; run < runs; ++run) {
-    __m512i w[kChunks];
-    LoadCodes<K>(g.high + run * K::kHigh, g.low + run * K::kLow, table, w);
-    const RunScales scales = LoadScales<K>(g.head, run);
+  for (int64_t run = 0; run < runs; ++run, ++x) {
+    const uint8_t *high = g.high + run * K::kHigh, *low = g.low + run * K::kLow;
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const ActivationRun& a = x[r * runs + run];
-      const __m512 unit = _mm512_set1_ps(a.scale), first = _mm512_mul_ps(scales.first, unit);
-      if constexpr (K::kScales == Scales::kHalfRuns) {
-        const __m512 one = _mm512_cvtepi32_ps(Dot<0, 4>(w, a, K::kBias * a.sum[0]));
-        const __m512 two = _mm512_cvtepi32_ps(Dot<4, 8>(w, a, K::kBias * a.sum[1]));
-        sum[r] = _mm512_fmadd_ps(one, first, sum[r]);
-        sum[r] = _mm512_fmadd_ps(two, _mm512_mul_ps(scales.second, unit), sum[r]);
-      } else {
-        const int32_t total = a.sum[0] + a.sum[1];
-        sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(Dot<0, 8>(w, a, K::kBias * total)), first, sum[r]);
-        const __m512 lift = _mm512_set1_ps(a.scale * static_cast<float>(total));
-        if constexpr (K::kScales == Scales::kWithMin) sum[r] = _mm512_fmadd_ps(scales.second, lift, sum[r]);
-        if constexpr (K::kScales == Scales::kK) sum[r] = _mm512_fnmadd_ps(scales.second, lift, sum[r]);
+    for (int i = 0; i < K::kLow; i += 64) _mm_prefetch(low + i + kQuantAhead, _MM_HINT_T0);
+    const RunScales scales = LoadScales<K>(g.head, run);
+    if constexpr (K::kScales == Scales::kHalfRuns) {
+      AddRun<K, kRows, 0, kChunks / 2>(x, runs, high, low, table, scales.first, sum);
+      AddRun<K, kRows, kChunks / 2, kChunks>(x, runs, high, low, table, scales.second, sum);
+    } else {
+      AddRun<K, kRows, 0, kChunks>(x, runs, high, low, table, scales.first, sum);
+    }
+    if constexpr (K::kScales == Scales::kWithMin || K::kScales == Scales::kK) {
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const ActivationRun& a = x[r * runs];
+        const __m512 lift = _mm512_set1_ps(a.scale * static_cast<float>(a.sum[0] + a.sum[1]));
+        sum[r] = K::kScales == Scales::kK ? _mm512_fnmadd_ps(scales.second, lift, sum[r])
+                                          : _mm512_fmadd_ps(scales.second, lift, sum[r]);
       }
     }
   }
