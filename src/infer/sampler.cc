@@ -7,29 +7,32 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "kernels/arg_max.h"
 
 namespace taipan {
 namespace {
 
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+[[noreturn]] void RefuseLogits(std::span<const float> logits, int64_t position) {
+  const auto bad = std::find_if(logits.begin(), logits.end(), [](float x) { return !(x < kInfinity); });
+  throw UserError(
+      {fmt::format("token position {}", position),
+       fmt::format("the model's logit of token {} is not a number that can be sampled", bad - logits.begin()),
+       "finite logits", fmt::format("{}", *bad), "its weights are damaged or its training diverged"});
+}
+
 // Index of the largest logit, the first of equal ones.
 size_t Largest(std::span<const float> logits, int64_t position) {
-  CHECK(!logits.empty());
-  size_t best = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (std::isnan(logits[i]) || logits[i] == std::numeric_limits<float>::infinity()) {
-      throw UserError({fmt::format("token position {}", position),
-                       fmt::format("the model's logit of token {} is not a number that can be sampled", i),
-                       "finite logits", fmt::format("{}", logits[i]),
-                       "its weights are damaged or its training diverged"});
-    }
-    if (logits[i] > logits[best]) best = i;
-  }
-  if (std::isinf(logits[best])) {
+  const ArgMax best = FindLargest(logits);
+  const float largest = logits[static_cast<size_t>(best.index)];
+  if (best.has_nan || largest == kInfinity) RefuseLogits(logits, position);
+  if (largest == -kInfinity) {
     throw UserError({fmt::format("token position {}", position), "no token can be sampled", "a finite logit",
                      "-inf for every token",
                      "the mask allows none, or the weights are damaged or the training diverged"});
   }
-  return best;
+  return static_cast<size_t>(best.index);
 }
 
 // Heap order: the most likely on top, equal ones by id.
@@ -161,9 +164,9 @@ void Sampler::KeepTypical() {
 
 std::span<const Candidate> Sampler::Distribution(std::span<const float> raw, int64_t position,
                                                  std::span<const int32_t> history, int64_t generated) {
-  Largest(raw, position);  // refuses what is no number
+  const size_t best_of_raw = Largest(raw, position);  // refuses what is no number
   const std::span<const float> logits = Processed(raw, history, generated);
-  const size_t best = Largest(logits, position);
+  const size_t best = logits.data() == raw.data() ? best_of_raw : Largest(logits, position);
   candidates_.clear();
   if (options_.temperature == 0) {
     candidates_.push_back({static_cast<int32_t>(best), 1.0});

@@ -1,9 +1,9 @@
 #include "cli/bench/bench_reader.h"
 
-#include <algorithm>
 #include <numeric>
 
 #include "infer/sequence_reader.h"
+#include "kernels/arg_max.h"
 
 namespace taipan {
 
@@ -40,7 +40,7 @@ void BenchReader::Step(std::vector<int32_t>& tokens, std::vector<SequenceState>&
   const OpTimer timer("argmax");
   for (size_t i = 0; i < tokens.size(); ++i) {
     const float* row = logits_.F32() + static_cast<int64_t>(i) * model_.config().vocab_size;
-    tokens[i] = static_cast<int32_t>(std::max_element(row, row + model_.config().vocab_size) - row);
+    tokens[i] = static_cast<int32_t>(FindLargest({row, static_cast<size_t>(model_.config().vocab_size)}).index);
   }
 }
 
