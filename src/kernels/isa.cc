@@ -47,6 +47,7 @@ void LimitIsa(const std::string& name, const std::string& where) {
     hwy::DisableTargets(level.above);
     hwy::GetChosenTarget().Update(hwy::SupportedTargets());
     AllowBF16Instructions(level.products >= ProductIsa::kAvx512BF16);
+    AllowAmxInstructions(level.products >= ProductIsa::kAmx);
     return;
   }
   std::string names;

@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "kernels/gemm/tile_bf16_amx.h"
 #include "kernels/gemm/tile_bf16_avx512.h"
 #include "kernels/gemm/tile_gemm-inl.h"
 #include "kernels/simd-inl.h"
@@ -23,6 +24,7 @@ using IntTag = hn::ScalableTag<uint32_t>;
 constexpr bool kBF16Target = HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86;  // lower targets never run wider instructions
 
 bool UsesInstructions() { return kBF16Target && bf16_instructions.load(std::memory_order_relaxed); }
+bool UsesTiles() { return UsesInstructions() && amx_instructions.load(std::memory_order_relaxed); }
 
 // The two floats of each pair of n vectors' lanes: even[i], odd[i].
 HWY_INLINE void UnpackPairs(int64_t n, const uint32_t* pairs, float* even, float* odd) {
@@ -73,7 +75,9 @@ void FloatProduct(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
 }
 
 void RunProduct(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
-  if (UsesInstructions()) {
+  if (UsesTiles() && shape.k <= kMostAmxDepth) {
+    TileGemmAmxBF16(shape, a, b, c);
+  } else if (UsesInstructions()) {
     TileGemmAvx512BF16(shape, a, b, c);
   } else {
     FloatProduct(shape, a, b, c);
@@ -184,6 +188,7 @@ namespace taipan {
 
 HWY_EXPORT(RunProduct);
 HWY_EXPORT(UsesInstructions);
+HWY_EXPORT(UsesTiles);
 HWY_EXPORT(PackRowsF32);
 HWY_EXPORT(PackRowsBF16);
 HWY_EXPORT(PackColumnsF32);
@@ -209,6 +214,8 @@ void PackPairsTransposed(int64_t k, int64_t n, const float* from, int64_t ld, ui
 
 bool UsesBF16Instructions() { return HWY_DYNAMIC_DISPATCH(UsesInstructions)(); }
 void AllowBF16Instructions(bool allowed) { bf16_instructions.store(allowed && HasAvx512BF16()); }
+bool UsesAmxInstructions() { return HWY_DYNAMIC_DISPATCH(UsesTiles)(); }
+void AllowAmxInstructions(bool allowed) { amx_instructions.store(allowed && HasAmxBF16()); }
 
 }  // namespace taipan
 #endif  // HWY_ONCE

@@ -1,6 +1,6 @@
 #pragma once
 // Small matrix products on bf16 operands that are in cache, sums in f32; for use inside kernels, one thread each. With
-// AVX512-BF16 where the CPU has it and Highway's chosen target allows it, else the operands become floats first.
+// AMX or AVX512-BF16 where the CPU has it and Highway's chosen target allows it, else the operands become floats first.
 
 #include "kernels/gemm/tile_operands.h"
 
@@ -28,5 +28,8 @@ void PackPairsTransposed(int64_t k, int64_t n, const float* from, int64_t ld, ui
 // again; Highway targets below AVX-512 forbid them as well.
 bool UsesBF16Instructions();
 void AllowBF16Instructions(bool allowed);
+// AMX among them.
+bool UsesAmxInstructions();
+void AllowAmxInstructions(bool allowed);
 
 }  // namespace taipan

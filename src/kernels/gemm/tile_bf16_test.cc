@@ -15,22 +15,24 @@ std::vector<BF16> RandomBF16(int64_t n, uint64_t seed) {
   return out;
 }
 
-// With bf16 instructions where the machine has them, then without, on every SIMD target.
+// With AMX and with other bf16 instructions where the machine has them, then without, on every SIMD target.
 template <class F>
 void ForEachImplementation(F&& fn) {
   test::ForEachSimdTarget([&] {
-    for (const bool allowed : {true, false}) {
-      AllowBF16Instructions(allowed);
-      SCOPED_TRACE(UsesBF16Instructions() ? "bf16 instructions" : "floats");
+    for (const auto& [bf16, amx] : {std::pair{true, true}, {true, false}, {false, false}}) {
+      AllowBF16Instructions(bf16);
+      AllowAmxInstructions(amx);
+      SCOPED_TRACE(UsesAmxInstructions() ? "AMX" : UsesBF16Instructions() ? "bf16 instructions" : "floats");
       fn();
     }
     AllowBF16Instructions(true);
+    AllowAmxInstructions(true);
   });
 }
 
 std::vector<TileShape> Shapes() {
-  return {{1, 1, 2},    {3, 15, 4},   {7, 16, 6},   {8, 17, 64},  {9, 33, 10},     {13, 64, 66},
-          {17, 50, 30}, {64, 64, 64}, {65, 81, 62}, {12, 97, 64}, {130, 128, 128}, {5, 70, 200}};
+  return {{1, 1, 2},    {3, 15, 4},   {7, 16, 6},   {8, 17, 64},     {9, 33, 10},  {13, 64, 66}, {17, 50, 30},
+          {64, 64, 64}, {65, 81, 62}, {12, 97, 64}, {130, 128, 128}, {5, 70, 200}, {3, 18, 600}};
 }
 
 TEST(TileBF16, ProductsAgreeWithDouble) {

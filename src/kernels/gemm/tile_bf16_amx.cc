@@ -1,0 +1,200 @@
+#include "kernels/gemm/tile_bf16_amx.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+#if defined(__x86_64__) && defined(__linux__) && (defined(__GNUC__) || defined(__clang__))
+
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "kernels/gemm/tile_bf16_avx512.h"
+
+namespace taipan {
+namespace {
+
+constexpr int64_t kTile = 16;      // rows and columns of a tile of sums, and pairs of k in a tile of operands
+constexpr int64_t kRowBytes = 64;  // of every tile
+constexpr int64_t kMostBlocks = kMostAmxDepth / 2 / kTile;
+
+// All eight tiles have 16 rows of 64 bytes.
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+constexpr TileConfig kConfig;
+
+// The compiler's own intrinsics do not say that they read and write memory (GCC 12).
+#define TAIPAN_TILE_LOAD(tile, from) \
+  __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"((from).data), "r"((from).stride) : "memory")
+#define TAIPAN_TILE_STORE(tile, to) \
+  __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"((to).data), "r"((to).stride) : "memory")
+#define TAIPAN_TILE_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile::)
+#define TAIPAN_TILE_PRODUCT(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c::)
+
+// 16 rows of 64 bytes, `stride` bytes apart.
+struct TileSource {
+  const void* data;
+  int64_t stride;
+};
+using Padded = uint32_t[kTile][kTile];  // pairs
+
+// Rows [i, i + 16) and pairs [p, p + 16) of A, in place or with zeros around in `pad`.
+TileSource OfA(TilePairs a, int64_t rows, int64_t pairs, int64_t i, int64_t p, Padded& pad) {
+  const BF16* from = a.data + i * a.row + p * a.pair;
+  const bool whole = i + kTile <= rows && p + kTile <= pairs;
+  if (whole && a.pair == 2) return {from, a.row * static_cast<int64_t>(sizeof(BF16))};
+  if (whole && a.row == 2) {
+    TransposePairsAvx512BF16(kTile, kTile, from, a.pair, pad[0], kTile);
+    return {pad, kRowBytes};
+  }
+  std::memset(pad, 0, sizeof pad);
+  for (int64_t r = 0; r < std::min(kTile, rows - i); ++r) {
+    for (int64_t q = 0; q < std::min(kTile, pairs - p); ++q) std::memcpy(&pad[r][q], from + r * a.row + q * a.pair, 4);
+  }
+  return {pad, kRowBytes};
+}
+
+// Pairs [p, p + 16) and columns [j, j + 16) of B.
+TileSource OfB(TileB<uint32_t> b, int64_t pairs, int64_t columns, int64_t p, int64_t j, Padded& pad) {
+  const uint32_t* from = b.data + p * b.stride + j;
+  if (p + kTile <= pairs && j + kTile <= columns) return {from, b.stride * static_cast<int64_t>(sizeof(uint32_t))};
+  std::memset(pad, 0, sizeof pad);
+  const int64_t count = std::min(kTile, columns - j);
+  for (int64_t q = 0; q < std::min(kTile, pairs - p); ++q) {
+    std::memcpy(pad[q], from + q * b.stride, static_cast<size_t>(count) * sizeof(uint32_t));
+  }
+  return {pad, kRowBytes};
+}
+
+__attribute__((target("avx512f"))) void AddPart(const float* from, int64_t rows, int64_t columns, TileC c) {
+  for (int64_t r = 0; r < rows; ++r, from += kTile) {
+    float* to = c.data + r * c.stride;
+    if (c.add) {
+      for (int64_t j = 0; j < columns; ++j) to[j] += from[j];
+    } else {
+      std::memcpy(to, from, static_cast<size_t>(columns) * sizeof(float));
+    }
+  }
+}
+
+struct TileTarget {
+  float* data;
+  int64_t stride;  // bytes
+};
+struct Panel {
+  int64_t blocks = 0;                               // of k
+  TileSource a[2][kMostBlocks], b[2][kMostBlocks];  // of the first and the second 16 rows and columns
+  TileTarget to[2][2];
+};
+
+template <int kM, int kN>
+void Multiply(const Panel& p) {
+  TAIPAN_TILE_ZERO(0);
+  if constexpr (kN == 2) TAIPAN_TILE_ZERO(1);
+  if constexpr (kM == 2) TAIPAN_TILE_ZERO(2);
+  if constexpr (kM == 2 && kN == 2) TAIPAN_TILE_ZERO(3);
+  for (int64_t k = 0; k < p.blocks; ++k) {
+    TAIPAN_TILE_LOAD(4, p.a[0][k]);
+    TAIPAN_TILE_LOAD(6, p.b[0][k]);
+    TAIPAN_TILE_PRODUCT(0, 4, 6);
+    if constexpr (kN == 2) {
+      TAIPAN_TILE_LOAD(7, p.b[1][k]);
+      TAIPAN_TILE_PRODUCT(1, 4, 7);
+    }
+    if constexpr (kM == 2) {
+      TAIPAN_TILE_LOAD(5, p.a[1][k]);
+      TAIPAN_TILE_PRODUCT(2, 5, 6);
+      if constexpr (kN == 2) TAIPAN_TILE_PRODUCT(3, 5, 7);
+    }
+  }
+  TAIPAN_TILE_STORE(0, p.to[0][0]);
+  if constexpr (kN == 2) TAIPAN_TILE_STORE(1, p.to[0][1]);
+  if constexpr (kM == 2) TAIPAN_TILE_STORE(2, p.to[1][0]);
+  if constexpr (kM == 2 && kN == 2) TAIPAN_TILE_STORE(3, p.to[1][1]);
+}
+
+// Whether the system lets this process use the tiles' registers.
+bool RequestTiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+}  // namespace
+
+bool HasAmxBF16() {
+  static const bool has = [] {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    constexpr unsigned kBF16 = 1u << 22, kTiles = 1u << 24;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & (kBF16 | kTiles)) != (kBF16 | kTiles)) return false;
+    return HasAvx512BF16() && RequestTiles();
+  }();
+  return has;
+}
+
+void TileGemmAmxBF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
+  CHECK_LE(shape.k, kMostAmxDepth);
+  const auto [m, n, k] = shape;
+  const int64_t pairs = k / 2;
+  alignas(64) Padded pad_a[2][kMostBlocks], pad_b[2][kMostBlocks];
+  alignas(64) float sums[2][2][kTile * kTile];
+  Panel panel;
+  panel.blocks = (pairs + kTile - 1) / kTile;
+  __asm__ volatile("ldtilecfg %0" ::"m"(kConfig));
+  for (int64_t i = 0; i < m; i += 2 * kTile) {
+    const int row_tiles = i + kTile < m ? 2 : 1;
+    for (int r = 0; r < row_tiles; ++r) {
+      for (int64_t t = 0; t < panel.blocks; ++t) {
+        panel.a[r][t] = OfA(a, m, pairs, i + r * kTile, t * kTile, pad_a[r][t]);
+      }
+    }
+    for (int64_t j = 0; j < n; j += 2 * kTile) {
+      const int column_tiles = j + kTile < n ? 2 : 1;
+      for (int r = 0; r < column_tiles; ++r) {
+        for (int64_t t = 0; t < panel.blocks; ++t) {
+          panel.b[r][t] = OfB(b, pairs, n, t * kTile, j + r * kTile, pad_b[r][t]);
+        }
+      }
+      const auto in_place = [&](int r, int s) {
+        return !c.add && i + (r + 1) * kTile <= m && j + (s + 1) * kTile <= n;
+      };
+      for (int r = 0; r < row_tiles; ++r) {
+        for (int s = 0; s < column_tiles; ++s) {
+          const TileC to = c.From(i + r * kTile, j + s * kTile);
+          panel.to[r][s] = {sums[r][s], kRowBytes};
+          if (in_place(r, s)) panel.to[r][s] = {to.data, to.stride * static_cast<int64_t>(sizeof(float))};
+        }
+      }
+      if (row_tiles == 2) {
+        column_tiles == 2 ? Multiply<2, 2>(panel) : Multiply<2, 1>(panel);
+      } else {
+        column_tiles == 2 ? Multiply<1, 2>(panel) : Multiply<1, 1>(panel);
+      }
+      for (int r = 0; r < row_tiles; ++r) {
+        for (int s = 0; s < column_tiles; ++s) {
+          const int64_t row = i + r * kTile, column = j + s * kTile;
+          if (in_place(r, s)) continue;
+          AddPart(sums[r][s], std::min(kTile, m - row), std::min(kTile, n - column), c.From(row, column));
+        }
+      }
+    }
+  }
+  __asm__ volatile("tilerelease" ::);
+}
+
+}  // namespace taipan
+
+#else
+
+namespace taipan {
+
+bool HasAmxBF16() { return false; }
+void TileGemmAmxBF16(TileShape, TilePairs, TileB<uint32_t>, TileC) { CHECK(false); }
+
+}  // namespace taipan
+#endif
