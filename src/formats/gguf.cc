@@ -202,7 +202,7 @@ std::vector<std::string> GgufFile::Names() const {
 
 StoredTensor GgufFile::Stored(const std::string& name) const {
   const GgufTensor& t = At(name);
-  StoredTensor stored{.file = path_, .name = name, .type = NameOf(t.type), .shape = t.shape};
+  StoredTensor stored{.file = path_, .name = name, .type = NameOf(t.type), .shape = t.shape, .leading_ones = false};
   stored.data = t.data;
   stored.bytes = t.bytes;
   stored.block = BlockElements(t.type);

@@ -236,9 +236,11 @@ TEST(Gguf, AccessorsNameWhatIsWrong) {
       UserErrorOf([&] { f.At("blk.0.attn_k.weight"); }),
       HasSubstr("tensor \"blk.0.attn_k.weight\" is missing (the nearest name in the file is \"blk.0.attn_q.weight\")"));
   EXPECT_THAT(UserErrorOf([&] {
-                f.ReadF32("blk.0.attn_q.weight", {1, 2});
+                f.ReadF32("blk.0.attn_q.weight", {2, 1});
               }),
-              HasSubstr("has the wrong shape, expected [1, 2], found [2]"));
+              HasSubstr("has the wrong shape, expected [2, 1], found [2]"));
+  // llama.cpp's quantizer leaves sizes of 1 in front out.
+  EXPECT_EQ(f.ReadF32("blk.0.attn_q.weight", {1, 2}).shape(), (std::vector<int64_t>{1, 2}));
 }
 
 Tensor Ramp(const std::vector<int64_t>& shape) {

@@ -59,9 +59,18 @@ void ReadStoredRows(const StoredTensor& from, RowRange rows, void* to) {
   if (from.file_mapped) from.file_mapped->CheckUnchanged();
 }
 
+bool HasShape(const StoredTensor& tensor, const std::vector<int64_t>& expected) {
+  const auto begin = [&](const std::vector<int64_t>& shape) {
+    return tensor.leading_ones ? shape.begin()
+                               : std::find_if(shape.begin(), shape.end(), [](int64_t n) { return n != 1; });
+  };
+  return std::equal(begin(tensor.shape), tensor.shape.end(), begin(expected), expected.end());
+}
+
 // The tensor, or the part of it, where name, shape and type are right.
 StoredTensor TensorSource::Fitting(const std::string& name, const std::vector<int64_t>& shape, RowRange rows) const {
   StoredTensor stored = Stored(name);
+  if (HasShape(stored, shape)) stored.shape = shape;
   CheckTensorShape(stored.file, stored.name, shape, stored.shape);
   if (!stored.decode) {
     throw UserError({stored.file, "tensor " + QuoteName(stored.name) + " has the wrong dtype", "F32, F64, BF16 or F16",

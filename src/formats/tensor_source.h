@@ -21,6 +21,7 @@ struct StoredTensor {
   std::string name;  // there
   std::string type;  // of its elements as the format names it: "F32", "BF16", "Q4_1"
   std::vector<int64_t> shape;
+  bool leading_ones = true;  // false: the format may leave out sizes of 1 in front (GGUF)
   const void* data = nullptr;
   int64_t bytes = 0;
   int64_t block = 1, block_bytes = 0;                       // elements that only stand together, and their bytes
@@ -29,6 +30,8 @@ struct StoredTensor {
   DecodeElements decode = nullptr;                          // null: integers, which are no weights
   std::shared_ptr<const MappedFile> file_mapped = nullptr;  // null: memory of the caller
 };
+
+bool HasShape(const StoredTensor& tensor, const std::vector<int64_t>& expected);
 
 struct RowRange {
   int64_t begin = 0, count = 0;  // 0 rows: all

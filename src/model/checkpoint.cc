@@ -144,7 +144,7 @@ std::shared_ptr<const TensorSource> CheckedTensors(const ModelConfig& config, Na
     const auto name = match.stored.find(t.name);
     if (name == match.stored.end()) RefuseMissing(*tensors, t);
     const StoredTensor stored = tensors->Stored(name->second);
-    if (stored.shape == t.shape) continue;
+    if (HasShape(stored, t.shape)) continue;
     throw UserError({stored.file, fmt::format("tensor \"{}\" has another shape than the config says", name->second),
                      Shape(t.shape), Shape(stored.shape), LikelyCause(config, t, stored.shape)});
   }

@@ -166,6 +166,27 @@ void GroupProduct(const ActivationRun* x, int64_t rows, const QuantMatrixView& m
   }
 }
 
+// Columns [first, first + 16) of y, those that there are.
+void StoreGroup(const float* sums, int64_t first, MatrixView y, bool add) {
+  const hn::CappedTag<float, 16> d;
+  const int64_t n = std::min(kQuantRows, y.cols - first), lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t r = 0; r < y.rows; ++r, sums += kQuantRows) {
+    int64_t i = 0;
+    if (y.dtype == DType::kBF16) {
+      BF16* to = y.As<BF16>(r) + first;
+      for (; i + lanes <= n; i += lanes) StoreFloats(hn::LoadU(d, sums + i), d, to + i);
+      for (; i < n; ++i) to[i] = ToBF16(sums[i]);
+    } else {
+      float* to = y.F32(r) + first;
+      for (; i + lanes <= n; i += lanes) {
+        const auto sum = hn::LoadU(d, sums + i);
+        hn::StoreU(add ? hn::Add(hn::LoadU(d, to + i), sum) : sum, d, to + i);
+      }
+      for (; i < n; ++i) to[i] = add ? to[i] + sums[i] : sums[i];
+    }
+  }
+}
+
 bool MayUseVnni() { return HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3; }
 
 }  // namespace HWY_NAMESPACE
@@ -178,22 +199,10 @@ namespace {
 
 HWY_EXPORT(RoundRows);
 HWY_EXPORT(GroupProduct);
+HWY_EXPORT(StoreGroup);
 HWY_EXPORT(MayUseVnni);
 
 std::atomic<bool> vnni_instructions{HasAvx512Vnni()};
-
-// Columns [first, first + 16) of y, those that there are.
-void StoreGroup(const float* sums, int64_t first, MatrixView y, bool add) {
-  const int64_t n = std::min(kQuantRows, y.cols - first);
-  for (int64_t r = 0; r < y.rows; ++r, sums += kQuantRows) {
-    if (y.dtype == DType::kBF16) {
-      std::transform(sums, sums + n, y.As<BF16>(r) + first, ToBF16);
-      continue;
-    }
-    float* to = y.F32(r) + first;
-    for (int64_t i = 0; i < n; ++i) to[i] = add ? to[i] + sums[i] : sums[i];
-  }
-}
 
 }  // namespace
 
@@ -220,7 +229,7 @@ void QuantRowsProduct(ConstMatrixView x, const QuantMatrixView& w, MatrixView y,
       for (int64_t r = 0; r < x.rows; r += kFewQuantRows) {
         const int64_t count = std::min(kFewQuantRows, x.rows - r);
         product(rows + r * runs, count, w, group, sums);
-        StoreGroup(sums, group * kQuantRows, y.Rows(r, count), add);
+        HWY_DYNAMIC_DISPATCH(StoreGroup)(sums, group * kQuantRows, y.Rows(r, count), add);
       }
     }
   });

@@ -44,7 +44,8 @@ struct TileSource {
 };
 using Padded = uint32_t[kTile][kTile];  // pairs
 
-// Rows [i, i + 16) and pairs [p, p + 16) of A, in place or with zeros around in `pad`.
+// Rows [i, i + 16) and pairs [p, p + 16) of A, in place or in `pad`: with zeros beyond k; what stands beyond the last
+// row comes to rows of sums that nobody reads.
 TileSource OfA(TilePairs a, int64_t rows, int64_t pairs, int64_t i, int64_t p, Padded& pad) {
   const BF16* from = a.data + i * a.row + p * a.pair;
   const bool whole = i + kTile <= rows && p + kTile <= pairs;
@@ -53,9 +54,15 @@ TileSource OfA(TilePairs a, int64_t rows, int64_t pairs, int64_t i, int64_t p, P
     TransposePairsAvx512BF16(kTile, kTile, from, a.pair, pad[0], kTile);
     return {pad, kRowBytes};
   }
-  std::memset(pad, 0, sizeof pad);
+  const int64_t depth = std::min(kTile, pairs - p);
+  if (depth < kTile) std::memset(pad, 0, sizeof pad);
   for (int64_t r = 0; r < std::min(kTile, rows - i); ++r) {
-    for (int64_t q = 0; q < std::min(kTile, pairs - p); ++q) std::memcpy(&pad[r][q], from + r * a.row + q * a.pair, 4);
+    const BF16* row = from + r * a.row;
+    if (a.pair == 2) {
+      std::memcpy(pad[r], row, static_cast<size_t>(depth) * sizeof(uint32_t));
+    } else {
+      for (int64_t q = 0; q < depth; ++q) std::memcpy(&pad[r][q], row + q * a.pair, sizeof(uint32_t));
+    }
   }
   return {pad, kRowBytes};
 }
@@ -64,9 +71,9 @@ TileSource OfA(TilePairs a, int64_t rows, int64_t pairs, int64_t i, int64_t p, P
 TileSource OfB(TileB<uint32_t> b, int64_t pairs, int64_t columns, int64_t p, int64_t j, Padded& pad) {
   const uint32_t* from = b.data + p * b.stride + j;
   if (p + kTile <= pairs && j + kTile <= columns) return {from, b.stride * static_cast<int64_t>(sizeof(uint32_t))};
-  std::memset(pad, 0, sizeof pad);
-  const int64_t count = std::min(kTile, columns - j);
-  for (int64_t q = 0; q < std::min(kTile, pairs - p); ++q) {
+  const int64_t count = std::min(kTile, columns - j), depth = std::min(kTile, pairs - p);
+  if (depth < kTile) std::memset(pad, 0, sizeof pad);
+  for (int64_t q = 0; q < depth; ++q) {
     std::memcpy(pad[q], from + q * b.stride, static_cast<size_t>(count) * sizeof(uint32_t));
   }
   return {pad, kRowBytes};
