@@ -12,13 +12,11 @@
 namespace taipan {
 namespace {
 
-constexpr int64_t kColTile = 512;
-
 int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-// Columns of a tile: about kColTile, full cache lines and vectors, a function of n alone.
-int64_t ColTile(int64_t n) {
-  const int64_t tiles = (n + kColTile - 1) / kColTile;
+// Columns of a tile: about `most`, full cache lines and vectors, a function of n alone.
+int64_t ColTile(int64_t n, int64_t most) {
+  const int64_t tiles = (n + most - 1) / most;
   return std::min(n, RoundUp((n + tiles - 1) / tiles, 64));
 }
 
@@ -70,7 +68,7 @@ void RowProduct(ConstMatrixView x, int64_t n, TileOperand b, MatrixView y, Accum
   if (x.rows == 0 || n == 0) return;
   const bool add = acc == Accumulate::kAdd;
   const RowRule rule = RowRuleOf(x.dtype);
-  const int64_t row_tiles = (x.rows + rule.tile - 1) / rule.tile, width = ColTile(n),
+  const int64_t row_tiles = (x.rows + rule.tile - 1) / rule.tile, width = ColTile(n, rule.columns),
                 col_tiles = (n + width - 1) / width;
   ParallelFor(row_tiles * col_tiles, [&](int64_t task) {
     const int64_t r0 = task / col_tiles * rule.tile, c0 = task % col_tiles * width;
@@ -87,7 +85,8 @@ void QuantProduct(ConstMatrixView x, const QuantMatrixView& w, int64_t row, Matr
   const int64_t n = y.cols;
   if (x.rows == 0 || n == 0) return;
   const bool add = acc == Accumulate::kAdd;
-  const int64_t tile = RowRuleOf(x.dtype).tile, height = kQuantTaskTiles * tile, width = ColTile(n);
+  const RowRule rule = RowRuleOf(x.dtype);
+  const int64_t tile = rule.tile, height = kQuantTaskTiles * tile, width = ColTile(n, rule.columns);
   const int64_t row_tasks = (x.rows + height - 1) / height, col_tiles = (n + width - 1) / width;
   ParallelFor(row_tasks * col_tiles, [&](int64_t task) {
     const int64_t begin = task / col_tiles * height, end = std::min(begin + height, x.rows);
@@ -158,8 +157,9 @@ void MatMul(ConstMatrixView a, bool transpose_a, ConstMatrixView b, bool transpo
   CHECK(a.dtype == b.dtype || (a.dtype == DType::kU8 && b.dtype == DType::kI8));
   const int64_t m = c.rows, n = c.cols;
   if (m == 0 || n == 0) return;
-  const int64_t height = std::min<int64_t>(256, RoundUp((m + 1) / 2, 16)), row_tiles = (m + height - 1) / height;
-  const int64_t width = ColTile(n), col_tiles = (n + width - 1) / width;
+  const int64_t most = a.dtype == DType::kBF16 ? std::max<int64_t>(256, RowRuleOf(a.dtype).tile) : 256;
+  const int64_t height = std::min(most, RoundUp((m + 1) / 2, 16)), row_tiles = (m + height - 1) / height;
+  const int64_t width = ColTile(n, 512), col_tiles = (n + width - 1) / width;
   ParallelFor(row_tiles * col_tiles, [&](int64_t task) {
     const int64_t r0 = task / col_tiles * height, c0 = task % col_tiles * width;
     const int64_t rows = std::min(height, m - r0), cols = std::min(width, n - c0);

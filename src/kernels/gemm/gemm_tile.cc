@@ -10,6 +10,8 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/signals.h"
+#include "kernels/gemm/gemm_amx.h"
+#include "kernels/gemm/tile_bf16.h"
 
 namespace taipan {
 namespace {
@@ -162,6 +164,7 @@ void ProductInF32(int64_t k, TileOperand a, TileOperand b, MatrixView c, bool ad
   }
 }
 
+bool UsesAmxProducts() { return UsesAmxInstructions() && ActiveProductIsa() == ProductIsa::kAmx; }
 bool HasAvx512() { return dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core; }
 
 }  // namespace
@@ -184,6 +187,7 @@ void TileProduct(int64_t k, DType dtype, TileOperand a, TileOperand b, MatrixVie
     ProductInF32(k, a, b, c, add);
     return;
   }
+  if (dtype == DType::kBF16 && UsesAmxProducts()) return AmxProduct(k, a, b, c, add);
   try {
     CachedProduct(k, dtype, a, b, c, add);
   } catch (const dnnl::error& e) {
@@ -219,6 +223,7 @@ bool HasInt8Products() {
 }
 
 RowRule RowRuleOf(DType dtype) {
+  if (dtype == DType::kBF16 && UsesAmxProducts()) return {NumThreads() <= 4 ? 512 : 128, 1, 1, 192};
   if (dtype == DType::kBF16 && ActiveProductIsa() >= ProductIsa::kAvx512BF16) return {256, 16, 16};
   return HasAvx512() ? RowRule{256, 16, 1} : RowRule{96, 18, 6};
 }

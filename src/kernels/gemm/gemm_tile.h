@@ -1,5 +1,6 @@
 #pragma once
-// One thread's matrix product on one tile, through oneDNN: what gemm.cc cuts its work into.
+// One thread's matrix product on one tile, through oneDNN, or of bf16 on AMX by our own: what gemm.cc cuts its work
+// into.
 
 #include "tensor/tensor.h"
 
@@ -27,11 +28,12 @@ ProductIsa ActiveProductIsa();
 bool HasInt8Products();
 
 // Which row counts of one call give a row the same bits as any other count (oneDNN 2.6.3, found by trying all of them;
-// gemm_test.cc repeats the trial). f32 with AVX-512: 16 and more; with AVX2: multiples of 6 up to 96.
+// gemm_test.cc repeats the trial). f32 with AVX-512: 16 and more; with AVX2: multiples of 6 up to 96. On AMX any.
 struct RowRule {
-  int64_t tile;      // rows of a full tile
-  int64_t least;     // fewer are padded with zero rows
-  int64_t multiple;  // other counts are padded up to one
+  int64_t tile;           // rows of a full tile
+  int64_t least;          // fewer are padded with zero rows
+  int64_t multiple;       // other counts are padded up to one
+  int64_t columns = 512;  // of a tile, about
 };
 RowRule RowRuleOf(DType dtype);
 

@@ -12,30 +12,15 @@
 
 #include <cstring>
 
+#include "kernels/gemm/amx_tiles.h"
 #include "kernels/gemm/tile_bf16_avx512.h"
 
 namespace taipan {
 namespace {
 
-constexpr int64_t kTile = 16;      // rows and columns of a tile of sums, and pairs of k in a tile of operands
-constexpr int64_t kRowBytes = 64;  // of every tile
+using amx::kRowBytes;
+using amx::kTile;
 constexpr int64_t kMostBlocks = kMostAmxDepth / 2 / kTile;
-
-// All eight tiles have 16 rows of 64 bytes.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-constexpr TileConfig kConfig;
-
-// The compiler's own intrinsics do not say that they read and write memory (GCC 12).
-#define TAIPAN_TILE_LOAD(tile, from) \
-  __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"((from).data), "r"((from).stride) : "memory")
-#define TAIPAN_TILE_STORE(tile, to) \
-  __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"((to).data), "r"((to).stride) : "memory")
-#define TAIPAN_TILE_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile::)
-#define TAIPAN_TILE_PRODUCT(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c::)
 
 // 16 rows of 64 bytes, `stride` bytes apart.
 struct TileSource {
@@ -107,23 +92,23 @@ void Multiply(const Panel& p) {
   if constexpr (kM == 2) TAIPAN_TILE_ZERO(2);
   if constexpr (kM == 2 && kN == 2) TAIPAN_TILE_ZERO(3);
   for (int64_t k = 0; k < p.blocks; ++k) {
-    TAIPAN_TILE_LOAD(4, p.a[0][k]);
-    TAIPAN_TILE_LOAD(6, p.b[0][k]);
+    TAIPAN_TILE_LOAD(4, p.a[0][k].data, p.a[0][k].stride);
+    TAIPAN_TILE_LOAD(6, p.b[0][k].data, p.b[0][k].stride);
     TAIPAN_TILE_PRODUCT(0, 4, 6);
     if constexpr (kN == 2) {
-      TAIPAN_TILE_LOAD(7, p.b[1][k]);
+      TAIPAN_TILE_LOAD(7, p.b[1][k].data, p.b[1][k].stride);
       TAIPAN_TILE_PRODUCT(1, 4, 7);
     }
     if constexpr (kM == 2) {
-      TAIPAN_TILE_LOAD(5, p.a[1][k]);
+      TAIPAN_TILE_LOAD(5, p.a[1][k].data, p.a[1][k].stride);
       TAIPAN_TILE_PRODUCT(2, 5, 6);
       if constexpr (kN == 2) TAIPAN_TILE_PRODUCT(3, 5, 7);
     }
   }
-  TAIPAN_TILE_STORE(0, p.to[0][0]);
-  if constexpr (kN == 2) TAIPAN_TILE_STORE(1, p.to[0][1]);
-  if constexpr (kM == 2) TAIPAN_TILE_STORE(2, p.to[1][0]);
-  if constexpr (kM == 2 && kN == 2) TAIPAN_TILE_STORE(3, p.to[1][1]);
+  TAIPAN_TILE_STORE(0, p.to[0][0].data, p.to[0][0].stride);
+  if constexpr (kN == 2) TAIPAN_TILE_STORE(1, p.to[0][1].data, p.to[0][1].stride);
+  if constexpr (kM == 2) TAIPAN_TILE_STORE(2, p.to[1][0].data, p.to[1][0].stride);
+  if constexpr (kM == 2 && kN == 2) TAIPAN_TILE_STORE(3, p.to[1][1].data, p.to[1][1].stride);
 }
 
 // Whether the system lets this process use the tiles' registers.
@@ -152,7 +137,7 @@ void TileGemmAmxBF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
   alignas(64) float sums[2][2][kTile * kTile];
   Panel panel;
   panel.blocks = (pairs + kTile - 1) / kTile;
-  __asm__ volatile("ldtilecfg %0" ::"m"(kConfig));
+  const amx::Tiles tiles;
   for (int64_t i = 0; i < m; i += 2 * kTile) {
     const int row_tiles = i + kTile < m ? 2 : 1;
     for (int r = 0; r < row_tiles; ++r) {
@@ -191,7 +176,6 @@ void TileGemmAmxBF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
       }
     }
   }
-  __asm__ volatile("tilerelease" ::);
 }
 
 }  // namespace taipan
