@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "kernels/arg_max.h"
+#include "kernels/exponentials.h"
 
 namespace taipan {
 namespace {
@@ -111,19 +112,25 @@ std::span<const float> Sampler::Processed(std::span<const float> logits, std::sp
 }
 
 // Every filter keeps a beginning of the tokens ordered by probability, so they are popped from a heap until one of the
-// filters ends the list. Probabilities are relative to the largest (1) here.
+// filters ends the list. Probabilities are relative to the largest (1) here. Those that no filter can reach do not even
+// come to the heap: without top-k all of them together are less than what top-p leaves out.
 void Sampler::KeepMostLikely() {
-  const size_t n = candidates_.size();
-  const size_t limit = options_.top_k > 0 ? std::min(static_cast<size_t>(options_.top_k), n) : n;
   double total = 0;  // of what top-k left; top-p refers to it
-  if (limit == n) {
-    for (const Candidate& c : candidates_) total += c.probability;
-  } else {
-    // nth_element and a sum over the k largest in descending order: the sum must not depend on their arrangement.
+  const size_t n = weights_.size(), limit = static_cast<size_t>(options_.top_k);
+  const bool limited = options_.top_k > 0 && limit < n;
+  for (const double weight : weights_) total += weight;
+  const double least =
+      limited ? 0.0 : std::max(options_.min_p, (1 - options_.top_p) / 2 * total / static_cast<double>(n));
+  for (size_t i = 0; i < n; ++i) {
+    if (weights_[i] >= least) candidates_.push_back({static_cast<int32_t>(i), weights_[i]});
+  }
+  if (limited) {
+    // A sum over the k largest in descending order: it must not depend on their arrangement.
     auto more_likely = [](const Candidate& a, const Candidate& b) { return LessLikely(b, a); };
     std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(limit), candidates_.end(),
                       more_likely);
     candidates_.resize(limit);
+    total = 0;
     for (const Candidate& c : candidates_) total += c.probability;
   }
   std::make_heap(candidates_.begin(), candidates_.end(), LessLikely);
@@ -172,11 +179,13 @@ std::span<const Candidate> Sampler::Distribution(std::span<const float> raw, int
     candidates_.push_back({static_cast<int32_t>(best), 1.0});
     return candidates_;
   }
-  const double largest = logits[best];
-  for (size_t i = 0; i < logits.size(); ++i) {
-    candidates_.push_back({static_cast<int32_t>(i), std::exp((logits[i] - largest) / options_.temperature)});
+  weights_.resize(logits.size());
+  Exponentials(logits, logits[best], options_.temperature, weights_.data());
+  if (options_.top_k > 0 || options_.top_p < 1 || options_.min_p > 0) {
+    KeepMostLikely();
+  } else {
+    for (size_t i = 0; i < weights_.size(); ++i) candidates_.push_back({static_cast<int32_t>(i), weights_[i]});
   }
-  if (options_.top_k > 0 || options_.top_p < 1 || options_.min_p > 0) KeepMostLikely();
   if (options_.typical_p < 1) KeepTypical();
   double total = 0;
   for (const Candidate& c : candidates_) total += c.probability;

@@ -65,6 +65,7 @@ class Sampler {
   std::vector<float> logits_;    // what bias, penalties and mask made of them
   std::vector<int32_t> counts_;  // [V] of tokens in the window; 0 between calls
   std::vector<bool> allowed_;
+  std::vector<double> weights_;        // [V] probabilities relative to the largest
   std::vector<Candidate> candidates_;  // reused
 };
 
