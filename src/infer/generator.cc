@@ -49,6 +49,13 @@ int64_t Generator::Read(std::span<const int32_t> tokens, const std::function<voi
   return read;
 }
 
+GenerationStats Generator::PromptStats() const {
+  return {.prompt_tokens = prompt_tokens_,
+          .prompt_seconds = prompt_seconds_,
+          .selected_share = reader_.selection().Shares(),
+          .stop_token = std::nullopt};
+}
+
 GenerationStats Generator::Generate(const GenerationOptions& options, const std::function<bool(int32_t)>& on_token) {
   const auto stopped = [&] { return stop_ && stop_(); };
   if (!has_logits_ && !stopped()) {
@@ -56,7 +63,7 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
   }
   Sampler sampler(options.sampling, options.mask);
   keep_tokens_ = keep_tokens_ || sampler.needs_history();
-  GenerationStats stats;
+  GenerationStats stats = PromptStats();
   SequenceState* const state = &state_;
   const size_t vocab =
       static_cast<size_t>(options.vocab_limit > 0 ? std::min(options.vocab_limit, logits_.size()) : logits_.size());
@@ -87,8 +94,6 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
     }
   }
   stats.generation_seconds = SecondsSince(start);
-  stats.prompt_tokens = prompt_tokens_;
-  stats.prompt_seconds = prompt_seconds_;
   stats.selected_share = reader_.selection().Shares();
   return stats;
 }

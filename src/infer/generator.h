@@ -67,6 +67,9 @@ class Generator {
   bool has_logits() const { return has_logits_; }
   std::span<const float> logits() const;  // [V] after the last token read
 
+  GenerationStats PromptStats() const;  // of what was read, nothing being generated
+  const SelectionCounts& selection() const { return reader_.selection(); }
+
   // A fork, to be kept or continued by another generator.
   SequenceSnapshot Snapshot() const;
   // Goes on from there; a prompt is counted anew. Without logits a token must be read before the next draw.

@@ -18,6 +18,7 @@ struct SelectionCounts {
   int64_t tokens = 0;
 
   void Add(const ForwardContext& context, int64_t batch_tokens);
+  void Add(const SelectionCounts& other);
   std::vector<double> Shares() const;  // [SAL], 0 before any token
 };
 
