@@ -46,6 +46,9 @@ struct GenerateOptions {
   // Generation also ends where the text holds one of these; the tokens that complete it are returned. Needs a
   // tokenizer.
   std::vector<std::string> stop_texts = {};
+  // Speculation: guesses what followed where the last so many tokens (1 to 64) stood before. The same tokens, in less
+  // time where a text repeats itself; a batch does without. 0: off.
+  int64_t draft_match = 0;
 };
 using TokenCallback = std::function<bool(int32_t token)>;  // false ends the generation
 

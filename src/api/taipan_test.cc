@@ -225,6 +225,25 @@ TEST(PublicHeader, TheBestOfSeveralIsChosen) {
   EXPECT_THROW(taipan::Session(model).GenerateBestOf(1, 2), std::runtime_error);
 }
 
+TEST(PublicHeader, DraftsChangeNoToken) {
+  const taipan::Model model = taipan::Model::FromPreset("taipan-1m", 2);
+  const taipan::Tokens prompt = model.Encode("one two three one two three one two ");
+  for (const double temperature : {0.0, 0.3}) {
+    const taipan::GenerateOptions plain = {.max_tokens = 80, .temperature = temperature, .seed = 1};
+    taipan::GenerateOptions drafts = plain;
+    drafts.draft_match = 2;
+    taipan::Session with(model), without(model);
+    with.Append(prompt);
+    without.Append(prompt);
+    int64_t position = with.position();
+    EXPECT_EQ(with.Generate(drafts, [&](int32_t) { return with.position() == position++; }), without.Generate(plain));
+    EXPECT_EQ(with.position(), without.position());
+    EXPECT_EQ(with.Append({1, 2, 3}), without.Append({1, 2, 3}));
+  }
+  EXPECT_THROW(model.Generate(prompt, {.draft_match = -1}), std::runtime_error);
+  EXPECT_THROW(model.Generate(prompt, {.draft_match = 65}), std::runtime_error);
+}
+
 TEST(PublicHeader, LoadingTakesTheNumberOfThreads) {
   const std::string folder = Folder();
   taipan::Model::FromPreset("mamba2-1m", 2).Save(folder + "/model");

@@ -28,6 +28,7 @@ struct GenerateFlags {
   int64_t max_tokens = 256;
   SamplingFlags sampling;
   ChoiceFlags choices;
+  DraftOptions draft;
   std::optional<int64_t> logprobs;
   std::optional<double> budget;
   bool show_special = false;
@@ -67,6 +68,7 @@ GenerationOptions OptionsOf(const GenerateFlags& flags, const ModelText& text) {
                             .stop_tokens = text.stop_tokens,
                             .vocab_limit = text.tokenizer->vocab_size()};
   options.top_logprobs = flags.logprobs.value_or(0);
+  options.draft = flags.draft;
   return options;
 }
 
@@ -112,15 +114,20 @@ void Write(const GenerateFlags& flags, ModelText& text, std::optional<int32_t> l
 int RunGenerate(const GenerateFlags& flags) {
   const std::string& file = flags.prompt.prompt_file;
   CheckChoiceFlags(flags.choices, flags.sampling.options, !flags.save_state.empty());
+  if (flags.draft.match > 0 && flags.choices.several()) {
+    throw UserError({"--draft", "several texts are drawn side by side, without guesses", "--n 1 and --best-of 1",
+                     fmt::format("{} texts", flags.choices.candidates())});
+  }
   if (!file.empty() && file != "-") CheckCanRead(file);
   if (!flags.save_state.empty()) CheckCanWrite(flags.save_state);
   Loaded loaded = LoadToGenerate(flags);
   Generator generator(loaded.model);
-  if (!flags.save_state.empty() || flags.sampling.options.penalizes()) generator.KeepTokens();
+  if (!flags.save_state.empty() || flags.sampling.options.penalizes() || flags.draft.match > 0) generator.KeepTokens();
   const std::optional<int32_t> last = RestoreState(flags, generator);
   Outcome outcome;
   outcome.restored = generator.state().position;
   outcome.dtype = ComputesIn(loaded.model);
+  outcome.drafts = flags.draft.match > 0;
   if (flags.sampling.options.temperature > 0) outcome.seed = flags.sampling.options.seed;
   std::optional<NoteStopSignals> signals;
   generator.StopWhen([] { return StopSignal() != 0; });
@@ -169,6 +176,30 @@ void AddStateFlags(CLI::App& command, GenerateFlags& flags) {
       ->type_name("FILE");
 }
 
+// "none", "prompt-lookup", "prompt-lookup:N".
+void AddDraftFlag(CLI::App& command, DraftOptions& draft) {
+  static const std::string kName = "prompt-lookup";
+  constexpr int64_t kMatch = 3;
+  command
+      .add_option_function<std::string>(
+          "--draft",
+          [&draft](const std::string& text) {
+            draft.match = text == "none" ? 0 : text == kName ? kMatch : std::stoll(text.substr(kName.size() + 1));
+          },
+          fmt::format(
+              "Guess what followed where the last N tokens ({}) stood before, and read the guesses together: the "
+              "same tokens in less time where a text repeats itself",
+              kMatch))
+      ->type_name("none|prompt-lookup[:N]")
+      ->default_str("none")
+      ->check([](const std::string& text) -> std::string {
+        if (text == "none" || text == kName) return "";
+        if (!text.starts_with(kName + ":")) return "expected none, prompt-lookup or prompt-lookup:N, found " + text;
+        std::string number = text.substr(kName.size() + 1);
+        return WholeNumber(1, kMostMatch)(number);
+      });
+}
+
 }  // namespace
 
 void AddGenerateCommand(CLI::App& app, int& exit_code) {
@@ -195,6 +226,7 @@ void AddGenerateCommand(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   AddSamplingFlags(*command, flags->sampling);
   AddChoiceFlags(*command, flags->choices);
+  AddDraftFlag(*command, flags->draft);
   AddJsonFlag(*command, flags->json);
   command
       ->add_option(

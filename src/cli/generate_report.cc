@@ -62,6 +62,10 @@ OrderedJson ToJson(const Outcome& outcome, bool logprobs) {
                       {"peak_rss_bytes", PeakResidentBytes()}};
   json["seed"] = outcome.seed ? OrderedJson(*outcome.seed) : OrderedJson(nullptr);
   if (logprobs) json["logprobs"] = ToJson(best.logprobs);
+  if (outcome.drafts) {
+    json["draft"] = {
+        {"drafted", stats.draft.drafted}, {"accepted", stats.draft.accepted}, {"share", stats.draft.share()}};
+  }
   if (outcome.best_of == 1) return json;
   json["best_of"] = outcome.best_of;
   json["choices"] = OrderedJson::array();
@@ -77,6 +81,10 @@ std::string ReportLine(const Outcome& outcome) {
                       FormatExact(stats.prompt_tokens), stats.prompt_tokens_per_second(),
                       FormatExact(stats.generated_tokens), stats.generated_tokens_per_second());
   line += "; " + outcome.dtype;
+  if (outcome.drafts) {
+    line += fmt::format("; drafts: {} of {} tokens accepted ({:.1f} %)", FormatExact(stats.draft.accepted),
+                        FormatExact(stats.draft.drafted), 100 * stats.draft.share());
+  }
   if (!stats.selected_share.empty()) line += "; selected share " + FormatShares(stats.selected_share);
   if (outcome.best_of == 1) return line + EndOf(stats.stop_reason);
   line += fmt::format("; best of {}: ", outcome.best_of);

@@ -26,6 +26,7 @@ struct Outcome {
   int64_t restored = 0, position = 0;  // tokens: where it began and how it ended
   GenerationStats stats = {};          // of all candidates
   std::string dtype = {};
+  bool drafts = false;  // guesses were asked for
   int64_t best_of = 1;
   std::vector<WrittenText> texts = {};  // the best first; none after a signal in the prompt
   std::optional<uint64_t> seed = {};    // none: nothing was drawn by chance

@@ -54,6 +54,15 @@ void SelectionCounts::Add(const SelectionCounts& other) {
   tokens += other.tokens;
 }
 
+void SelectionCounts::AddRows(const ForwardContext& context, int64_t begin, int64_t count) {
+  const std::vector<GateReport>& gates = context.gates();
+  selected.resize(gates.size(), 0.0);
+  for (size_t sal = 0; sal < gates.size(); ++sal) {
+    for (int64_t row = begin; row < begin + count; ++row) selected[sal] += gates[sal].selected[row];
+  }
+  tokens += count;
+}
+
 std::vector<double> SelectionCounts::Shares() const {
   std::vector<double> shares(selected.size(), 0.0);
   for (size_t sal = 0; sal < selected.size() && tokens > 0; ++sal) {

@@ -19,7 +19,8 @@ struct SelectionCounts {
 
   void Add(const ForwardContext& context, int64_t batch_tokens);
   void Add(const SelectionCounts& other);
-  std::vector<double> Shares() const;  // [SAL], 0 before any token
+  void AddRows(const ForwardContext& context, int64_t begin, int64_t count);  // of the last forward
+  std::vector<double> Shares() const;                                         // [SAL], 0 before any token
 };
 
 }  // namespace taipan
