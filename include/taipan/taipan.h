@@ -46,6 +46,9 @@ struct GenerateOptions {
   // Generation also ends where the text holds one of these; the tokens that complete it are returned. Needs a
   // tokenizer.
   std::vector<std::string> stop_texts = {};
+  // Speculation: guesses what followed where the last so many tokens (1 to 64) stood before. The same tokens, in less
+  // time where a text repeats itself; a batch does without. 0: off.
+  int64_t draft_match = 0;
 };
 using TokenCallback = std::function<bool(int32_t token)>;  // false ends the generation
 
@@ -60,6 +63,7 @@ enum class NumberFormat {
 struct LoadOptions {
   NumberFormat dtype = NumberFormat::kF32;
   bool ignore_extra = false;  // leave out tensors that the config does not have; else they are an error
+  int threads = 0;            // SetThreadCount, for the whole process; 0: as it is
 };
 
 // A handle: copies share the weights.
@@ -91,6 +95,12 @@ class TAIPAN_API Model {
   std::shared_ptr<Impl> impl_;
 };
 
+struct Completion {
+  Tokens tokens;            // without the stop token
+  uint64_t seed = 0;        // that gives it alone
+  double mean_logprob = 0;  // natural, a token, the stop token included; by the model's own distribution
+};
+
 // A sequence that is being read. A copy is a fork: both go on independently.
 class TAIPAN_API Session {
  public:
@@ -105,6 +115,9 @@ class TAIPAN_API Session {
   const std::vector<float>& Append(const Tokens& tokens);
   // Continues and reads what it generates.
   Tokens Generate(const GenerateOptions& options = {}, const TokenCallback& on_token = {});
+  // Draws best_of candidates side by side, candidate i with the seed of the options + i, and returns the n with the
+  // highest mean_logprob, that first. The session stays as it is. At most 1024, and one alone at temperature 0.
+  std::vector<Completion> GenerateBestOf(int64_t n, int64_t best_of, const GenerateOptions& options = {}) const;
   int64_t position() const;  // tokens read
 
   // What it has read, in a file that only the same model in the same number format goes on from.
@@ -147,6 +160,10 @@ class TAIPAN_API GenerationBatch {
   // Returns a number for Cancel. on_token and on_end are called by Step, and may add and cancel.
   int64_t Add(const Tokens& prompt, const GenerateOptions& options = {}, const TokenCallback& on_token = {},
               const End& on_end = {});
+  // Goes on with the session itself, which has read what was generated once on_end is called, and must not be used nor
+  // go before.
+  int64_t Continue(Session& session, const GenerateOptions& options = {}, const TokenCallback& on_token = {},
+                   const End& on_end = {});
   // Goes on from a session, which stays as it is.
   int64_t Add(const Session& from, const GenerateOptions& options = {}, const TokenCallback& on_token = {},
               const End& on_end = {});

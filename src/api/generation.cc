@@ -30,6 +30,11 @@ GenerationOptions Model::Impl::OptionsOf(const GenerateOptions& o) const {
     };
   }
   options.max_tokens = o.max_tokens;
+  if (o.draft_match < 0 || o.draft_match > kMostMatch) {
+    throw UserError({"draft_match", "value out of range", fmt::format("from 0 (off) to {}", kMostMatch),
+                     std::to_string(o.draft_match)});
+  }
+  options.draft.match = o.draft_match;
   options.stop_tokens = text.stop_tokens;
   if (o.stop_token) options.stop_tokens = {*o.stop_token};
   return options;

@@ -11,7 +11,9 @@ struct GenerationBatch::Impl {
   Impl(std::shared_ptr<Model::Impl> m, int64_t most)
       : model(std::move(m)), batcher(model->model, {.most_sequences = most}) {}
 
-  int64_t Add(BatchRequest request, const GenerateOptions& options, const TokenCallback& on_token, const End& on_end) {
+  // continued: the session that goes on, or null.
+  int64_t Add(BatchRequest request, const GenerateOptions& options, const TokenCallback& on_token, const End& on_end,
+              Session::Impl* continued = nullptr) {
     request.options = model->OptionsOf(options);
     auto stop = std::make_shared<StopWatch>(model->StopWatchOf(options));
     auto generated = std::make_shared<Tokens>();
@@ -20,10 +22,20 @@ struct GenerationBatch::Impl {
       const bool wanted = !on_token || on_token(token);
       return !stop->Found(token) && wanted;
     };
-    request.on_end = [=](BatchResult) {
+    request.keep_state = continued != nullptr;
+    request.on_end = [=](BatchResult result) {
+      if (continued != nullptr) {
+        continued->generator.Continue(std::move(*result.snapshot));
+        continued->KeepLogits();
+      }
       if (on_end) on_end(*generated);
     };
     return batcher.Add(std::move(request));
+  }
+
+  BatchRequest RequestFrom(const Session::Impl& session) const {
+    if (session.model != model) throw UserError({"session", "it is of another model", "one of this model"});
+    return {.from = session.generator.Snapshot()};
   }
 };
 
@@ -46,12 +58,13 @@ int64_t GenerationBatch::Add(const Tokens& prompt, const GenerateOptions& option
 
 int64_t GenerationBatch::Add(const Session& from, const GenerateOptions& options, const TokenCallback& on_token,
                              const End& on_end) {
-  return Guarded([&] {
-    if (from.impl_->model != impl_->model) throw UserError({"session", "it is of another model", "one of this model"});
-    BatchRequest request;
-    request.from = from.impl_->generator.Snapshot();
-    return impl_->Add(std::move(request), options, on_token, on_end);
-  });
+  return Guarded([&] { return impl_->Add(impl_->RequestFrom(*from.impl_), options, on_token, on_end); });
+}
+
+int64_t GenerationBatch::Continue(Session& session, const GenerateOptions& options, const TokenCallback& on_token,
+                                  const End& on_end) {
+  return Guarded(
+      [&] { return impl_->Add(impl_->RequestFrom(*session.impl_), options, on_token, on_end, session.impl_.get()); });
 }
 
 void GenerationBatch::Cancel(int64_t id) { impl_->batcher.Cancel(id); }

@@ -47,6 +47,7 @@ Model::Model(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Model Model::Load(const std::string& path, const LoadOptions& options) {
   return Guarded([&] {
+    if (options.threads != 0) SetThreadCount(options.threads);
     const Binding binding = options.dtype == NumberFormat::kBF16     ? Binding::kBF16
                             : options.dtype == NumberFormat::kStored ? Binding::kStored
                                                                      : Binding::kMasters;

@@ -1,4 +1,7 @@
+#include <map>
+
 #include "api/core.h"
+#include "infer/choices.h"
 #include "infer/prefix_cache.h"
 
 namespace taipan {
@@ -34,6 +37,26 @@ Tokens Session::Generate(const GenerateOptions& o, const TokenCallback& on_token
     });
     impl_->KeepLogits();
     return generated;
+  });
+}
+
+std::vector<Completion> Session::GenerateBestOf(int64_t n, int64_t best_of, const GenerateOptions& o) const {
+  return Guarded([&] {
+    if (!impl_->generator.has_logits()) {
+      throw UserError({"session", "generation needs a token to start from", "one that has read something", "none"});
+    }
+    impl_->model->StopWatchOf(o);  // refuses at once what it cannot watch for
+    std::map<int64_t, StopWatch> watches;
+    const auto on_token = [&](int64_t candidate, int32_t token) {
+      auto watch = watches.find(candidate);
+      if (watch == watches.end()) watch = watches.emplace(candidate, impl_->model->StopWatchOf(o)).first;
+      return !watch->second.Found(token);
+    };
+    Choices drawn = GenerateChoices(impl_->model->model, impl_->generator.Snapshot(), impl_->model->OptionsOf(o),
+                                    {.n = n, .best_of = best_of, .on_token = on_token});
+    std::vector<Completion> best;
+    for (Choice& choice : drawn.best) best.push_back({std::move(choice.tokens), choice.seed, choice.mean_logprob});
+    return best;
   });
 }
 

@@ -166,6 +166,93 @@ TEST(PublicHeader, ABatchGeneratesWhatEachOneDoesAlone) {
   EXPECT_THROW(batch.Add({1}, {.stop_texts = {""}}), std::runtime_error);
 }
 
+TEST(PublicHeader, ABatchOfSessionsGoesOn) {
+  const taipan::Model model = taipan::Model::FromPreset("taipan-1m", 2);
+  std::vector<taipan::Session> sessions(3, taipan::Session(model)), alone = sessions;
+  std::vector<taipan::Tokens> ends(3);
+  taipan::GenerationBatch batch(model);
+  for (size_t i = 0; i < 3; ++i) {
+    for (auto* all : {&sessions, &alone}) (*all)[i].Append(taipan::Tokens(4 + 9 * i, static_cast<int32_t>(65 + i)));
+    batch.Continue(sessions[i], {.max_tokens = 4 + static_cast<int64_t>(i), .seed = i}, {},
+                   [&ends, i](const taipan::Tokens& tokens) { ends[i] = tokens; });
+  }
+  while (batch.Step()) {
+  }
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(alone[i].Generate({.max_tokens = 4 + static_cast<int64_t>(i), .seed = i}), ends[i]);
+    EXPECT_EQ(sessions[i].position(), alone[i].position());
+    EXPECT_EQ(sessions[i].Append({66, 67}), alone[i].Append({66, 67}));
+  }
+  // One that is cancelled has read what its callback was told.
+  taipan::Tokens told;
+  const int64_t id = batch.Continue(sessions[0], {}, [&](int32_t token) { return told.push_back(token), true; });
+  for (int step = 0; step < 3; ++step) batch.Step();
+  batch.Cancel(id);
+  while (batch.Step()) {
+  }
+  ASSERT_GT(told.size(), 0u);
+  EXPECT_EQ(sessions[0].position(), alone[0].position() + static_cast<int64_t>(told.size()));
+  alone[0].Append(taipan::Tokens(told));
+  EXPECT_EQ(sessions[0].position(), alone[0].position());
+  const taipan::Model other = taipan::Model::FromPreset("taipan-1m", 3);
+  taipan::Session stranger(other);
+  EXPECT_THROW(batch.Continue(stranger), std::runtime_error);
+}
+
+TEST(PublicHeader, TheBestOfSeveralIsChosen) {
+  const taipan::Model model = taipan::Model::FromPreset("taipan-1m", 2);
+  taipan::Session session(model);
+  session.Append(model.Encode("The taipan waits"));
+  const std::vector<taipan::Completion> best = session.GenerateBestOf(2, 6, {.max_tokens = 8, .seed = 10});
+  ASSERT_EQ(best.size(), 2u);
+  EXPECT_EQ(session.position(), 16);
+  EXPECT_GE(best[0].mean_logprob, best[1].mean_logprob);
+  for (const taipan::Completion& completion : best) {
+    EXPECT_GE(completion.seed, 10u);
+    EXPECT_LT(completion.seed, 16u);
+    taipan::Session fork = session;
+    EXPECT_EQ(fork.Generate({.max_tokens = 8, .seed = completion.seed}), completion.tokens);
+    taipan::Tokens whole = model.Encode("The taipan waits");
+    whole.insert(whole.end(), completion.tokens.begin(), completion.tokens.end());
+    const std::vector<double> logprobs = model.Score(whole);
+    double sum = 0;
+    for (size_t i = 16; i < whole.size(); ++i) sum += logprobs[i];
+    EXPECT_NEAR(completion.mean_logprob, sum / 8, 1e-4);
+  }
+  EXPECT_EQ(session.GenerateBestOf(1, 1, {.max_tokens = 3, .temperature = 0}).size(), 1u);
+  EXPECT_THROW(session.GenerateBestOf(1, 2, {.temperature = 0}), std::runtime_error);
+  EXPECT_THROW(session.GenerateBestOf(3, 2), std::runtime_error);
+  EXPECT_THROW(taipan::Session(model).GenerateBestOf(1, 2), std::runtime_error);
+}
+
+TEST(PublicHeader, DraftsChangeNoToken) {
+  const taipan::Model model = taipan::Model::FromPreset("taipan-1m", 2);
+  const taipan::Tokens prompt = model.Encode("one two three one two three one two ");
+  for (const double temperature : {0.0, 0.3}) {
+    const taipan::GenerateOptions plain = {.max_tokens = 80, .temperature = temperature, .seed = 1};
+    taipan::GenerateOptions drafts = plain;
+    drafts.draft_match = 2;
+    taipan::Session with(model), without(model);
+    with.Append(prompt);
+    without.Append(prompt);
+    int64_t position = with.position();
+    EXPECT_EQ(with.Generate(drafts, [&](int32_t) { return with.position() == position++; }), without.Generate(plain));
+    EXPECT_EQ(with.position(), without.position());
+    EXPECT_EQ(with.Append({1, 2, 3}), without.Append({1, 2, 3}));
+  }
+  EXPECT_THROW(model.Generate(prompt, {.draft_match = -1}), std::runtime_error);
+  EXPECT_THROW(model.Generate(prompt, {.draft_match = 65}), std::runtime_error);
+}
+
+TEST(PublicHeader, LoadingTakesTheNumberOfThreads) {
+  const std::string folder = Folder();
+  taipan::Model::FromPreset("mamba2-1m", 2).Save(folder + "/model");
+  taipan::Model::Load(folder + "/model", {.threads = 1});
+  EXPECT_THROW(taipan::Model::Load(folder + "/model", {.threads = -1}), std::runtime_error);
+  EXPECT_THROW(taipan::Model::Load(folder + "/model", {.threads = 5000}), std::runtime_error);
+  std::filesystem::remove_all(folder);
+}
+
 TEST(PublicHeader, SamplingOptionsReachTheSampler) {
   const taipan::Model model = taipan::Model::FromPreset("mamba2-1m", 2);
   const taipan::Tokens prompt = model.Encode("The taipan waits");

@@ -2,13 +2,14 @@
 
 #include <exception>
 
-#include "base/cpu.h"
 #include "base/error.h"
 #include "base/file_checks.h"
 #include "base/signals.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/generate_choices.h"
 #include "cli/generate_prompt.h"
+#include "cli/generate_report.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
 #include "cli/sampling_flags.h"
@@ -26,6 +27,8 @@ struct GenerateFlags {
   std::vector<std::string> stop;
   int64_t max_tokens = 256;
   SamplingFlags sampling;
+  ChoiceFlags choices;
+  DraftOptions draft;
   std::optional<int64_t> logprobs;
   std::optional<double> budget;
   bool show_special = false;
@@ -59,109 +62,77 @@ std::optional<int32_t> RestoreState(const GenerateFlags& flags, Generator& gener
   return last;
 }
 
-// Of a run: where it began and how it ended.
-struct Outcome {
-  int64_t restored = 0, position = 0;  // tokens
-  GenerationStats stats;
-  std::string dtype;
-  std::vector<TokenLogprobs> logprobs;
-};
-
-OrderedJson ToJson(const TokenLogprob& entry) { return {{"token", entry.token}, {"logprob", entry.logprob}}; }
-
-OrderedJson ToJson(const std::vector<TokenLogprobs>& logprobs) {
-  OrderedJson list = OrderedJson::array();
-  for (const TokenLogprobs& of : logprobs) {
-    OrderedJson entry = ToJson(of.chosen), top = OrderedJson::array();
-    for (const TokenLogprob& likely : of.top) top.push_back(ToJson(likely));
-    entry["top"] = top;
-    list.push_back(entry);
-  }
-  return list;
+GenerationOptions OptionsOf(const GenerateFlags& flags, const ModelText& text) {
+  GenerationOptions options{.sampling = flags.sampling.options,
+                            .max_tokens = flags.max_tokens,
+                            .stop_tokens = text.stop_tokens,
+                            .vocab_limit = text.tokenizer->vocab_size()};
+  options.top_logprobs = flags.logprobs.value_or(0);
+  options.draft = flags.draft;
+  return options;
 }
 
-void ReportJson(const Outcome& outcome, const GenerateFlags& flags, const TextOutput& output) {
-  const GenerationStats& stats = outcome.stats;
-  OrderedJson json = {{"text", output.text()},
-                      {"tokens", output.tokens()},
-                      {"restored_tokens", outcome.restored},
-                      {"prompt_tokens", stats.prompt_tokens},
-                      {"generated_tokens", stats.generated_tokens},
-                      {"position", outcome.position},
-                      {"stop_reason", NameOf(stats.stop_reason)},
-                      {"prompt_tokens_per_second", stats.prompt_tokens_per_second()},
-                      {"tokens_per_second", stats.generated_tokens_per_second()},
-                      {"dtype", outcome.dtype},
-                      {"selected_share", stats.selected_share},
-                      {"peak_rss_bytes", PeakResidentBytes()}};
-  json["seed"] =
-      flags.sampling.options.temperature > 0 ? OrderedJson(flags.sampling.options.seed) : OrderedJson(nullptr);
-  if (flags.logprobs) json["logprobs"] = ToJson(outcome.logprobs);
-  PrintJson(json);
-}
-
-void ReportLine(const Outcome& outcome) {
-  const GenerationStats& stats = outcome.stats;
-  std::string line;
-  if (outcome.restored > 0) line = fmt::format("restored {} tokens; ", FormatExact(outcome.restored));
-  line += fmt::format("prompt {} tokens, {:.1f} tokens/s; generated {} tokens, {:.1f} tokens/s",
-                      FormatExact(stats.prompt_tokens), stats.prompt_tokens_per_second(),
-                      FormatExact(stats.generated_tokens), stats.generated_tokens_per_second());
-  line += "; " + outcome.dtype;
-  if (!stats.selected_share.empty()) line += "; selected share " + FormatShares(stats.selected_share);
-  if (stats.stop_reason == StopReason::kStopToken) line += "; end of text";
-  if (stats.stop_reason == StopReason::kStopText) line += "; stop text";
-  if (stats.stop_reason == StopReason::kStopped) line += "; stopped by " + SignalName(StopSignal());
-  Note(line);
+// One text, shown as it is drawn.
+void WriteText(const GenerateFlags& flags, const ModelText& text, std::optional<int32_t> after, Generator& generator,
+               Outcome& outcome) {
+  WrittenText& written = outcome.texts.emplace_back();
+  GenerationOptions options = OptionsOf(flags, text);
+  if (flags.logprobs) options.on_logprobs = [&](const TokenLogprobs& of) { written.logprobs.push_back(of); };
+  TextOutput output(*text.tokenizer, after,
+                    {.show = !flags.json, .keep = flags.json, .show_special = flags.show_special, .stop = flags.stop});
+  outcome.stats = generator.Generate(options, [&](int32_t token) {
+    return output.Add(token) && (flags.json || OutputWorks());  // nobody reads on where standard output is closed
+  });
+  output.Finish(outcome.stats.stop_token);
+  if (output.stopped()) outcome.stats.stop_reason = StopReason::kStopText;
+  outcome.position = generator.state().position;
+  written.text = output.text();
+  written.tokens = output.tokens();
 }
 
 // Reads the prompt and writes on. Whatever ends it, the generator has read what was shown.
-GenerationStats Write(const GenerateFlags& flags, ModelText& text, std::optional<int32_t> last, Generator& generator,
-                      const std::function<void()>& note_signals, std::optional<TextOutput>& output,
-                      std::vector<TokenLogprobs>& logprobs) {
+void Write(const GenerateFlags& flags, ModelText& text, std::optional<int32_t> last, Generator& generator,
+           const std::function<void()>& note_signals, Outcome& outcome) {
   const int64_t before = generator.state().position;
   const std::optional<int32_t> of_prompt = ReadPrompt(flags.prompt, text, generator, note_signals);
   if (generator.state().position > before) last = of_prompt;
   NoteLongContext(generator.model().config(), generator.state().position + flags.max_tokens,
                   "prompt and --max-tokens make");
   if (flags.sampling.show_seed) Note(fmt::format("seed {}", flags.sampling.options.seed));
-  GenerationOptions options{.sampling = flags.sampling.options,
-                            .max_tokens = flags.max_tokens,
-                            .stop_tokens = text.stop_tokens,
-                            .vocab_limit = text.tokenizer->vocab_size()};
-  if (flags.logprobs) {
-    options.top_logprobs = *flags.logprobs;
-    options.on_logprobs = [&](const TokenLogprobs& of) { logprobs.push_back(of); };
-  }
-  output.emplace(*text.tokenizer, last,
-                 TextOutputOptions{
-                     .show = !flags.json, .keep = flags.json, .show_special = flags.show_special, .stop = flags.stop});
-  GenerationStats stats = generator.Generate(options, [&](int32_t token) {
-    return output->Add(token) && (flags.json || OutputWorks());  // nobody reads on where standard output is closed
-  });
-  output->Finish(stats.stop_token);
-  if (output->stopped()) stats.stop_reason = StopReason::kStopText;
-  return stats;
+  if (!flags.choices.several()) return WriteText(flags, text, last, generator, outcome);
+  WriteChoices(flags.choices, OptionsOf(flags, text),
+               {.tokenizer = *text.tokenizer,
+                .after = last,
+                .stop = flags.stop,
+                .show_special = flags.show_special,
+                .json = flags.json,
+                .logprobs = flags.logprobs.has_value()},
+               !flags.save_state.empty(), generator, outcome);
 }
 
 // Returns the exit code.
 int RunGenerate(const GenerateFlags& flags) {
   const std::string& file = flags.prompt.prompt_file;
+  CheckChoiceFlags(flags.choices, flags.sampling.options, !flags.save_state.empty());
+  if (flags.draft.match > 0 && flags.choices.several()) {
+    throw UserError({"--draft", "several texts are drawn side by side, without guesses", "--n 1 and --best-of 1",
+                     fmt::format("{} texts", flags.choices.candidates())});
+  }
   if (!file.empty() && file != "-") CheckCanRead(file);
   if (!flags.save_state.empty()) CheckCanWrite(flags.save_state);
   Loaded loaded = LoadToGenerate(flags);
   Generator generator(loaded.model);
-  if (!flags.save_state.empty() || flags.sampling.options.penalizes()) generator.KeepTokens();
+  if (!flags.save_state.empty() || flags.sampling.options.penalizes() || flags.draft.match > 0) generator.KeepTokens();
   const std::optional<int32_t> last = RestoreState(flags, generator);
   Outcome outcome;
   outcome.restored = generator.state().position;
   outcome.dtype = ComputesIn(loaded.model);
+  outcome.drafts = flags.draft.match > 0;
+  if (flags.sampling.options.temperature > 0) outcome.seed = flags.sampling.options.seed;
   std::optional<NoteStopSignals> signals;
   generator.StopWhen([] { return StopSignal() != 0; });
-  std::optional<TextOutput> output;
-  outcome.stats = Write(
-      flags, loaded.text, last, generator, [&] { signals.emplace(); }, output, outcome.logprobs);
-  outcome.position = generator.state().position;
+  Write(
+      flags, loaded.text, last, generator, [&] { signals.emplace(); }, outcome);
   std::exception_ptr failure;  // what was written is reported nevertheless
   try {
     if (!flags.save_state.empty()) SaveSequence(loaded.model, generator.Snapshot(), flags.save_state);
@@ -169,9 +140,9 @@ int RunGenerate(const GenerateFlags& flags) {
     failure = std::current_exception();
   }
   if (flags.json) {
-    ReportJson(outcome, flags, *output);
+    PrintJson(ToJson(outcome, flags.logprobs.has_value()));
   } else {
-    ReportLine(outcome);
+    Note(ReportLine(outcome));
   }
   if (failure) std::rethrow_exception(failure);
   return StopSignal() != 0 ? 128 + StopSignal() : 0;
@@ -205,6 +176,30 @@ void AddStateFlags(CLI::App& command, GenerateFlags& flags) {
       ->type_name("FILE");
 }
 
+// "none", "prompt-lookup", "prompt-lookup:N".
+void AddDraftFlag(CLI::App& command, DraftOptions& draft) {
+  static const std::string kName = "prompt-lookup";
+  constexpr int64_t kMatch = 3;
+  command
+      .add_option_function<std::string>(
+          "--draft",
+          [&draft](const std::string& text) {
+            draft.match = text == "none" ? 0 : text == kName ? kMatch : std::stoll(text.substr(kName.size() + 1));
+          },
+          fmt::format(
+              "Guess what followed where the last N tokens ({}) stood before, and read the guesses together: the "
+              "same tokens in less time where a text repeats itself",
+              kMatch))
+      ->type_name("none|prompt-lookup[:N]")
+      ->default_str("none")
+      ->check([](const std::string& text) -> std::string {
+        if (text == "none" || text == kName) return "";
+        if (!text.starts_with(kName + ":")) return "expected none, prompt-lookup or prompt-lookup:N, found " + text;
+        std::string number = text.substr(kName.size() + 1);
+        return WholeNumber(1, kMostMatch)(number);
+      });
+}
+
 }  // namespace
 
 void AddGenerateCommand(CLI::App& app, int& exit_code) {
@@ -230,6 +225,8 @@ void AddGenerateCommand(CLI::App& app, int& exit_code) {
       ->check(WholeNumber(0, kMostTokens))
       ->capture_default_str();
   AddSamplingFlags(*command, flags->sampling);
+  AddChoiceFlags(*command, flags->choices);
+  AddDraftFlag(*command, flags->draft);
   AddJsonFlag(*command, flags->json);
   command
       ->add_option(

@@ -87,6 +87,7 @@ void Batcher::ReadTogether(std::span<Sequence* const> few) {
     if (s->read + static_cast<size_t>(count) == s->unread.size()) rows_.push_back(begin + count - 1);
   }
   model_.Forward(batch_, gate_, /*keep=*/false, context_);
+  selection_.Add(context_, batch_.size());
   if (logits_.size() < static_cast<int64_t>(rows_.size()) * model_.config().vocab_size) {
     logits_ = Tensor({static_cast<int64_t>(rows_.size()), model_.config().vocab_size});
   }
@@ -113,6 +114,7 @@ void Batcher::ReadPieces(std::span<Sequence* const> sequences) {
     batch_.tokens.assign(from, from + static_cast<std::ptrdiff_t>(count));
     batch_.segments.push_back({.begin = 0, .length = count, .state_in = &s->at.state, .state_out = &s->at.state});
     model_.Forward(batch_, gate_, /*keep=*/false, context_);
+    selection_.Add(context_, count);
     const bool last = s->read + static_cast<size_t>(count) == s->unread.size();
     if (last) {
       rows_.assign(1, count - 1);
@@ -139,7 +141,12 @@ void Batcher::Draw(Sequence& s) {
   s.unread.assign(1, token);
   s.read = 0;
   s.has_logits = false;
-  if (std::count(options.stop_tokens.begin(), options.stop_tokens.end(), token) > 0) {
+  const bool stop = std::count(options.stop_tokens.begin(), options.stop_tokens.end(), token) > 0;
+  if (s.request.score) s.logprob += LogprobsOf(logits.first(vocab), token, 0).chosen.logprob;
+  if (options.on_logprobs && !stop) {
+    options.on_logprobs(LogprobsOf(logits.first(vocab), token, options.top_logprobs));
+  }
+  if (stop) {
     result.reason = StopReason::kStopToken;
     result.stop_token = token;
     s.end = result;
@@ -159,7 +166,9 @@ void Batcher::DrawAndEnd() {
     } else if (s->has_logits && !s->end) {
       Draw(*s);
     }
-    const bool read_on = s->request.keep_state && !s->cancelled && s->read < s->unread.size();
+    // What was drawn is read, the rest of a prompt that was cancelled is not.
+    const bool wanted = !s->cancelled || s->generated > 0;
+    const bool read_on = s->request.keep_state && wanted && s->read < s->unread.size();
     if (!s->end || read_on) {
       ++s;
       continue;
@@ -167,6 +176,7 @@ void Batcher::DrawAndEnd() {
     BatchResult result = std::move(*s->end);
     result.generated_tokens = s->generated;
     result.prompt_tokens = s->prompt_tokens;
+    result.logprob = s->logprob;
     if (s->request.keep_state) {
       result.snapshot = std::move(s->at);
       SequenceSnapshot& after = *result.snapshot;

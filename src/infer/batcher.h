@@ -21,6 +21,7 @@ struct BatchResult {
   StopReason reason = StopReason::kMaxTokens;  // kStopped: cancelled
   std::optional<int32_t> stop_token = {};      // the one met
   int64_t prompt_tokens = 0, generated_tokens = 0;
+  double logprob = 0;                             // with `score`: of all tokens drawn, the stop token too
   std::optional<SequenceSnapshot> snapshot = {};  // with keep_state: after all tokens, the stop token too
 };
 
@@ -29,6 +30,7 @@ struct BatchRequest {
   GenerationOptions options = {};
   std::optional<SequenceSnapshot> from = {};  // what the prompt goes on from; it may be empty where this has logits
   bool keep_state = false;
+  bool score = false;  // sums up the log-probabilities by the model's own distribution
   // Each token drawn, with the logits [V] it was drawn from; false ends the sequence.
   std::function<bool(int32_t token, std::span<const float> logits)> on_token = nullptr;
   std::function<void(BatchResult)> on_end = nullptr;
@@ -59,12 +61,14 @@ class Batcher {
 
   int64_t running() const { return static_cast<int64_t>(running_.size()); }
   int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  const SelectionCounts& selection() const { return selection_; }  // of all tokens read
 
  private:
   struct Sequence {
     explicit Sequence(BatchRequest r);
 
     int64_t id = 0, prompt_tokens = 0, generated = 0;
+    double logprob = 0;
     BatchRequest request;
     Sampler sampler;
     bool keeps_tokens;            // the snapshot wants them, or the sampler
@@ -91,6 +95,7 @@ class Batcher {
   Batch batch_;
   std::vector<int64_t> rows_;
   Tensor logits_;
+  SelectionCounts selection_;
   int64_t next_id_ = 1;
   std::deque<Sequence> waiting_;
   std::list<Sequence> running_;

@@ -90,16 +90,16 @@ void ExpectSequencesAsAlone(const LanguageModel& model, uint32_t count) {
   EXPECT_LT(cancelled, count);
 }
 
-class BatcherOf : public ::testing::TestWithParam<DType> {};
+class BatcherOf : public ::testing::TestWithParam<Kept> {};
 
 TEST_P(BatcherOf, GivesEverySequenceItsBitsAlone) {
-  for (const LayerKind kind : {LayerKind::kSelectiveAttention, LayerKind::kAttention}) {
-    LanguageModel model = TinyModel(kind);
-    model.SetDType(GetParam());
-    ExpectSequencesAsAlone(model, 64);
+  for (const std::string& pattern : kPatterns) {
+    SCOPED_TRACE(pattern);
+    ExpectSequencesAsAlone(TinyPatternModel(pattern, GetParam()), 64);
   }
 }
-INSTANTIATE_TEST_SUITE_P(DTypes, BatcherOf, ::testing::Values(DType::kF32, DType::kBF16));
+INSTANTIATE_TEST_SUITE_P(Weights, BatcherOf, ::testing::ValuesIn(AllKept()),
+                         [](const auto& kept) { return NameOf(kept.param); });
 
 TEST(Batcher, ALongPromptDoesNotStallTheOthers) {
   const LanguageModel model = TinyModel(LayerKind::kSelectiveAttention);

@@ -8,7 +8,6 @@
 #include <cstdlib>
 
 #include "base/parallel.h"
-#include "formats/ggml_quantize.h"
 #include "infer/generator.h"
 #include "infer/test_model.h"
 #include "model/presets.h"
@@ -76,19 +75,6 @@ LanguageModel PatternModel(const std::string& pattern, DType dtype) {
   model.Initialise(1, /*gate_bias=*/0.0);
   model.SetDType(dtype);
   return model;
-}
-
-// Matrices whose rows hold blocks of 32 become Q8_0, as a file of them is bound.
-void QuantizeMatrices(LanguageModel& model) {
-  model.params().ForEach([&](Weight& w) {
-    if (!model.IsProduct(w) || w.spec.shape[1] % 32 != 0) return;
-    const int64_t cols = w.spec.shape[1];
-    w.quant = QuantMatrix(GgmlType::kQ8_0, w.spec.shape[0], cols);
-    w.quant.SetRows([&](int64_t row, int64_t count, uint8_t* to) {
-      CHECK(Quantize(GgmlType::kQ8_0, w.F32() + row * cols, count * cols, to));
-    });
-    w.f32 = w.bf16 = Tensor();
-  });
 }
 
 // Allocations of each of `tokens` steps, sampling included: entry i is of the step that read token i.

@@ -36,7 +36,17 @@ void Generator::Remember(std::span<const int32_t> read) {
   if (keep_tokens_) tokens_.insert(tokens_.end(), read.begin(), read.end());
 }
 
+void Generator::Settle() const {
+  if (lookahead_) lookahead_->Settle(state_);
+}
+
+const SequenceState& Generator::state() const {
+  Settle();
+  return state_;
+}
+
 int64_t Generator::Read(std::span<const int32_t> tokens, const std::function<void(int64_t)>& progress) {
+  Settle();
   CheckTokenIds(tokens, logits_.size(), "tokens");  // before any is read
   const auto start = std::chrono::steady_clock::now();
   const int64_t read = reader_.Read(tokens, state_, progress, stop_);
@@ -49,15 +59,25 @@ int64_t Generator::Read(std::span<const int32_t> tokens, const std::function<voi
   return read;
 }
 
+GenerationStats Generator::PromptStats() const {
+  return {.prompt_tokens = prompt_tokens_,
+          .prompt_seconds = prompt_seconds_,
+          .selected_share = reader_.selection().Shares(),
+          .stop_token = std::nullopt};
+}
+
 GenerationStats Generator::Generate(const GenerationOptions& options, const std::function<bool(int32_t)>& on_token) {
   const auto stopped = [&] { return stop_ && stop_(); };
   if (!has_logits_ && !stopped()) {
     throw UserError({"prompt", "generation needs a token to start from", "at least one token", "an empty prompt"});
   }
   Sampler sampler(options.sampling, options.mask);
-  keep_tokens_ = keep_tokens_ || sampler.needs_history();
-  GenerationStats stats;
+  const bool drafts = options.draft.match > 0;
+  keep_tokens_ = keep_tokens_ || sampler.needs_history() || drafts;
+  GenerationStats stats = PromptStats();
+  const int64_t first = state().position;
   SequenceState* const state = &state_;
+  lookahead_ = drafts ? std::make_unique<Lookahead>(reader_, options.draft) : nullptr;
   const size_t vocab =
       static_cast<size_t>(options.vocab_limit > 0 ? std::min(options.vocab_limit, logits_.size()) : logits_.size());
   const auto start = std::chrono::steady_clock::now();
@@ -66,15 +86,20 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
       stats.stop_reason = StopReason::kStopped;
       break;
     }
-    const int32_t token = sampler.Sample(logits().first(vocab), state_.position, tokens_,
+    const int32_t token = sampler.Sample(logits().first(vocab), first + stats.generated_tokens, tokens_,
                                          sampler.needs_history() ? stats.generated_tokens : 0);
     const bool stop = std::count(options.stop_tokens.begin(), options.stop_tokens.end(), token) > 0;
     if (options.on_logprobs && !stop) {
       options.on_logprobs(LogprobsOf(logits().first(vocab), token, options.top_logprobs));
     }
     const bool wanted = stop || !on_token || on_token(token);
-    reader_.Step({&token, 1}, {&state, 1}, logits_.Matrix());
-    Remember({&token, 1});
+    if (lookahead_) {
+      Remember({&token, 1});
+      lookahead_->Step(tokens_, state_, logits_.Matrix());
+    } else {
+      reader_.Step({&token, 1}, {&state, 1}, logits_.Matrix());
+      Remember({&token, 1});
+    }
     ++stats.generated_tokens;
     if (stop) {
       stats.stop_reason = StopReason::kStopToken;
@@ -86,9 +111,9 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
       break;
     }
   }
+  Settle();
+  if (lookahead_) stats.draft = lookahead_->stats();
   stats.generation_seconds = SecondsSince(start);
-  stats.prompt_tokens = prompt_tokens_;
-  stats.prompt_seconds = prompt_seconds_;
   stats.selected_share = reader_.selection().Shares();
   return stats;
 }
@@ -96,13 +121,14 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
 std::span<const float> Generator::logits() const { return {logits_.F32(), static_cast<size_t>(logits_.size())}; }
 
 SequenceSnapshot Generator::Snapshot() const {
-  SequenceSnapshot snapshot{.state = state_, .token_digest = token_digest_};
+  SequenceSnapshot snapshot{.state = state(), .token_digest = token_digest_};
   if (static_cast<int64_t>(tokens_.size()) == state_.position) snapshot.tokens = tokens_;
   if (has_logits_) snapshot.logits.assign(logits().begin(), logits().end());
   return snapshot;
 }
 
 void Generator::Continue(SequenceSnapshot snapshot) {
+  lookahead_.reset();
   state_ = std::move(snapshot.state);
   token_digest_ = snapshot.token_digest;
   prompt_tokens_ = 0;

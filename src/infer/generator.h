@@ -2,11 +2,13 @@
 // Text generation on one sequence: read a prompt in pieces, then draw and read token by token.
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
 
 #include "infer/logprobs.h"
+#include "infer/lookahead.h"
 #include "infer/sampler.h"
 #include "infer/sequence_reader.h"
 #include "infer/snapshot.h"
@@ -23,6 +25,7 @@ struct GenerationOptions {
   // most likely ones.
   std::function<void(const TokenLogprobs&)> on_logprobs = nullptr;
   int64_t top_logprobs = 0;
+  DraftOptions draft = {};  // changes no token; guesses come from the tokens that were kept
 };
 
 enum class StopReason { kMaxTokens, kStopToken, kStopText, kCallback, kStopped };  // kStopText: set by callers
@@ -34,6 +37,7 @@ struct GenerationStats {
   std::vector<double> selected_share;  // [SAL], of all tokens read
   StopReason stop_reason = StopReason::kMaxTokens;
   std::optional<int32_t> stop_token;  // the one met
+  DraftStats draft = {};
 
   double prompt_tokens_per_second() const { return prompt_seconds > 0 ? prompt_tokens / prompt_seconds : 0; }
   double generated_tokens_per_second() const {
@@ -61,11 +65,14 @@ class Generator {
   GenerationStats Generate(const GenerationOptions& options, const std::function<bool(int32_t)>& on_token);
 
   const LanguageModel& model() const { return reader_.model(); }
-  const SequenceState& state() const { return state_; }
+  const SequenceState& state() const;
   std::span<const int32_t> tokens() const { return tokens_; }  // those kept
   int64_t piece() const { return reader_.piece(); }
   bool has_logits() const { return has_logits_; }
   std::span<const float> logits() const;  // [V] after the last token read
+
+  GenerationStats PromptStats() const;  // of what was read, nothing being generated
+  const SelectionCounts& selection() const { return reader_.selection(); }
 
   // A fork, to be kept or continued by another generator.
   SequenceSnapshot Snapshot() const;
@@ -74,9 +81,11 @@ class Generator {
 
  private:
   void Remember(std::span<const int32_t> read);
+  void Settle() const;  // state_ has all tokens: it lags behind while they are read ahead
 
   SequenceReader reader_;
-  SequenceState state_;
+  std::unique_ptr<Lookahead> lookahead_;  // null: token by token
+  mutable SequenceState state_;
   Tensor logits_;  // [1, V]
   bool has_logits_ = false;
   bool keep_tokens_ = false;

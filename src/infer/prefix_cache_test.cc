@@ -6,7 +6,6 @@
 #include <fstream>
 
 #include "base/test_folder.h"
-#include "formats/ggml_quantize.h"
 #include "infer/test_model.h"
 
 namespace taipan {
@@ -72,21 +71,6 @@ LanguageModel PureAttention(DType dtype = DType::kF32) {
   LanguageModel model = TinyModel(config);
   model.SetDType(dtype);
   return model;
-}
-
-// Its matrices are blocks of Q8_0.
-void Quantize(LanguageModel& model) {
-  model.params().ForEach([](Weight& weight) {
-    const bool fits = weight.spec.role == Role::kLinear && weight.spec.shape[1] % 32 == 0;
-    if (!fits || weight.spec.name.find("embed") != std::string::npos) return;
-    const int64_t cols = weight.spec.shape[1];
-    QuantMatrix quant(GgmlType::kQ8_0, weight.spec.shape[0], cols);
-    quant.SetRows([&](int64_t row, int64_t count, uint8_t* to) {
-      CHECK(Quantize(GgmlType::kQ8_0, weight.F32() + row * cols, count * cols, to));
-    });
-    weight.quant = std::move(quant);
-    weight.f32 = {};
-  });
 }
 
 TEST(PrefixCache, TheSameTextIsReadOnce) {
@@ -179,7 +163,7 @@ TEST(PrefixCache, WhatWasReadTokenByTokenIsNotKeptOnAGrid) {
 TEST(PrefixCache, WithQuantizedWeightsNoFewRowsAreCutOff) {
   for (const bool attention : {false, true}) {
     LanguageModel model = attention ? PureAttention() : TinyModel(LayerKind::kMamba2);
-    Quantize(model);
+    QuantizeMatrices(model);
     CachedReader reader(model);
     const Tokens text = RandomTokens(117);
     reader.Read(text);
@@ -278,7 +262,7 @@ TEST(PrefixCache, NothingThatHappensChangesABit) {
       SCOPED_TRACE(fmt::format("{} {}", NameOf(kind), weights));
       LanguageModel model = kind == LayerKind::kAttention ? PureAttention() : TinyModel(kind);
       if (weights == kNarrow) model.SetDType(DType::kBF16);
-      if (weights == kQuantized) Quantize(model);
+      if (weights == kQuantized) QuantizeMatrices(model);
       PrefixCacheOptions options{.memory_bytes = 6 * model.NewState().bytes() + 100000, .folder_bytes = 200000};
       if (with_folder) options.folder = folder.path();
       CachedReader reader(model, options);

@@ -73,4 +73,20 @@ void SequenceReader::Step(std::span<const int32_t> tokens, std::span<SequenceSta
   model_.Logits(context_, rows_, logits);
 }
 
+void SequenceReader::ReadAhead(std::span<const int32_t> tokens, const SequenceState& state, MatrixView logits) {
+  const int64_t n = static_cast<int64_t>(tokens.size());
+  ahead_.rows_alone = ahead_.ahead = true;
+  ahead_.tokens.assign(tokens.begin(), tokens.end());
+  ahead_.segments.assign(1, Segment{.begin = 0, .length = n, .state_in = &state});
+  model_.Forward(ahead_, gate_, /*keep=*/false, context_);
+  rows_.resize(static_cast<size_t>(n));
+  std::iota(rows_.begin(), rows_.end(), int64_t{0});
+  model_.Logits(context_, rows_, logits);
+}
+
+void SequenceReader::Accept(int64_t begin, int64_t count, SequenceState& state) {
+  model_.Advance(context_, begin, count, state);
+  selection_.AddRows(context_, begin, count);
+}
+
 }  // namespace taipan

@@ -38,6 +38,11 @@ class SequenceReader {
   // into states[i] alone would give, bit for bit.
   void Step(std::span<const int32_t> tokens, std::span<SequenceState* const> states, MatrixView logits);
 
+  // Logits [tokens.size(), V] after each token, bit for bit as in so many steps; the state stays as it is.
+  void ReadAhead(std::span<const int32_t> tokens, const SequenceState& state, MatrixView logits);
+  // Reads the tokens [begin, begin + count) of the last ReadAhead into the state that those before them led to.
+  void Accept(int64_t begin, int64_t count, SequenceState& state);
+
   const LanguageModel& model() const { return model_; }
   int64_t piece() const { return piece_; }
   const SelectionCounts& selection() const { return selection_; }
@@ -47,7 +52,7 @@ class SequenceReader {
   const int64_t piece_;
   const GateOptions gate_;
   ForwardContext context_;
-  Batch batch_;  // reused: a steady loop allocates nothing
+  Batch batch_, ahead_;  // reused: a steady loop allocates nothing
   std::vector<int64_t> rows_;
   SelectionCounts selection_;
 };

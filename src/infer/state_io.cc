@@ -10,6 +10,7 @@
 
 #include "base/content_hash.h"
 #include "formats/safetensors_header.h"
+#include "infer/sequence_reader.h"
 #include "model/default_dtype.h"
 
 namespace taipan {
@@ -143,21 +144,24 @@ void CheckBelongs(const SafetensorsFile& file, const LanguageModel& model) {
 }
 
 void CheckWhole(const SafetensorsFile& file) {
-  Checksum checksum(file.metadata());
-  for (const auto& [name, entry] : file.entries())
-    checksum.Add(name, entry.dtype, entry.shape, entry.data, entry.bytes);
-  const std::string expected = MetadataOf(file, "checksum"), found = checksum.Finish();
+  const std::string expected = MetadataOf(file, "checksum"), found = StateChecksum(file);
   if (found == expected) return;
   throw UserError({file.path(), "the state is damaged: its content does not have its checksum", QuoteName(expected),
                    found, "read the text again and save a new one"});
 }
 
 StateFileInfo InfoOf(const SafetensorsFile& file) {
-  return {.position = ParseMetadata<int64_t>(file, "position", 10),
-          .token_digest = ParseMetadata<uint64_t>(file, "token_digest", 16)};
+  constexpr int64_t kMostTokens = int64_t{1}
+                                  << 40;  // more than anybody reads: positions stay far from their type's end
+  const auto position = ParseMetadata<int64_t>(file, "position", 10);
+  if (position > kMostTokens) {
+    throw UserError(
+        {file.path(), "impossible position", fmt::format("0 to {}", kMostTokens), std::to_string(position)});
+  }
+  return {.position = position, .token_digest = ParseMetadata<uint64_t>(file, "token_digest", 16)};
 }
 
-void ReadTokens(const SafetensorsFile& file, const StateFileInfo& info, std::vector<int32_t>& tokens) {
+void ReadTokens(const SafetensorsFile& file, const StateFileInfo& info, int64_t vocab, std::vector<int32_t>& tokens) {
   if (!file.Has("tokens")) return;
   const Tensor stored = file.Read("tokens");
   const bool fits = stored.dtype() == DType::kI32 && stored.shape() == std::vector<int64_t>{info.position};
@@ -169,9 +173,18 @@ void ReadTokens(const SafetensorsFile& file, const StateFileInfo& info, std::vec
   tokens.assign(first, first + stored.size());
   const std::string expected = Hex(info.token_digest), found = Hex(DigestTokens(tokens));
   if (found != expected) throw UserError({file.path(), "the tokens do not have their digest", expected, found});
+  CheckTokenIds(tokens, vocab, file.path());
 }
 
 }  // namespace
+
+std::string StateChecksum(const SafetensorsFile& file) {
+  Checksum checksum(file.metadata());
+  for (const auto& [name, entry] : file.entries()) {
+    checksum.Add(name, entry.dtype, entry.shape, entry.data, entry.bytes);
+  }
+  return checksum.Finish();
+}
 
 void SaveSequence(const LanguageModel& model, const SequenceSnapshot& sequence, const std::string& path) {
   const SequenceState& state = sequence.state;
@@ -231,9 +244,9 @@ SequenceSnapshot LoadSequence(const LanguageModel& model, const SafetensorsFile&
     if (!spec.per_token) layer.Fixed(spec) = file.ReadF32(LayerName(i, spec.name.c_str()), spec.shape);
     if (spec.name == "k") ReadCache(file, i, info.position, spec, layer.kv);
   });
-  ReadTokens(file, info, loaded.tokens);
+  const int64_t vocab = model.config().vocab_size;
+  ReadTokens(file, info, vocab, loaded.tokens);
   if (file.Has("logits")) {
-    const int64_t vocab = model.config().vocab_size;
     const Tensor logits = file.ReadF32("logits", {vocab});
     loaded.logits.assign(logits.F32(), logits.F32() + vocab);
   }

@@ -27,4 +27,7 @@ struct StateFileInfo {
 // UserErrors as above.
 StateFileInfo ReadStateInfo(const LanguageModel& model, const std::string& path);
 
+// What `checksum` in the metadata of a whole file is.
+std::string StateChecksum(const SafetensorsFile& file);
+
 }  // namespace taipan

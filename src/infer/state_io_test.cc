@@ -6,6 +6,8 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
@@ -125,6 +127,25 @@ TEST(SequenceState, KeysAndValuesKeepTheirType) {
   EXPECT_THAT(error("BF16"), HasSubstr("another number format, expected f32, found \"bf16\""));
 }
 
+TEST(SequenceState, AnotherQuantizationsStateIsRefused) {
+  const TestFolder folder;
+  const std::string path = folder / "state.safetensors";
+  const std::vector<Kept> all = {Kept::kF32, Kept::kQ8, Kept::kQ4};  // they all compute in f32
+  for (const Kept saved : all) {
+    const LanguageModel model = TinyPatternModel("taipan", saved);
+    SaveSequence(model, {StateAfter(model, 40)}, path);
+    for (const Kept other : all) {
+      const std::string message = UserErrorOf([&] { LoadSequence(TinyPatternModel("taipan", other), path); });
+      if (other == saved) {
+        EXPECT_EQ(message, "");
+      } else {
+        EXPECT_THAT(message, HasSubstr("another model"));
+        EXPECT_THAT(message, HasSubstr("the same weight types"));
+      }
+    }
+  }
+}
+
 TEST(SequenceState, AnotherModelsStateIsRefused) {
   const TestFolder folder;
   const std::string path = folder / "state.safetensors";
@@ -222,6 +243,156 @@ TEST_F(DamagedState, RandomChanges) {
       },
       1000);
   EXPECT_GT(counts.problems.size(), 5u);
+}
+
+// A state in parts, to be changed where its checksum then says that nothing was.
+struct StateParts {
+  std::map<std::string, std::string> metadata;
+  struct Part {
+    std::string name, bytes;
+    DType dtype = DType::kF32;
+    std::vector<int64_t> shape;
+  };
+  std::vector<Part> parts;
+
+  explicit StateParts(const SafetensorsFile& file) : metadata(file.metadata()) {
+    for (const auto& [name, entry] : file.entries()) {
+      const std::string bytes(static_cast<const char*>(entry.data), static_cast<size_t>(entry.bytes));
+      parts.push_back({name, bytes, entry.dtype, entry.shape});
+    }
+  }
+  std::string File() const {
+    nlohmann::json header = {{"__metadata__", metadata}};
+    std::string data;
+    for (const Part& part : parts) {
+      header[part.name] = {{"dtype", NameOf(part.dtype)},
+                           {"shape", part.shape},
+                           {"data_offsets", {data.size(), data.size() + part.bytes.size()}}};
+      data += part.bytes;
+    }
+    const std::string json = header.dump();
+    const uint64_t size = json.size();
+    return std::string(reinterpret_cast<const char*>(&size), sizeof size) + json + data;
+  }
+  // The same with its own checksum; "" where it is no safetensors file.
+  std::string Sealed() {
+    const std::string file = File();
+    metadata["checksum"] = StateChecksum(SafetensorsFile(file.data(), static_cast<int64_t>(file.size()), "state"));
+    return File();
+  }
+};
+
+const std::vector<std::string> kNumbers = {"0",
+                                           "1",
+                                           "39",
+                                           "41",
+                                           "-1",
+                                           "24",
+                                           "",
+                                           "4x",
+                                           "1e3",
+                                           "9223372036854775807",
+                                           "1099511627776",
+                                           "18446744073709551616",
+                                           "ffffffffffffffff",
+                                           "f32",
+                                           "bf16"};
+
+void ChangeShape(StateParts::Part& part, Draws& draw) {
+  const std::vector<int64_t> sizes = {0, 1, 2, 8, 16, 24, 40, 256, int64_t{1} << 40, INT64_MAX, -1};
+  switch (draw.Below(5)) {
+    case 0:
+      if (!part.shape.empty()) part.shape[draw.Below(part.shape.size())] = draw.OneOf(sizes);
+      break;
+    case 1:
+      part.shape.insert(part.shape.begin(), draw.Below(2) == 0 ? 1 : draw.OneOf(sizes));
+      break;
+    case 2:
+      if (part.shape.size() > 1) std::swap(part.shape[0], part.shape.back());
+      break;
+    case 3:  // fewer or more rows, with the bytes to it
+      if (!part.shape.empty() && part.shape[0] > 0) {
+        const size_t row = part.bytes.size() / static_cast<size_t>(part.shape[0]);
+        part.shape[0] += draw.Below(2) == 0 ? -1 : 1;
+        part.bytes.resize(row * static_cast<size_t>(part.shape[0]));
+      }
+      break;
+    default:
+      part.bytes.resize(draw.Below(2 * part.bytes.size() + 1));
+  }
+}
+
+void ChangeParts(StateParts& state, Draws& draw) {
+  StateParts::Part& part = state.parts[draw.Below(state.parts.size())];
+  switch (draw.Below(7)) {
+    case 0: {
+      auto entry = state.metadata.begin();
+      std::advance(entry, draw.Below(state.metadata.size()));
+      entry->second = draw.OneOf(kNumbers);
+      break;
+    }
+    case 1:
+      state.metadata["position"] = draw.OneOf(kNumbers);
+      break;
+    case 2:
+      part.dtype = draw.OneOf(std::vector{DType::kF32, DType::kBF16, DType::kI32, DType::kF16});
+      if (draw.Below(2) == 0) part.bytes.resize(part.bytes.size() / 2);
+      break;
+    case 3:
+      ChangeShape(part, draw);
+      break;
+    case 4:
+      part.name = draw.Below(2) == 0 ? "layers.9.k" : state.parts[draw.Below(state.parts.size())].name;
+      break;
+    case 5:
+      if (state.parts.size() > 1)
+        state.parts.erase(state.parts.begin() + static_cast<int64_t>(draw.Below(state.parts.size())));
+      break;
+    default:
+      for (size_t n = 1 + draw.Below(8); n > 0 && !part.bytes.empty(); --n) {
+        part.bytes[draw.Below(part.bytes.size())] =
+            static_cast<char>(draw.OneOf(std::vector{0, 0x7f, 0x80, 0xff, 0x3f}));
+      }
+  }
+}
+
+// What is accepted can be gone on from; nothing is read that is not there.
+TEST_F(DamagedState, ChangesUnderItsChecksum) {
+  const LanguageModel full = TinyModel(LayerKind::kAttention);
+  SaveSequence(full, Example(full), folder_ / "full");
+  const SafetensorsFile files[] = {SafetensorsFile(path_), SafetensorsFile(folder_ / "full")};
+  int64_t accepted = 0;
+  const FuzzCounts counts = Fuzz(
+      path_,
+      [&](Draws& draw) {
+        const size_t which = draw.Below(2);
+        const LanguageModel& model = which == 0 ? model_ : full;
+        StateParts parts(files[which]);
+        for (size_t n = draw.Below(3) + 1; n > 0; --n) ChangeParts(parts, draw);
+        std::string bytes = parts.File();
+        SafetensorsFile(bytes.data(), static_cast<int64_t>(bytes.size()), path_);  // refused where it is none
+        bytes = parts.Sealed();
+        SequenceSnapshot loaded =
+            LoadSequence(model, SafetensorsFile(bytes.data(), static_cast<int64_t>(bytes.size()), path_));
+        if (draw.Below(4) == 0) Continuation(model, loaded.state);
+        ++accepted;
+      },
+      1000);
+  EXPECT_GT(counts.problems.size(), 10u);
+  EXPECT_GT(accepted, counts.inputs / 20);
+}
+
+TEST_F(DamagedState, IdsThatTheModelDoesNotHave) {
+  StateParts parts(SafetensorsFile(whole_.data(), static_cast<int64_t>(whole_.size()), path_));
+  for (StateParts::Part& part : parts.parts) {
+    if (part.name != "tokens") continue;
+    auto* const tokens = reinterpret_cast<int32_t*>(part.bytes.data());
+    tokens[39] = -7;
+    parts.metadata["token_digest"] = fmt::format("{:016x}", DigestTokens({tokens, 40}));
+  }
+  EXPECT_THAT(UserErrorOf([&] { Load(parts.Sealed()); }), HasSubstr("outside the model's vocabulary"));
+  parts.metadata["position"] = "9223372036854775807";
+  EXPECT_THAT(UserErrorOf([&] { Load(parts.Sealed()); }), HasSubstr("impossible position"));
 }
 
 TEST_F(DamagedState, AFullDiskLeavesTheOldFile) {

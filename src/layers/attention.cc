@@ -43,9 +43,14 @@ class Attention : public Branch {
     const auto& p = static_cast<const AttentionParams&>(params);
     const Arena::Scope scope(*call.scratch);
     AttentionBranchSaved local;
-    auto& s = call.kept() ? static_cast<AttentionBranchSaved&>(*saved) : local;
+    auto& s = saved != nullptr ? static_cast<AttentionBranchSaved&>(*saved) : local;
     PreNorm(p.norm, dims_.eps, call, h, s.norm);
     AttendForward(dims_, p.attention, call, {.u = s.norm.u, .n = h.rows}, {h, Accumulate::kAdd}, s.attention);
+  }
+
+  void Advance(const BranchParams& params, const BranchSaved& saved, int64_t begin, int64_t count, LayerState& state,
+               Arena& scratch) const override {
+    AppendKeys(static_cast<const AttentionBranchSaved&>(saved).attention, begin, count, state);
   }
 
   void Backward(const BranchParams& params, const BackwardCall& call, const BranchSaved& saved, MatrixView dh,

@@ -118,8 +118,8 @@ void Project(const AttentionDims& dims, const AttentionProjections& p, const For
   const ConstMatrixView u = s.in.u;
   const int64_t t = u.rows, n = s.in.n;
   const int64_t* all_positions = RowPositions(call.segments, t, *call.scratch);
-  s.k = arena.Matrix(t, dims.kv_width(), u.dtype);
-  s.v = arena.Matrix(t, dims.kv_width(), u.dtype);
+  s.k = call.rows_arena().Matrix(t, dims.kv_width(), u.dtype);
+  s.v = call.rows_arena().Matrix(t, dims.kv_width(), u.dtype);
   {
     const OpTimer timer("k_proj, v_proj");
     Linear(u, p.k_proj, s.k);
@@ -170,6 +170,10 @@ void AttendForward(const AttentionDims& dims, const AttentionProjections& p, con
   }
   const OpTimer timer("o_proj");
   ScaledLinear(s.context, p.o_proj, dims.out_multiplier, out.o, out.acc, *call.scratch);
+}
+
+void AppendKeys(const AttentionSaved& s, int64_t begin, int64_t count, LayerState& state) {
+  state.kv.Append(s.k.Rows(begin, count), s.v.Rows(begin, count));
 }
 
 namespace {

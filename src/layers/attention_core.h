@@ -61,6 +61,8 @@ struct AttendGradients {
 // Appends to outgoing states.
 void AttendForward(const AttentionDims& dims, const AttentionProjections& p, const ForwardCall& call,
                    const AttendInputs& in, AttendOutput out, AttentionSaved& saved);
+// Keys and values of rows [begin, begin + count) of a forward that kept rows.
+void AppendKeys(const AttentionSaved& saved, int64_t begin, int64_t count, LayerState& state);
 void AttendBackward(const AttentionDims& dims, const AttentionProjections& p, const BackwardCall& call,
                     const AttentionSaved& saved, const AttendGradients& out, AttentionProjections& grads);
 

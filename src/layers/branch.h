@@ -43,6 +43,7 @@ struct LayerSegment {
 
 enum class Keep {
   kNothing,
+  kRows,  // what Advance appends to states; Mamba-2 goes token by token, so that each row has the bits of a step
   kLess,  // leaves out what backward can make again at the price of some time (Mamba-2: convolution, SSD, gated norm)
   kAll,
 };
@@ -56,8 +57,9 @@ struct ForwardCall {
   const BranchControls* controls = nullptr;
   BranchReport* report = nullptr;
 
-  bool kept() const { return keep != Keep::kNothing; }
+  bool kept() const { return keep >= Keep::kLess; }  // for backward
   Arena& arena() const { return kept() ? *results : *scratch; }
+  Arena& rows_arena() const { return keep != Keep::kNothing ? *results : *scratch; }  // of what kRows keeps
 };
 
 struct BackwardCall {
@@ -83,6 +85,9 @@ class Branch {
   virtual std::unique_ptr<BranchSaved> NewSaved() const = 0;
   // saved: what NewSaved gave, filled where call.keep says so; null where nothing is kept.
   virtual void Forward(const BranchParams& params, const ForwardCall& call, MatrixView h, BranchSaved* saved) const = 0;
+  // Appends rows [begin, begin + count) of the last forward, which kept rows, to the state that they were read after.
+  virtual void Advance(const BranchParams& params, const BranchSaved& saved, int64_t begin, int64_t count,
+                       LayerState& state, Arena& scratch) const {}
   // dh: dL/d h after the branch on entry, before it on return. Parameter gradients are added to `grads`.
   virtual void Backward(const BranchParams& params, const BackwardCall& call, const BranchSaved& saved, MatrixView dh,
                         BranchParams& grads) const = 0;

@@ -44,9 +44,15 @@ class Mamba2 : public Branch {
     const auto& p = static_cast<const Mamba2Params&>(params);
     const Arena::Scope scope(*call.scratch);
     Mamba2BranchSaved local;
-    auto& s = call.kept() ? static_cast<Mamba2BranchSaved&>(*saved) : local;
+    auto& s = saved != nullptr ? static_cast<Mamba2BranchSaved&>(*saved) : local;
     PreNorm(p.norm, mixer_.dims().eps, call, h, s.norm);
     mixer_.Forward(p.mixer, call, s.norm.u, h, s.mixer);
+  }
+
+  void Advance(const BranchParams& params, const BranchSaved& saved, int64_t begin, int64_t count, LayerState& state,
+               Arena& scratch) const override {
+    mixer_.Advance(static_cast<const Mamba2Params&>(params).mixer, static_cast<const Mamba2BranchSaved&>(saved).mixer,
+                   begin, count, state, scratch);
   }
 
   void Backward(const BranchParams& params, const BackwardCall& call, const BranchSaved& saved, MatrixView dh,

@@ -55,10 +55,17 @@ class Mamba2Attention : public Branch {
     const auto& p = static_cast<const Mamba2AttentionParams&>(params);
     const Arena::Scope scope(*call.scratch);
     Mamba2AttentionSaved local;
-    auto& s = call.kept() ? static_cast<Mamba2AttentionSaved&>(*saved) : local;
+    auto& s = saved != nullptr ? static_cast<Mamba2AttentionSaved&>(*saved) : local;
     PreNorm(p.norm, attention_.eps, call, h, s.norm);
     mixer_.Forward(p.mixer, call, s.norm.u, h, s.mixer);
     AttendForward(attention_, p.attention, call, {.u = s.norm.u, .n = h.rows}, {h, Accumulate::kAdd}, s.attention);
+  }
+
+  void Advance(const BranchParams& params, const BranchSaved& saved, int64_t begin, int64_t count, LayerState& state,
+               Arena& scratch) const override {
+    const auto& s = static_cast<const Mamba2AttentionSaved&>(saved);
+    mixer_.Advance(static_cast<const Mamba2AttentionParams&>(params).mixer, s.mixer, begin, count, state, scratch);
+    AppendKeys(s.attention, begin, count, state);
   }
 
   void Backward(const BranchParams& params, const BackwardCall& call, const BranchSaved& saved, MatrixView dh,

@@ -94,7 +94,7 @@ void Mamba2Mixer::Forward(const Mamba2Weights& p, const ForwardCall& call, Const
                           Mamba2Saved& s) const {
   Arena::Scope scope(*call.scratch);
   s.u = u;
-  s.zxbcdt = call.arena().Matrix(h.rows, dims_.in_proj_outputs(), call.dtype);
+  s.zxbcdt = call.rows_arena().Matrix(h.rows, dims_.in_proj_outputs(), call.dtype);
   {
     const OpTimer timer("in_proj");
     Linear(u, p.in_proj, s.zxbcdt);
@@ -102,8 +102,9 @@ void Mamba2Mixer::Forward(const Mamba2Weights& p, const ForwardCall& call, Const
   }
   if (call.kept()) KeepStates(call, s);
   s.has_mixed = call.keep == Keep::kAll;
-  const Mamba2Mixed mixed = Mix(p, s.zxbcdt, Segments(call.segments, *call.scratch), s.has_mixed,
-                                s.has_mixed ? *call.results : *call.scratch, *call.scratch);
+  const Mamba2Segments segments = Segments(call.segments, call.keep == Keep::kRows, *call.scratch);
+  const Mamba2Mixed mixed =
+      Mix(p, s.zxbcdt, segments, s.has_mixed, s.has_mixed ? *call.results : *call.scratch, *call.scratch);
   if (s.has_mixed) s.mixed = mixed;
   const OpTimer timer("out_proj");
   ScaledLinear(mixed.gated, p.out_proj, dims_.out_multiplier, h, Accumulate::kAdd, *call.scratch);
@@ -118,14 +119,23 @@ void Mamba2Mixer::MultiplyParts(MatrixView zxbcdt) const {
   }
 }
 
-Mamba2Segments Mamba2Mixer::Segments(std::span<const LayerSegment> segments, Arena& arena) const {
+// Convolution and scan once more, which write the states this time.
+void Mamba2Mixer::Advance(const Mamba2Weights& p, const Mamba2Saved& s, int64_t begin, int64_t count, LayerState& state,
+                          Arena& scratch) const {
+  const Arena::Scope scope(scratch);
+  ConvSegment conv{.length = count, .state_in = state.conv.F32(), .state_out = state.conv.F32()};
+  SsdSegment ssd{.length = count, .state_in = state.ssm.F32(), .state_out = state.ssm.F32(), .steps = true};
+  Mix(p, s.zxbcdt.Rows(begin, count), {{&conv, 1}, {&ssd, 1}}, /*keep=*/false, scratch, scratch);
+}
+
+Mamba2Segments Mamba2Mixer::Segments(std::span<const LayerSegment> segments, bool steps, Arena& arena) const {
   const size_t n = segments.size();
   const Mamba2Segments out = {{arena.Array<ConvSegment>(static_cast<int64_t>(n)), n},
                               {arena.Array<SsdSegment>(static_cast<int64_t>(n)), n}};
   for (size_t i = 0; i < n; ++i) {
     const LayerSegment& seg = segments[i];
     out.conv[i] = {.begin = seg.begin, .length = seg.length};
-    out.ssd[i] = {.begin = seg.begin, .length = seg.length, .position = seg.position};
+    out.ssd[i] = {.begin = seg.begin, .length = seg.length, .position = seg.position, .steps = steps};
     if (seg.state_in != nullptr) {
       out.conv[i].state_in = seg.state_in->conv.F32();
       out.ssd[i].state_in = seg.state_in->ssm.F32();
@@ -221,7 +231,7 @@ void Mamba2Mixer::GateBackward(const Mamba2Weights& p, const Mamba2Mixed& m, Mat
 
 // From zxbcdt and the states that came in.
 Mamba2Mixed Mamba2Mixer::MixAgain(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& s) const {
-  const Mamba2Segments segments = Segments(call.segments, *call.scratch);
+  const Mamba2Segments segments = Segments(call.segments, /*steps=*/false, *call.scratch);
   const int64_t window = (dims_.conv_width - 1) * dims_.conv_channels();
   for (size_t i = 0; i < segments.conv.size(); ++i) {
     ConvSegment& conv = segments.conv[i];

@@ -84,6 +84,8 @@ class Mamba2Mixer {
   // h [T, d] += the mixer of u [T, d], which is in the call's type.
   void Forward(const Mamba2Weights& p, const ForwardCall& call, ConstMatrixView u, MatrixView h,
                Mamba2Saved& saved) const;
+  void Advance(const Mamba2Weights& p, const Mamba2Saved& saved, int64_t begin, int64_t count, LayerState& state,
+               Arena& scratch) const;
   void Backward(const Mamba2Weights& p, const BackwardCall& call, const Mamba2Saved& saved, const Mamba2Gradients& out,
                 Mamba2Weights& grads) const;
 
@@ -113,8 +115,8 @@ class Mamba2Mixer {
   GatedNormInputs GateFirst(const Mamba2Weights& p, MatrixView z, const Mamba2Mixed& m) const {
     return {m.y, z, p.gated_norm.F32(), dims_.ssd.groups, dims_.eps};
   }
-  // As the kernels want them; states as the call has them.
-  Mamba2Segments Segments(std::span<const LayerSegment> segments, Arena& arena) const;
+  // As the kernels want them; states as the call has them. steps: token by token.
+  Mamba2Segments Segments(std::span<const LayerSegment> segments, bool steps, Arena& arena) const;
   void KeepStates(const ForwardCall& call, Mamba2Saved& s) const;
   Mamba2Mixed Mix(const Mamba2Weights& p, MatrixView zxbcdt, const Mamba2Segments& segments, bool keep, Arena& arena,
                   Arena& scratch) const;

@@ -57,6 +57,10 @@ class SelectiveAttention : public Branch {
   std::unique_ptr<BranchSaved> NewSaved() const override { return std::make_unique<SelectiveAttentionSaved>(); }
 
   void Forward(const BranchParams& params, const ForwardCall& call, MatrixView h, BranchSaved* saved) const override;
+  void Advance(const BranchParams& params, const BranchSaved& saved, int64_t begin, int64_t count, LayerState& state,
+               Arena& scratch) const override {
+    AppendKeys(static_cast<const SelectiveAttentionSaved&>(saved).attention, begin, count, state);
+  }
   void Backward(const BranchParams& params, const BackwardCall& call, const BranchSaved& saved, MatrixView dh,
                 BranchParams& grads) const override;
 
@@ -135,7 +139,7 @@ void SelectiveAttention::Forward(const BranchParams& params, const ForwardCall& 
   const auto& p = static_cast<const SelectiveAttentionParams&>(params);
   Arena::Scope scope(*call.scratch);
   SelectiveAttentionSaved local;
-  auto& s = call.kept() ? static_cast<SelectiveAttentionSaved&>(*saved) : local;
+  auto& s = saved != nullptr ? static_cast<SelectiveAttentionSaved&>(*saved) : local;
   PreNorm(p.norm, dims_.eps, call, h, s.norm);
   Select(p, call, s);
   s.o = call.arena().Matrix(s.n, h.cols);

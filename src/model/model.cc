@@ -28,7 +28,9 @@ void CheckBatch(const Batch& batch, const ModelConfig& config) {
   if (!batch.targets.empty()) CHECK_EQ(batch.targets.size(), batch.tokens.size());
   if (!batch.weights.empty()) CHECK_EQ(batch.weights.size(), batch.tokens.size());
   int64_t at = 0;
+  CHECK(!batch.ahead || batch.rows_alone);
   for (const Segment& s : batch.segments) {
+    CHECK(!batch.ahead || (s.state_in != nullptr && s.state_out == nullptr));
     CHECK_EQ(s.begin, at);
     CHECK_GE(s.length, 0);
     at += s.length;
@@ -212,6 +214,7 @@ void LanguageModel::Forward(const Batch& batch, const GateOptions& gate, bool ke
   }
   if (after_layer) after_layer(-1, c.h);
   const bool again = keep && c.recompute == Recompute::kBlock;
+  const Keep how = batch.ahead ? Keep::kRows : keep && !again ? KeepOf(c.recompute) : Keep::kNothing;
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (again) {
       c.entries[i] = c.results.Matrix(batch.size(), config_.hidden_size);
@@ -219,7 +222,7 @@ void LanguageModel::Forward(const Batch& batch, const GateOptions& gate, bool ke
     }
     SetLayerSegments(batch, c.positions, i, c.segments);
     for (const LayerSegment& s : c.segments) CHECK(!again || s.state_in == nullptr || s.state_in != s.state_out);
-    ForwardLayer(i, keep && !again ? KeepOf(c.recompute) : Keep::kNothing, context, c.results, c.h);
+    ForwardLayer(i, how, context, c.results, c.h);
     if (after_layer) after_layer(static_cast<int64_t>(i), c.h);
   }
   for (size_t j = 0; j < batch.segments.size(); ++j) {
@@ -242,9 +245,21 @@ void LanguageModel::ForwardLayer(size_t index, Keep keep, ForwardContext& contex
       call.report = c.reporting ? &c.gates[sal] : nullptr;
       ++sal;
     }
-    if (call.kept() && !saved[i]) saved[i] = branches[i]->NewSaved();
-    branches[i]->Forward(*params_.layers[index][i], call, h, saved[i].get());
+    const bool keeps = keep != Keep::kNothing;
+    if (keeps && !saved[i]) saved[i] = branches[i]->NewSaved();
+    branches[i]->Forward(*params_.layers[index][i], call, h, keeps ? saved[i].get() : nullptr);
   }
+}
+
+void LanguageModel::Advance(ForwardContext& context, int64_t begin, int64_t count, SequenceState& state) const {
+  ForwardContext::Impl& c = *context.impl_;
+  CHECK(c.batch.ahead && begin >= 0 && begin + count <= c.batch.size());
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    for (size_t j = 0; j < layers_[i].branches.size(); ++j) {
+      layers_[i].branches[j]->Advance(*params_.layers[i][j], *c.saved[i][j], begin, count, state.layers[i], c.scratch);
+    }
+  }
+  state.position += count;
 }
 
 void LanguageModel::FinalNorm(ConstMatrixView h, MatrixView normed, float* inv_rms) const {

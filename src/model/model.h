@@ -45,6 +45,9 @@ struct Batch {
   std::vector<float> weights;     // [T] of the loss; empty: all 1
   std::vector<Segment> segments;  // they tile [0, T)
   bool rows_alone = false;        // products give each row the bits that it has alone: for a few rows a segment
+  // Segments that may turn out to be longer than wanted: each row has the bits of a step, and state_in stays as it is
+  // until Advance; no state_out. With rows_alone.
+  bool ahead = false;
 
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
 };
@@ -128,6 +131,10 @@ class LanguageModel {
   // after_layer (tests): called with the residual stream after the embedding (-1) and after each layer.
   void Forward(const Batch& batch, const GateOptions& gate, bool keep, ForwardContext& context,
                const std::function<void(int64_t, ConstMatrixView)>& after_layer = nullptr) const;
+
+  // After a forward of a batch that was `ahead`: rows [begin, begin + count) are read into the state that the rows
+  // before them led to, bit for bit as in steps.
+  void Advance(ForwardContext& context, int64_t begin, int64_t count, SequenceState& state) const;
 
   // Of the last forward: logits [rows.size(), V] of the given rows.
   void Logits(ForwardContext& context, std::span<const int64_t> rows, MatrixView logits) const;

@@ -1,5 +1,7 @@
 #include "model/selection.h"
 
+#include <algorithm>
+
 namespace taipan {
 
 namespace {
@@ -44,6 +46,21 @@ void SelectionCounts::Add(const ForwardContext& context, int64_t batch_tokens) {
     for (const double sum : gates[sal].row_sums) selected[sal] += sum;
   }
   tokens += batch_tokens;
+}
+
+void SelectionCounts::Add(const SelectionCounts& other) {
+  selected.resize(std::max(selected.size(), other.selected.size()), 0.0);
+  for (size_t sal = 0; sal < other.selected.size(); ++sal) selected[sal] += other.selected[sal];
+  tokens += other.tokens;
+}
+
+void SelectionCounts::AddRows(const ForwardContext& context, int64_t begin, int64_t count) {
+  const std::vector<GateReport>& gates = context.gates();
+  selected.resize(gates.size(), 0.0);
+  for (size_t sal = 0; sal < gates.size(); ++sal) {
+    for (int64_t row = begin; row < begin + count; ++row) selected[sal] += gates[sal].selected[row];
+  }
+  tokens += count;
 }
 
 std::vector<double> SelectionCounts::Shares() const {

@@ -18,7 +18,9 @@ struct SelectionCounts {
   int64_t tokens = 0;
 
   void Add(const ForwardContext& context, int64_t batch_tokens);
-  std::vector<double> Shares() const;  // [SAL], 0 before any token
+  void Add(const SelectionCounts& other);
+  void AddRows(const ForwardContext& context, int64_t begin, int64_t count);  // of the last forward
+  std::vector<double> Shares() const;                                         // [SAL], 0 before any token
 };
 
 }  // namespace taipan

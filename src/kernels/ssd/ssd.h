@@ -23,6 +23,7 @@ struct SsdSegment {
   float* state_out = nullptr;         // may be state_in
   const float* dstate_out = nullptr;  // backward: dL/d state_out
   float* dstate_in = nullptr;         // backward: written
+  bool steps = false;                 // forward: with the bits of so many calls of one token; has a state_in
 };
 
 struct SsdInputs {

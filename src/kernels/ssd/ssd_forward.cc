@@ -37,7 +37,7 @@ struct GroupTask {
 
 // Decoding: whatever else the call holds, a token with a state takes the recurrence itself.
 inline bool IsStep(const SsdSegment& s, bool keep) {
-  return !keep && s.length == 1 && s.state_in != nullptr && s.state_out != nullptr;
+  return !keep && s.state_in != nullptr && (s.steps || (s.length == 1 && s.state_out != nullptr));
 }
 
 // One thread's scratch; Q rows of a chunk.
@@ -250,10 +250,15 @@ void StepHead(const ForwardArgs& a, int64_t row, int64_t head, const float* stat
     }
   }
 }
-void Step(const ForwardArgs& a, const SsdSegment& seg, int64_t head, float* rows) {
+// The segment's tokens, one after the other. state [P, N]: for the head's, where it is not wanted.
+void Step(const ForwardArgs& a, const SsdSegment& seg, int64_t head, float* state, float* rows) {
   const int64_t offset = head * a.shape.head_dim * a.shape.d_state;
+  const float* in = seg.state_in + offset;
+  float* const out = seg.state_out != nullptr ? seg.state_out + offset : state;
   WithElementType(a.in.x.dtype, [&](auto t) {
-    StepHead<decltype(t)>(a, seg.begin, head, seg.state_in + offset, seg.state_out + offset, rows);
+    for (int64_t row = seg.begin; row < seg.begin + seg.length; ++row, in = out) {
+      StepHead<decltype(t)>(a, row, head, in, out, rows);
+    }
   });
 }
 
@@ -304,7 +309,7 @@ void WalkBlock(const ForwardArgs& a, int64_t segment, int64_t block, const Forwa
 void Walk(const ForwardArgs& a, int64_t segment, int64_t block, const ForwardScratch& s) {
   const SsdSegment& seg = a.segments[static_cast<size_t>(segment)];
   if (IsStep(seg, static_cast<bool>(a.entering))) {
-    for (int64_t h = block * a.blocks.heads; h < (block + 1) * a.blocks.heads; ++h) Step(a, seg, h, s.acc);
+    for (int64_t h = block * a.blocks.heads; h < (block + 1) * a.blocks.heads; ++h) Step(a, seg, h, s.state, s.acc);
     return;
   }
   WithElementType(a.in.x.dtype, [&](auto t) { WalkBlock<decltype(t)>(a, segment, block, s); });
@@ -320,38 +325,6 @@ namespace taipan::ssd {
 HWY_EXPORT(Prepare);
 HWY_EXPORT(Walk);
 HWY_EXPORT(Step);
-
-HeadBlocks BlocksOf(const SsdShape& shape) {
-  // Columns that keep state and rows of a chunk in a second-level cache of 512 KiB, while at least four blocks a group
-  // give the threads something to share.
-  constexpr int64_t kWidth = 256, kBlocks = 4;
-  const int64_t heads = shape.heads / shape.groups;
-  int64_t best = 1;
-  for (int64_t b = 2; b <= std::min(heads, kMaxBlockHeads); ++b) {
-    if (heads % b == 0 && b * shape.head_dim <= kWidth && heads / b >= kBlocks) best = b;
-  }
-  return {best, best * shape.head_dim, heads / best, heads / best * shape.groups};
-}
-
-ChunkList ListChunks(const SsdShape& shape, std::span<const SsdSegment> segments, Arena& arena) {
-  ChunkList list;
-  list.chunks = arena.Array<Chunk>(SsdChunks(shape, segments));
-  list.first = arena.Array<int64_t>(static_cast<int64_t>(segments.size()) + 1);
-  for (size_t s = 0; s < segments.size(); ++s) {
-    const SsdSegment& seg = segments[s];
-    list.first[s] = list.count;
-    for (int64_t at = 0; at < seg.length;) {
-      const int64_t to_grid = shape.chunk - (seg.position + at) % shape.chunk;
-      const int64_t length = std::min(to_grid, seg.length - at);
-      list.chunks[list.count] = {static_cast<int64_t>(s),  seg.begin + at, length, list.count, at == 0,
-                                 at + length == seg.length};
-      ++list.count;
-      at += length;
-    }
-  }
-  list.first[segments.size()] = list.count;
-  return list;
-}
 
 GroupOperands PrepareGroups(const SsdShape& shape, const SsdInputs& in, ChunkList list, bool transposed,
                             Arena& scratch) {
@@ -384,15 +357,22 @@ void RunWalk(const ForwardArgs& a, int64_t segment, int64_t block, const Forward
 }
 
 void Steps(const ForwardArgs& a, Arena& scratch) {
-  const int64_t heads = a.shape.heads, n = a.shape.d_state;
+  const int64_t heads = a.shape.heads, n = a.shape.d_state, state = a.shape.head_dim * n;
+  int64_t longest = 1, unwanted = 0;  // tokens of a segment; of a state that is not wanted
+  for (const SsdSegment& s : a.segments) {
+    longest = std::max(longest, s.length);
+    if (s.state_out == nullptr) unwanted = state;
+  }
   // Some ten microseconds a task: one decoded token of a small model wakes no other thread.
-  const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, a.shape.head_dim * n));
+  const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, state * longest));
   const int64_t tasks = static_cast<int64_t>(a.segments.size()) * heads;
-  float* rows = scratch.Floats((tasks + grain - 1) / grain * 2 * n);
+  const int64_t buffer = unwanted + 2 * n;
+  float* buffers = scratch.Floats((tasks + grain - 1) / grain * buffer);
   ParallelForRanges(tasks, grain, [&](int64_t begin, int64_t end) {
+    float* at = buffers + begin / grain * buffer;
     for (int64_t task = begin; task < end; ++task) {
       HWY_DYNAMIC_DISPATCH(Step)
-      (a, a.segments[static_cast<size_t>(task / heads)], task % heads, rows + begin / grain * 2 * n);
+      (a, a.segments[static_cast<size_t>(task / heads)], task % heads, at, at + unwanted);
     }
   });
 }
@@ -401,19 +381,6 @@ void Steps(const ForwardArgs& a, Arena& scratch) {
 }  // namespace taipan::ssd
 
 namespace taipan {
-
-int64_t SsdChunks(const SsdShape& shape, std::span<const SsdSegment> segments) {
-  int64_t count = 0;
-  for (const SsdSegment& s : segments) {
-    if (s.length == 0) continue;
-    count += (s.position + s.length - 1) / shape.chunk - s.position / shape.chunk + 1;
-  }
-  return count;
-}
-
-int64_t SsdEnteringBytes(const SsdShape& shape, std::span<const SsdSegment> segments, DType dtype) {
-  return SsdChunks(shape, segments) * shape.state_size() * SizeOf(dtype);
-}
 
 void SsdForward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdSegment> segments, MatrixView y,
                 void* entering_states, Arena& scratch) {

@@ -207,6 +207,35 @@ TEST(Ssd, PiecesOnTheGridGiveTheSameBits) {
   EXPECT_LE(RelativeFrobeniusError(RunPieces(p, std::vector<int64_t>(100, 1)), whole), kTolerance);
 }
 
+// Alone and beside a piece, with and without a state to write.
+TEST(Ssd, StepsHaveTheBitsOfSingleTokens) {
+  for (const SsdShape& shape : Shapes()) {
+    const SsdProblem<double> p = MakeProblem(shape, 7, 350);
+    const int64_t width = shape.heads * shape.head_dim;
+    test::ForEachSimdTarget([&] {
+      const std::vector<float> single = RunPieces(p, std::vector<int64_t>(7, 1));
+      for (const bool write : {true, false}) {
+        for (const int64_t steps : {7, 5}) {
+          KernelProblem k(p);
+          test::PaddedMatrix y(7, width);
+          std::vector<float> state = k.state;
+          Arena scratch;
+          std::vector<SsdSegment> segments = {
+              {.length = steps, .position = 3, .state_in = k.state.data(), .steps = true}};
+          if (write) segments[0].state_out = state.data();
+          if (steps < 7) segments.push_back({.begin = steps, .length = 7 - steps});
+          SsdForward(shape, k.Inputs(), segments, y.View(), nullptr, scratch);
+          const std::vector<float> all = y.Dense();
+          const auto end = static_cast<std::ptrdiff_t>(steps * width);
+          EXPECT_TRUE(std::equal(all.begin(), all.begin() + end, single.begin()));
+          const std::vector<float> after(single.begin() + static_cast<std::ptrdiff_t>(7 * width), single.end());
+          if (steps == 7) EXPECT_TRUE(test::SameBits(state, write ? after : k.state));
+        }
+      }
+    });
+  }
+}
+
 TEST(Ssd, ARowDoesNotDependOnWhatElseIsInTheBatchOrOnThreads) {
   const SsdProblem<double> p = MakeProblem({4, 8, 12, 1, 16}, 90, 400);
   KernelProblem k(p);
