@@ -229,7 +229,9 @@ TEST(Ssd, StepsHaveTheBitsOfSingleTokens) {
           const auto end = static_cast<std::ptrdiff_t>(steps * width);
           EXPECT_TRUE(std::equal(all.begin(), all.begin() + end, single.begin()));
           const std::vector<float> after(single.begin() + static_cast<std::ptrdiff_t>(7 * width), single.end());
-          if (steps == 7) EXPECT_TRUE(test::SameBits(state, write ? after : k.state));
+          if (steps == 7) {
+            EXPECT_TRUE(test::SameBits(state, write ? after : k.state));
+          }
         }
       }
     });
