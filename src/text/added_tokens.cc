@@ -30,7 +30,10 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* norma
     by_id_.emplace(token.id, i);
     std::string buffer;
     const bool normalize = token.normalized && normalizer != nullptr;
-    Insert(tries_[token.normalized ? 1 : 0], normalize ? normalizer->Apply(token.content, buffer) : token.content, i);
+    const std::string_view content = normalize ? normalizer->Apply(token.content, buffer) : token.content;
+    Trie& trie = tries_[token.normalized ? 1 : 0];
+    Insert(trie, content, i);
+    ForbidCuts(trie, content, token);
     if (token.single_word && !word_) word_.emplace(fmt::format("[{}]", RustWordClass()), "single_word");
   }
 }
@@ -52,6 +55,17 @@ void AddedTokens::Insert(Trie& trie, std::string_view content, size_t token) {
     trie.nodes.emplace_back();
   }
   if (trie.nodes[node].token < 0) trie.nodes[node].token = static_cast<int32_t>(token);
+}
+
+void AddedTokens::ForbidCuts(Trie& trie, std::string_view content, const AddedToken& token) {
+  const auto is_space = [&](size_t i) { return content[i] == ' ' || content.substr(i).starts_with("\u2581"); };
+  if (content.empty()) return;
+  // What stands before a token that opens with the space decides whether it is found.
+  if (token.single_word && is_space(0)) trie.no_cut_behind.assign(256, true);
+  for (size_t i = 1; i < content.size(); ++i) {
+    if (is_space(i)) trie.no_cut_behind[static_cast<uint8_t>(content[i - 1])] = true;
+  }
+  if (token.rstrip) trie.no_cut_behind[static_cast<uint8_t>(content.back())] = true;
 }
 
 int32_t AddedTokens::Longest(const Trie& trie, std::string_view text, size_t at, size_t* size) {
@@ -109,6 +123,26 @@ void AddedTokens::Split(Kind kind, std::string_view text, bool parse_special, co
 void AddedTokens::Split(std::string_view text, bool parse_special, const Sink& f) const {
   Split(Kind::kPlain, text, parse_special, [&](int32_t id, std::string_view part) {
     id >= 0 ? f(id, part) : Split(Kind::kNormalized, part, parse_special, f);
+  });
+}
+
+bool AddedTokens::AllowsCut(Kind kind, std::string_view text, size_t at, bool parse_special,
+                            const std::function<bool(std::string_view, size_t)>& inside) const {
+  const Trie& trie = tries_[static_cast<size_t>(kind)];
+  if (trie.no_cut_behind[static_cast<uint8_t>(text[at - 1])]) return false;
+  bool allowed = false;
+  Split(kind, text, parse_special, [&](int32_t id, std::string_view part) {
+    if (id >= 0) return;
+    const auto begin = static_cast<size_t>(part.data() - text.data());
+    if (begin < at && at < begin + part.size()) allowed = inside(part, at - begin);
+  });
+  return allowed;
+}
+
+bool AddedTokens::AllowsCut(std::string_view text, size_t at, bool parse_special,
+                            const std::function<bool(std::string_view, size_t)>& inside) const {
+  return AllowsCut(Kind::kPlain, text, at, parse_special, [&](std::string_view part, size_t cut) {
+    return AllowsCut(Kind::kNormalized, part, cut, parse_special, inside);
   });
 }
 

@@ -43,6 +43,12 @@ class AddedTokens {
   void Split(Kind kind, std::string_view text, bool parse_special, const Sink& f) const;
   // Both kinds of tokens in turn, for tokenizers without a normalizer.
   void Split(std::string_view text, bool parse_special, const Sink& f) const;
+  // Whether a text, as Split of this kind gets it, can be cut before the space or U+2581 at `at`: within a stretch of
+  // which `inside` says so, and no token may lie on both sides or take the space.
+  bool AllowsCut(Kind kind, std::string_view text, size_t at, bool parse_special,
+                 const std::function<bool(std::string_view text, size_t at)>& inside) const;
+  bool AllowsCut(std::string_view text, size_t at, bool parse_special,
+                 const std::function<bool(std::string_view text, size_t at)>& inside) const;
   bool empty(Kind kind) const { return tries_[static_cast<size_t>(kind)].nodes.size() == 1; }
 
   const AddedToken* Find(std::string_view content) const;
@@ -57,9 +63,11 @@ class AddedTokens {
   struct Trie {
     std::vector<Node> nodes = std::vector<Node>(1);
     std::vector<bool> starts = std::vector<bool>(256);  // bytes that open a token
+    std::vector<bool> no_cut_behind = std::vector<bool>(256);
   };
 
   void Insert(Trie& trie, std::string_view content, size_t token);
+  static void ForbidCuts(Trie& trie, std::string_view content, const AddedToken& token);
   // The longest token at `at`: its index and its size; -1 for none.
   static int32_t Longest(const Trie& trie, std::string_view text, size_t at, size_t* size);
   bool StandsAlone(std::string_view text, size_t begin, size_t end) const;

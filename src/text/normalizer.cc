@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "base/error.h"
@@ -17,6 +18,7 @@ class FormNormalizer : public Normalizer {
   std::string_view Apply(std::string_view text, std::string& buffer) const override {
     return NormalizeUnicode(text, form_, buffer);
   }
+  bool AllowsCuts() const override { return true; }  // a space keeps apart what stands around it
 
  private:
   UnicodeForm form_;
@@ -55,6 +57,7 @@ class Lowercase : public Normalizer {
     }
     return buffer;
   }
+  bool AllowsCuts() const override { return true; }
 };
 
 class Prepend : public Normalizer {
@@ -66,6 +69,8 @@ class Prepend : public Normalizer {
     buffer += text;
     return buffer;
   }
+  std::string_view ApplyBehindCut(std::string_view text, std::string&) const override { return text; }
+  bool AllowsCuts() const override { return true; }
 
  private:
   std::string prefix_;
@@ -86,6 +91,7 @@ class Replace : public Normalizer {
     buffer += text.substr(done);
     return buffer;
   }
+  bool AllowsCuts() const override { return false; }  // a pattern may do anything
 
  private:
   Regex pattern_;
@@ -106,6 +112,12 @@ class ReplaceText : public Normalizer {
     buffer += text.substr(done);
     return buffer;
   }
+  // No match reaches across the cut or changes what stands beside it into another kind.
+  bool AllowsCuts() const override {
+    const auto has_space = [](std::string_view s) { return s.find(' ') != s.npos || s.find("\u2581") != s.npos; };
+    if (pattern_ == " ") return content_ == "\u2581";
+    return !has_space(pattern_) && !has_space(content_) && !content_.empty() && TrailingSpaces(content_) == 0;
+  }
 
  private:
   std::string pattern_, content_;
@@ -119,6 +131,11 @@ class Strip : public Normalizer {
     if (right_) text.remove_suffix(TrailingSpaces(text));
     return text;
   }
+  std::string_view ApplyBehindCut(std::string_view text, std::string&) const override {
+    if (right_) text.remove_suffix(TrailingSpaces(text));
+    return text;
+  }
+  bool AllowsCuts() const override { return true; }
 
  private:
   bool left_, right_;
@@ -128,9 +145,21 @@ class Sequence : public Normalizer {
  public:
   explicit Sequence(std::vector<std::unique_ptr<Normalizer>> steps) : steps_(std::move(steps)) {}
   std::string_view Apply(std::string_view text, std::string& buffer) const override {
+    return Run(text, buffer, &Normalizer::Apply);
+  }
+  std::string_view ApplyBehindCut(std::string_view text, std::string& buffer) const override {
+    return Run(text, buffer, &Normalizer::ApplyBehindCut);
+  }
+  bool AllowsCuts() const override {
+    return std::all_of(steps_.begin(), steps_.end(), [](const auto& step) { return step->AllowsCuts(); });
+  }
+
+ private:
+  std::string_view Run(std::string_view text, std::string& buffer,
+                       std::string_view (Normalizer::*apply)(std::string_view, std::string&) const) const {
     std::string other;  // a step reads from one buffer while it writes the other
     for (const auto& step : steps_) {
-      text = step->Apply(text, other);
+      text = (step.get()->*apply)(text, other);
       if (text.data() >= other.data() && text.data() <= other.data() + other.size()) {
         const size_t offset = static_cast<size_t>(text.data() - other.data());
         buffer.swap(other);
@@ -140,7 +169,6 @@ class Sequence : public Normalizer {
     return text;
   }
 
- private:
   std::vector<std::unique_ptr<Normalizer>> steps_;
 };
 

@@ -51,6 +51,18 @@ class SplitStep : public PreTokenizerStep {
     });
   }
 
+  bool AllowsCut(std::string_view text, size_t at, const CutCheck& inside) const override {
+    const WordPattern::Cut cut = pattern_.CutAt(text, at);
+    const bool merges = behavior_ != Behavior::kRemoved && behavior_ != Behavior::kIsolated;
+    if (!cut.safe) return false;
+    if (cut.begin == cut.end) return !merges;
+    // What lies between two matches may be joined by the one behind it; one before it would move its beginning.
+    const bool moves =
+        behavior_ == Behavior::kMergedWithNext || (behavior_ == Behavior::kMergedWithPrevious && invert_);
+    if (moves && cut.begin > 0) return false;
+    return inside(text.substr(cut.begin, cut.end - cut.begin), at - cut.begin);
+  }
+
  private:
   struct Part {
     size_t begin, end;
@@ -109,6 +121,12 @@ class ByteLevelStep : public PreTokenizerStep {
       SplitWords(piece, sink);
     }
   }
+  bool AllowsCut(std::string_view text, size_t at, const CutCheck& inside) const override {
+    if (words_ != nullptr) return words_->CutAt(text, at).safe;
+    const bool prefix = add_prefix_space_ && !text.starts_with(' ');
+    if (add_prefix_space_ && text[at] != ' ') return false;
+    return prefix ? inside(fmt::format(" {}", text), at + 1) : inside(text, at);
+  }
 
  private:
   void SplitWords(const Piece& piece, const PieceSink& sink) const {
@@ -132,14 +150,7 @@ class MetaspaceStep : public PreTokenizerStep {
       : replacement_(std::move(replacement)), prepend_(prepend), split_(split) {}
 
   void Split(const Piece& piece, const PieceSink& sink) const override {
-    std::string text;
-    for (const char c : piece.text) {
-      if (c == ' ') {
-        text += replacement_;
-      } else {
-        text += c;
-      }
-    }
+    std::string text = Replaced(piece.text);
     const bool wanted = prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && piece.first);
     if (wanted && !text.starts_with(replacement_)) text.insert(0, replacement_);
     const std::string_view all = text;
@@ -151,8 +162,25 @@ class MetaspaceStep : public PreTokenizerStep {
       begin = end;
     }
   }
+  bool AllowsCut(std::string_view text, size_t at, const CutCheck& inside) const override {
+    const std::string all = Replaced(text);
+    const size_t cut = Replaced(text.substr(0, at)).size();
+    return all.compare(cut, replacement_.size(), replacement_) == 0 && (split_ || inside(all, cut));
+  }
 
  private:
+  std::string Replaced(std::string_view from) const {
+    std::string text;
+    for (const char c : from) {
+      if (c == ' ') {
+        text += replacement_;
+      } else {
+        text += c;
+      }
+    }
+    return text;
+  }
+
   std::string replacement_;
   Prepend prepend_;
   bool split_;
@@ -280,6 +308,17 @@ void PreTokenizer::Split(const Piece& text, const PieceSink& sink) const {
   Run(0, spell_at_, text, [&](const Piece& p) {
     Run(spell_at_, steps_.size(), {SpellBytes(p.text), p.first}, unspell);
   });
+}
+
+bool PreTokenizer::AllowsCut(std::string_view text, size_t at, const CutCheck& inside) const {
+  return AllowsCutFrom(0, text, at, inside);
+}
+
+bool PreTokenizer::AllowsCutFrom(size_t step, std::string_view text, size_t at, const CutCheck& inside) const {
+  if (step == spell_at_) return false;
+  if (step == steps_.size()) return inside(text, at);
+  return steps_[step]->AllowsCut(
+      text, at, [&](std::string_view part, size_t in_part) { return AllowsCutFrom(step + 1, part, in_part, inside); });
 }
 
 void PreTokenizer::Run(size_t begin, size_t end, const Piece& piece, const PieceSink& sink) const {

@@ -17,12 +17,17 @@ struct Piece {
   bool first = false;
 };
 using PieceSink = std::function<void(const Piece&)>;
+// Whether a text, which may go on in any way, can be cut before the character at `at`.
+using CutCheck = std::function<bool(std::string_view text, size_t at)>;
 
 class PreTokenizerStep {
  public:
   virtual ~PreTokenizerStep() = default;
   // Hands the words of a non-empty piece to the sink, from left to right; they live as long as the call.
   virtual void Split(const Piece& piece, const PieceSink& sink) const = 0;
+  // Whether both parts of a text that is cut before the space at `at`, behind another character, have the words of the
+  // whole; of a word that the cut lies in, `inside` decides. The second part is not the first of a text.
+  virtual bool AllowsCut(std::string_view text, size_t at, const CutCheck& inside) const = 0;
 };
 
 class PreTokenizer {
@@ -35,10 +40,12 @@ class PreTokenizer {
   bool byte_level() const { return byte_level_; }
   // Hands each word, never empty, to the sink as its bytes. The text is valid UTF-8; words need not be.
   void Split(const Piece& text, const PieceSink& sink) const;
+  bool AllowsCut(std::string_view text, size_t at, const CutCheck& inside) const;
 
  private:
   void Read(const JsonPart& part);
   void Run(size_t begin, size_t end, const Piece& piece, const PieceSink& sink) const;
+  bool AllowsCutFrom(size_t step, std::string_view text, size_t at, const CutCheck& inside) const;
 
   std::vector<std::unique_ptr<PreTokenizerStep>> steps_;
   bool byte_level_ = false;

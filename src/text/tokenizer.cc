@@ -116,6 +116,29 @@ std::string DecodeStream::Flush() {
   return utf8_.Append(bytes) + utf8_.Flush();
 }
 
+std::vector<int32_t> EncodeStream::Append(std::string_view bytes) {
+  held_ += bytes;
+  if (held_.size() < next_try_) return {};
+  const size_t cut = tokenizer_.CutIn(held_, options_);
+  if (cut == 0) {
+    next_try_ = 2 * held_.size();
+    return {};
+  }
+  EncodeOptions options = options_;
+  options.ends = false;
+  std::vector<int32_t> ids = tokenizer_.Encode(std::string_view(held_).substr(0, cut), options);
+  options_.begins = false;
+  held_.erase(0, cut);
+  next_try_ = enough_;
+  return ids;
+}
+
+std::vector<int32_t> EncodeStream::Finish() {
+  std::vector<int32_t> ids = tokenizer_.Encode(held_, options_);
+  held_.clear();
+  return ids;
+}
+
 std::vector<int32_t> ByteTokenizer::Encode(std::string_view text, const EncodeOptions&) const {
   std::vector<int32_t> ids(text.size());
   for (size_t i = 0; i < text.size(); ++i) ids[i] = static_cast<uint8_t>(text[i]);

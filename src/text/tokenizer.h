@@ -16,6 +16,9 @@ namespace taipan {
 struct EncodeOptions {
   bool add_special_tokens = false;  // what the file's post-processor puts around a text, such as BOS
   bool parse_special = false;       // the text of a special token becomes its id; else it is text like any other
+  // Parts of a text that was cut where Tokenizer::CutIn said: nothing comes before one that does not begin the text, or
+  // behind one that does not end it.
+  bool begins = true, ends = true;
 };
 
 // Ids to bytes, one at a time. What a token gives may depend on those before it (SentencePiece drops the space that
@@ -34,6 +37,9 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
   virtual int64_t vocab_size() const = 0;
   virtual std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
+  // How many of a text's first bytes, the more the better, can be encoded by themselves: their ids and those of what
+  // follows (as one that does not begin the text) are the ids of the whole, however it goes on. 0: it is not known.
+  virtual size_t CutIn(std::string_view, const EncodeOptions&) const { return 0; }
   // The bytes of one token inside a text, perhaps only part of a character; "" for an id below vocab_size() that the
   // file leaves out. UserError for an id outside of the vocabulary.
   virtual std::string_view TokenBytes(int32_t id) const = 0;
@@ -71,11 +77,32 @@ class DecodeStream {
   Utf8Stream utf8_;
 };
 
+// Streaming encoding of a text of any length: bytes as they come to ids, exactly those of the whole text. It keeps what
+// may not be cut yet, which is little where words stand between spaces.
+class EncodeStream {
+ public:
+  // The tokenizer must outlive it.
+  // enough: bytes before a place to cut is looked for.
+  explicit EncodeStream(const Tokenizer& tokenizer, EncodeOptions options = {}, size_t enough = size_t{1} << 16)
+      : tokenizer_(tokenizer), options_(options), enough_(enough), next_try_(enough) {}
+  std::vector<int32_t> Append(std::string_view bytes);
+  std::vector<int32_t> Finish();                // the end of the text
+  size_t held() const { return held_.size(); }  // bytes without ids yet
+
+ private:
+  const Tokenizer& tokenizer_;
+  EncodeOptions options_;
+  std::string held_;
+  const size_t enough_;
+  size_t next_try_;
+};
+
 // Ids 0 to 255 are the bytes; no bos or eos.
 class ByteTokenizer : public Tokenizer {
  public:
   int64_t vocab_size() const override { return 256; }
   std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options = {}) const override;
+  size_t CutIn(std::string_view text, const EncodeOptions&) const override { return text.size(); }
   std::string_view TokenBytes(int32_t id) const override;
   std::optional<int32_t> TokenId(std::string_view spelling) const override;
 };

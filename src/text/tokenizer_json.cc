@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "text/added_tokens.h"
 #include "text/bpe/bpe.h"
+#include "text/cut_places.h"
 #include "text/decoder.h"
 #include "text/normalizer.h"
 #include "text/post_processor.h"
@@ -158,9 +159,10 @@ class JsonTokenizer : public Tokenizer {
 
   std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options) const override {
     std::vector<int32_t> ids;
-    if (options.add_special_tokens) ids = post_.before;
+    if (options.add_special_tokens && options.begins) ids = post_.before;
     const auto encode = [&](std::string_view valid) {
-      EncodeValid({valid, valid.data() == text.data()}, options.parse_special, ids);
+      const bool first = valid.data() == text.data();
+      EncodeValid({valid, first && options.begins}, first && !options.begins, options.parse_special, ids);
     };
     for (size_t at = 0; at < text.size();) {
       const size_t valid = ValidUtf8Size(text.substr(at));
@@ -170,8 +172,13 @@ class JsonTokenizer : public Tokenizer {
       EncodeIllFormed(text.substr(at + valid, end - at - valid), ids);
       at = end;
     }
-    if (options.add_special_tokens) ids.insert(ids.end(), post_.after.begin(), post_.after.end());
+    if (options.add_special_tokens && options.ends) ids.insert(ids.end(), post_.after.begin(), post_.after.end());
     return ids;
+  }
+
+  size_t CutIn(std::string_view text, const EncodeOptions& options) const override {
+    if (normalizer_ != nullptr && !normalizer_->AllowsCuts()) return 0;
+    return LastCut(text, [&](size_t at) { return AllowsCut(text, at, options); });
   }
 
   std::string_view TokenBytes(int32_t id) const override {
@@ -225,7 +232,30 @@ class JsonTokenizer : public Tokenizer {
         {"token id", "not in the vocabulary", fmt::format("0 to {}", vocab_size() - 1), std::to_string(id)});
   }
 
-  void EncodeValid(const Piece& text, bool parse_special, std::vector<int32_t>& ids) const {
+  // As EncodeValid goes, from the whole down to the word.
+  bool AllowsCut(std::string_view text, size_t at, const EncodeOptions& options) const {
+    const CutCheck in_word = [&](std::string_view word, size_t cut) { return bpe_.AllowsCut(word, cut); };
+    const CutCheck in_plain = [&](std::string_view part, size_t cut) {
+      return pre_tokenizer_.AllowsCut(part, cut, in_word);
+    };
+    const CutCheck in_normalized = [&](std::string_view part, size_t cut) {
+      return added_.AllowsCut(AddedTokens::Kind::kNormalized, part, cut, options.parse_special, in_plain);
+    };
+    const CutCheck in_part = [&](std::string_view part, size_t cut) {
+      if (normalizer_ == nullptr) return in_normalized(part, cut);
+      std::string whole, first;
+      const std::string_view normalized = normalizer_->Apply(part, whole);
+      const std::string_view before = normalizer_->Apply(part.substr(0, cut), first);
+      return !before.empty() && before.size() < normalized.size() && normalized.starts_with(before) &&
+             in_normalized(normalized, before.size());
+    };
+    const std::string_view run = ValidRunAround(text, at);
+    return added_.AllowsCut(AddedTokens::Kind::kPlain, run, at - static_cast<size_t>(run.data() - text.data()),
+                            options.parse_special, in_part);
+  }
+
+  // behind_cut: the text begins where another was cut.
+  void EncodeValid(const Piece& text, bool behind_cut, bool parse_special, std::vector<int32_t>& ids) const {
     const PieceSink words = [&](const Piece& word) { bpe_.Encode(word.text, ids); };
     const auto found = [&](int32_t id) { ids.push_back(id); };
     const auto plain = [&](const Piece& piece) {
@@ -233,7 +263,10 @@ class JsonTokenizer : public Tokenizer {
     };
     const auto normalize = [&](const Piece& piece) {
       std::string buffer;
-      const std::string_view normalized = normalizer_ == nullptr ? piece.text : normalizer_->Apply(piece.text, buffer);
+      const bool cut = behind_cut && piece.text.data() == text.text.data();
+      const std::string_view normalized = normalizer_ == nullptr ? piece.text
+                                          : cut                  ? normalizer_->ApplyBehindCut(piece.text, buffer)
+                                                                 : normalizer_->Apply(piece.text, buffer);
       if (added_.empty(AddedTokens::Kind::kNormalized)) {
         plain({normalized, piece.first});
         return;
@@ -257,7 +290,7 @@ class JsonTokenizer : public Tokenizer {
       if (id >= 0) {
         ids.push_back(id);
       } else {
-        EncodeValid({"\uFFFD", false}, false, ids);
+        EncodeValid({"\uFFFD", false}, false, false, ids);
       }
     }
   }

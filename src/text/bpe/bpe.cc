@@ -146,6 +146,15 @@ void Bpe::Encode(std::string_view word, std::vector<int32_t>& ids) const {
   Merge(ids, begin);
 }
 
+// No token has the byte before the cut and the character behind it side by side. That character is known: unknown ones
+// could become one token.
+bool Bpe::AllowsCut(std::string_view word, size_t at) const {
+  const size_t size = std::max<size_t>(Utf8CharacterSize(word.substr(at)), 1);
+  if (settings_.ignore_merges || Find(word.substr(at, size)) < 0) return false;
+  const std::string_view border = word.substr(at - 1, 1 + size);
+  return std::all_of(tokens_.begin(), tokens_.end(), [&](const std::string& t) { return t.find(border) == t.npos; });
+}
+
 void Bpe::Split(std::string_view word, std::vector<int32_t>& symbols) const {
   bool pending = false;  // an unknown symbol waits for the next known one, as Hugging Face's implementation has it
   const auto add_unknown = [&] {

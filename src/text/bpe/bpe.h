@@ -37,6 +37,8 @@ class Bpe {
 
   // Appends the ids. O(n log n) in the length of the word. May be called from several threads at once.
   void Encode(std::string_view word, std::vector<int32_t>& ids) const;
+  // Whether a word that is cut before the character at `at` has the ids of both parts: nothing merges across.
+  bool AllowsCut(std::string_view word, size_t at) const;
   // The id of these bytes, -1 for none.
   int32_t Find(std::string_view token) const;
   // The id of one byte (its "<0x..>" with byte_fallback), -1 for none.

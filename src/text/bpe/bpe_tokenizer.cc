@@ -1,6 +1,7 @@
 #include "text/bpe/bpe_tokenizer.h"
 
 #include "base/error.h"
+#include "text/cut_places.h"
 #include "text/leading_space_decoder.h"
 #include "text/sentencepiece/sentencepiece_bpe.h"
 #include "text/unicode/utf8.h"
@@ -46,12 +47,13 @@ class BpeTokenizer : public Tokenizer {
   std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options) const override {
     std::vector<int32_t> ids;
     ids.reserve(text.size() / 3 + 2);
-    if (options.add_special_tokens && vocabulary_.add_bos && bos().has_value()) ids.push_back(*bos());
+    if (options.add_special_tokens && options.begins && vocabulary_.add_bos && bos().has_value()) ids.push_back(*bos());
     added_.Split(text, options.parse_special, [&](int32_t id, std::string_view part) {
       if (id >= 0) {
         ids.push_back(id);
       } else if (vocabulary_.spaces_as_pieces) {
-        const bool prefix = !vocabulary_.prefix_first_only || part.data() == text.data();
+        const bool first = part.data() == text.data();
+        const bool prefix = first ? options.begins : !vocabulary_.prefix_first_only;
         EncodePieces(bpe_, spaces_open_pieces_, part, vocabulary_.add_space_prefix && prefix, ids);
       } else if (vocabulary_.add_space_prefix && !part.starts_with(' ')) {
         AppendWords(fmt::format(" {}", part), ids);
@@ -59,8 +61,15 @@ class BpeTokenizer : public Tokenizer {
         AppendWords(part, ids);
       }
     });
-    if (options.add_special_tokens && vocabulary_.add_eos && eos().has_value()) ids.push_back(*eos());
+    if (options.add_special_tokens && options.ends && vocabulary_.add_eos && eos().has_value()) ids.push_back(*eos());
     return ids;
+  }
+
+  size_t CutIn(std::string_view text, const EncodeOptions& options) const override {
+    return LastCut(text, [&](size_t at) {
+      return added_.AllowsCut(text, at, options.parse_special,
+                              [&](std::string_view part, size_t cut) { return AllowsCut(part, cut); });
+    });
   }
 
   std::string_view TokenBytes(int32_t id) const override {
@@ -90,6 +99,24 @@ class BpeTokenizer : public Tokenizer {
   }
 
  private:
+  // In a stretch between added tokens.
+  bool AllowsCut(std::string_view text, size_t at) const {
+    if (vocabulary_.spaces_as_pieces) {
+      return spaces_open_pieces_ || bpe_.AllowsCut(fmt::format("{}{}", text[at - 1], kSpacePiece), 1);
+    }
+    const std::string_view run = ValidRunAround(text, at);
+    const size_t in_run = at - static_cast<size_t>(run.data() - text.data());
+    const bool prefix = vocabulary_.add_space_prefix && run.data() == text.data() && !text.starts_with(' ');
+    return prefix ? AllowsCutIn(fmt::format(" {}", run), in_run + 1, 0) : AllowsCutIn(run, in_run, 0);
+  }
+
+  bool AllowsCutIn(std::string_view text, size_t at, size_t level) const {
+    if (level == vocabulary_.patterns.size()) return bpe_.AllowsCut(text, at);
+    const WordPattern::Cut cut = vocabulary_.patterns[level].CutAt(text, at);
+    if (!cut.safe || cut.begin == cut.end) return cut.safe;
+    return AllowsCutIn(text.substr(cut.begin, cut.end - cut.begin), at - cut.begin, level + 1);
+  }
+
   // The patterns need valid UTF-8; a byte that is not becomes the token of that byte.
   void AppendWords(std::string_view text, std::vector<int32_t>& ids) const {
     size_t begin = 0;

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "text/cut_places.h"
 #include "text/leading_space_decoder.h"
 #include "text/one_line.h"
 #include "text/sentencepiece/sentencepiece_bpe.h"
@@ -111,16 +112,31 @@ class SentencePieceTokenizer : public Tokenizer {
 
   std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options) const override {
     std::vector<int32_t> ids;
-    if (options.add_special_tokens && options_.add_bos && bos().has_value()) ids.push_back(*bos());
+    if (options.add_special_tokens && options.begins && options_.add_bos && bos().has_value()) ids.push_back(*bos());
     added_.Split(text, options.parse_special, [&](int32_t id, std::string_view part) {
       if (id >= 0) {
         ids.push_back(id);
       } else {
-        AppendIds(part, !options_.prefix_first_only || part.data() == text.data(), ids);
+        const bool first = part.data() == text.data();
+        AppendIds(part,
+                  first && !options.begins               ? Prefix::kBehindCut
+                  : first || !options_.prefix_first_only ? Prefix::kSpace
+                                                         : Prefix::kNone,
+                  ids);
       }
     });
-    if (options.add_special_tokens && options_.add_eos && eos().has_value()) ids.push_back(*eos());
+    if (options.add_special_tokens && options.ends && options_.add_eos && eos().has_value()) ids.push_back(*eos());
     return ids;
+  }
+
+  // Only where our own merges encode: the library's best path through a text (unigram) sums scores from its beginning.
+  size_t CutIn(std::string_view text, const EncodeOptions& options) const override {
+    if (!bpe_.has_value()) return 0;
+    return LastCut(text, [&](size_t at) {
+      return added_.AllowsCut(text, at, options.parse_special, [&](std::string_view part, size_t cut) {
+        return spaces_open_pieces_ || bpe_->AllowsCut(fmt::format("{}{}", part[cut - 1], kSpacePiece), 1);
+      });
+    });
   }
 
   std::string_view TokenBytes(int32_t id) const override {
@@ -170,16 +186,20 @@ class SentencePieceTokenizer : public Tokenizer {
   bool IsPiece(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < model_.pieces.size(); }
   const Model::Piece& Piece(int32_t id) const { return model_.pieces[static_cast<size_t>(id)]; }
 
-  void AppendIds(std::string_view text, bool prefix, std::vector<int32_t>& ids) const {
+  enum class Prefix { kSpace, kNone, kBehindCut };  // where the model puts one; kBehindCut: the text opens with a space
+
+  void AppendIds(std::string_view text, Prefix prefix, std::vector<int32_t>& ids) const {
     if (bpe_.has_value() && ValidUtf8Size(text) == text.size()) {
-      return AppendOwnIds(text, prefix && model_.add_dummy_prefix, ids);
+      return AppendOwnIds(text, prefix == Prefix::kSpace && model_.add_dummy_prefix, ids);
     }
+    if (prefix == Prefix::kBehindCut && model_.add_dummy_prefix) text.remove_prefix(1);  // the library's stands for it
     // The library counts the bytes of its normalised text, up to three for each of the input's, in 32 bits.
     if (text.size() > std::numeric_limits<int32_t>::max() / 8) {
       throw UserError(where_, "a single text of more than 256 MiB cannot be encoded with SentencePiece");
     }
     std::vector<int> pieces;
-    const auto status = (prefix ? processor_ : without_prefix_).Encode({text.data(), text.size()}, &pieces);
+    const auto status =
+        (prefix == Prefix::kNone ? without_prefix_ : processor_).Encode({text.data(), text.size()}, &pieces);
     if (!status.ok()) Refuse(status.message());
     ids.insert(ids.end(), pieces.begin(), pieces.end());
   }

@@ -19,6 +19,25 @@ constexpr size_t kNone = std::numeric_limits<size_t>::max();
 constexpr size_t kJitStack = size_t{64} << 20;  // bytes; PCRE2's own 32 KB come first
 constexpr size_t kMaxPattern = size_t{1} << 16;
 
+// Whether \G or ^ stands in the pattern, which depend on what is before a match and are not counted as looking there.
+bool HasAnchors(std::string_view pattern) {
+  bool in_class = false;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    const char c = pattern[i];
+    if (c == '\\') {
+      if (++i < pattern.size() && pattern[i] == 'G') return true;
+    } else if (c == '[') {
+      in_class = true;
+      if (i + 1 < pattern.size() && pattern[i + 1] == '^') ++i;
+    } else if (c == ']') {
+      in_class = false;
+    } else if (c == '^' && !in_class) {
+      return true;
+    }
+  }
+  return false;
+}
+
 std::string ErrorText(int code) {
   PCRE2_UCHAR text[256];
   pcre2_get_error_message(code, text, sizeof text);
@@ -49,6 +68,10 @@ Regex::Regex(const std::string& pcre2_pattern, const std::string& where) : patte
   }
   code_ = std::shared_ptr<void>(code, [](void* p) { pcre2_code_free(static_cast<pcre2_code*>(p)); });
   pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // where it cannot, pcre2_match interprets
+  uint32_t behind = 1, empty = 1;
+  pcre2_pattern_info(code, PCRE2_INFO_MAXLOOKBEHIND, &behind);
+  pcre2_pattern_info(code, PCRE2_INFO_MATCHEMPTY, &empty);
+  looks_ahead_only_ = behind == 0 && empty == 0 && !HasAnchors(pattern_);
 }
 
 Regex Regex::FromOniguruma(const std::string& pattern, const std::string& where) {
@@ -63,8 +86,13 @@ struct Regex::Search::Buffers {
   std::unique_ptr<pcre2_jit_stack, void (*)(pcre2_jit_stack*)> stack{nullptr, pcre2_jit_stack_free};
 };
 
-Regex::Search::Search(const Regex& regex, std::string_view text)
-    : regex_(regex), text_(text), buffers_(std::make_unique<Buffers>()), last_end_(kNone) {
+Regex::Search::Search(const Regex& regex, std::string_view text, bool goes_on)
+    : regex_(regex),
+      text_(text),
+      buffers_(std::make_unique<Buffers>()),
+      last_end_(kNone),
+      undecided_(text.size()),
+      goes_on_(goes_on) {
   if (buffers_->match == nullptr || buffers_->context == nullptr) throw std::bad_alloc();
   constexpr uint64_t kSteps = 10'000'000;  // PCRE2's own limit, which long texts may exceed
   pcre2_set_match_limit(buffers_->context.get(),
@@ -76,7 +104,8 @@ Regex::Search::~Search() = default;
 bool Regex::Search::Match() {
   const auto run = [&] {
     return pcre2_match(static_cast<const pcre2_code*>(regex_.code_.get()), reinterpret_cast<PCRE2_SPTR>(text_.data()),
-                       text_.size(), from_, PCRE2_NO_UTF_CHECK, buffers_->match.get(), buffers_->context.get());
+                       text_.size(), from_, PCRE2_NO_UTF_CHECK | (goes_on_ ? PCRE2_PARTIAL_HARD : 0),
+                       buffers_->match.get(), buffers_->context.get());
   };
   int result = run();
   if (result == PCRE2_ERROR_JIT_STACKLIMIT && buffers_->stack == nullptr) {
@@ -85,6 +114,10 @@ bool Regex::Search::Match() {
     result = run();
   }
   if (result == PCRE2_ERROR_NOMATCH) return false;
+  if (result == PCRE2_ERROR_PARTIAL) {
+    undecided_ = pcre2_get_ovector_pointer(buffers_->match.get())[0];
+    return false;
+  }
   if (result < 0) {
     throw UserError(regex_.where_, fmt::format("the regular expression fails on a text of {} bytes: {}", text_.size(),
                                                ErrorText(result)));

@@ -19,12 +19,15 @@ class Regex {
   // a match is left out. The text is valid UTF-8. One search per thread; the Regex may be shared and must outlive it.
   class Search {
    public:
-    Search(const Regex& regex, std::string_view text);
+    // goes_on: more may follow the text; a match that this could change is none.
+    Search(const Regex& regex, std::string_view text, bool goes_on = false);
     ~Search();
     Search(const Search&) = delete;
     Search& operator=(const Search&) = delete;
     // UserError where the pattern needs more steps or memory on this text than any sane one does.
     bool Next(size_t* begin, size_t* end);
+    // After Next gave nothing: where the first match may begin that is not decided; the end of the text for none.
+    size_t undecided() const { return undecided_; }
 
    private:
     struct Buffers;
@@ -33,14 +36,19 @@ class Regex {
     const Regex& regex_;
     std::string_view text_;
     std::unique_ptr<Buffers> buffers_;
-    size_t from_ = 0, last_end_;
+    size_t from_ = 0, last_end_, undecided_;
+    bool goes_on_;
   };
+
+  // Whether matches are never empty and depend on nothing before them.
+  bool looks_ahead_only() const { return looks_ahead_only_; }
 
   const std::string& pattern() const { return pattern_; }  // in PCRE2's syntax
 
  private:
   std::string pattern_, where_;
   std::shared_ptr<void> code_;  // pcre2_code, read-only after compiling
+  bool looks_ahead_only_ = false;
 };
 
 // The pattern in PCRE2's syntax (multi-line mode, Unicode properties). UserError naming `where` for syntax without a

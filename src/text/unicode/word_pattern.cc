@@ -164,6 +164,24 @@ WordPattern::WordPattern(const std::string& pattern, const std::string& where) {
   }
 }
 
+// The matches before `at`, found twice: in a text that goes on and in one that ends there. They must be the same.
+WordPattern::Cut WordPattern::CutAt(std::string_view text, size_t at) const {
+  const bool before_space = text.substr(at).starts_with(' ') && TrailingSpaces(text.substr(0, at)) == 0;
+  if (known_ != Known::kNone) return {before_space, at, at};  // a space only opens their words, spaces end with one
+  if (!regex_->looks_ahead_only()) return {};
+  Regex::Search whole(*regex_, text, /*goes_on=*/true), part(*regex_, text.substr(0, at));
+  size_t begin = 0, end = 0, part_begin = 0, part_end = 0, done = 0;
+  bool found = false;
+  while ((found = whole.Next(&begin, &end)) && end <= at) {
+    if (!part.Next(&part_begin, &part_end) || part_begin != begin || part_end != end) return {};
+    done = end;
+  }
+  const size_t next = found ? begin : whole.undecided();
+  if (next < at || part.Next(&part_begin, &part_end)) return {};
+  if (done == at || (found && begin == at)) return {true, at, at};
+  return {next > at, done, next};
+}
+
 size_t WordPattern::NextWord(std::string_view text, size_t at) const {
   if (known_ == Known::kGpt2) return NextGpt2Word(text, at);
   return NextLlama3Word(text, at, known_ == Known::kLlama3 ? 3 : 1);

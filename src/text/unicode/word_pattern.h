@@ -44,6 +44,15 @@ class WordPattern {
     if (done < text.size()) f(done, text.size(), false);
   }
 
+  // A text that is cut before the space at `at`, behind another character, and may go on in any way: whether the words
+  // of both parts are those of the whole, but for a stretch between matches that the cut lies in. It is [begin, end)
+  // then, as far as it is known; else begin == end.
+  struct Cut {
+    bool safe = false;
+    size_t begin = 0, end = 0;
+  };
+  Cut CutAt(std::string_view text, size_t at) const;
+
  private:
   enum class Known { kNone, kGpt2, kLlama3, kQwen2 };
 
