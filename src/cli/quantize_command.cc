@@ -15,6 +15,7 @@
 #include "cli/token_lines.h"
 #include "cli/tokenizer_files.h"
 #include "infer/divergence.h"
+#include "infer/quant_calibration.h"
 #include "model/model_files.h"
 #include "model/quantize.h"
 
@@ -22,21 +23,46 @@ namespace taipan {
 namespace {
 
 struct QuantizeFlags {
-  std::string in, out, type, text, tokenizer;
+  std::string in, out, type, text, calibrate, tokenizer;
   std::vector<std::string> keep;
-  int64_t context = 512;
+  int64_t context = 512, calibrate_tokens = QuantCalibration().most_tokens;
   bool json = false;
 };
 
+// Tokens of --calibrate; none where it is not given.
+std::vector<int32_t> CalibrationTokens(const Checkpoint& in, const QuantizeFlags& o) {
+  if (o.calibrate.empty()) return {};
+  const ModelText text = RequireText(in, o.tokenizer);
+  std::vector<int32_t> tokens = EncodeText(*text.tokenizer, ReadInput(o.calibrate));
+  CheckCalibration({.tokens = tokens, .where = InputName(o.calibrate)}, in.config);
+  return tokens;
+}
+
+RoundedBlocks Calibrate(const Checkpoint& in, const QuantizeFlags& o, const TypeOfTensor& types,
+                        const std::vector<int32_t>& tokens) {
+  if (o.calibrate.empty()) return {};
+  LanguageModel model = LoadModel(in);
+  std::optional<CountProgress> progress;
+  QuantCalibration calibration = {.tokens = tokens, .context = o.context, .most_tokens = o.calibrate_tokens};
+  calibration.where = InputName(o.calibrate);
+  calibration.on_progress = [&](int64_t done, int64_t all) {
+    if (!progress) progress.emplace("calibrating:", all, "steps");
+    progress->Update(done);
+  };
+  RoundedBlocks rounded = CalibrateBlocks(model, types, calibration);
+  progress->Finish();
+  return rounded;
+}
+
 void Write(LanguageModel& model, const Checkpoint& in, const QuantizeFlags& o, GgmlType type,
-           const TypeOfTensor& types) {
+           const Quantization& quantization) {
   if (HasGgufName(o.out)) {
-    ExportQuantizedGguf(model, types, type, TokenizerMetadata(in), o.out, in.path);
+    ExportQuantizedGguf(model, quantization, type, TokenizerMetadata(in), o.out, in.path);
     return;
   }
   const std::string target = NewFolderTarget(o.out);
   const TemporaryFolder folder(target);
-  ExportQuantizedFolder(model, types, folder.path());
+  ExportQuantizedFolder(model, quantization, folder.path());
   WriteTokenizer(in, folder.path());
   ReplaceDirectory(folder.path(), target);
 }
@@ -163,11 +189,13 @@ void RunQuantize(const QuantizeFlags& o) {
   if (!HasGgufName(o.out)) NewFolderTarget(o.out);  // refuses before the weights are read
   if (!o.text.empty()) RequireText(in, o.tokenizer);
   CheckCanWrite(o.out);
+  Quantization quantization = {QuantTypes(in.config, type, keep)};
+  quantization.rounded = Calibrate(in, o, quantization.types, CalibrationTokens(in, o));
   std::vector<QuantizedTensor> tensors;
   Checkpoint out;
   {
     LanguageModel model = LoadModel(in, Binding::kView);
-    Write(model, in, o, type, QuantTypes(in.config, type, keep));
+    Write(model, in, o, type, quantization);
     out = OpenCheckpoint(o.out);
     tensors = CompareTensors(model, in, out);
   }
@@ -214,7 +242,15 @@ void AddQuantizeCommand(CLI::App& app) {
       ->add_option("--text", o->text,
                    "Compare the predictions on this text before and after: perplexity, KL divergence, top-1 agreement")
       ->type_name("FILE");
-  command->add_option("--context", o->context, "Tokens of a window of --text, each read from a fresh state")
+  command
+      ->add_option("--calibrate", o->calibrate,
+                   "Round for the inputs that matrices get on this text, not each weight to the nearest value; text of "
+                   "the kind that the model will read")
+      ->type_name("FILE");
+  command->add_option("--calibrate-tokens", o->calibrate_tokens, "Tokens of it to read at most, in even distances")
+      ->check(WholeNumber(1024, int64_t{1} << 32))
+      ->capture_default_str();
+  command->add_option("--context", o->context, "Tokens of a window of these texts, each read from a fresh state")
       ->check(WholeNumber(2, int64_t{1} << 20))
       ->capture_default_str();
   AddTokenizerFlag(*command, o->tokenizer);

@@ -11,13 +11,19 @@
 namespace taipan {
 namespace {
 
-constexpr int kRun = 32;  // weights that share a scale; 16 in Q6_K
+constexpr int kMostRun = 32;  // weights that share a scale; 16 in Q6_K
 
 // To nearest, by a number whose last bit is 1; |x| < 2^22.
 inline float Nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
-// Large weights matter more than small ones: what they are multiplied by adds up in their direction.
-void WeighErrors(const float* x, int n, float* weights) {
+// Of n weights of a block from `begin` on. Large weights matter more than small ones: what they are multiplied by adds
+// up in their direction.
+void WeighErrors(const BlockInput& in, int begin, int n, float* weights) {
+  if (in.importance != nullptr) {
+    std::copy_n(in.importance + begin, n, weights);
+    return;
+  }
+  const float* x = in.x + begin;
   float squares = 0;
   for (int i = 0; i < n; ++i) squares += x[i] * x[i];
   const float mean = squares / static_cast<float>(n);
@@ -135,32 +141,36 @@ bool PutHalf(float value, uint8_t* to, float* stored) {
 
 float InverseOf(float d) { return d == 0 ? 0.0f : 1 / d; }
 
+void SetRun(BlockGrid& grid, int run, float step, float offset) {
+  grid.step[run] = step;
+  grid.inverse[run] = InverseOf(step);
+  grid.offset[run] = offset;
+}
+
 template <class Levels>
-bool RoundSymmetric(GgmlType type, const Levels& levels, const float* x, uint8_t* to) {
-  float weights[kRun], d;
-  WeighErrors(x, kRun, weights);
-  const bool fits = PutHalf(BestScale(levels, x, weights, kRun), to, &d);
-  uint8_t codes[kRun];
-  for (int i = 0; i < kRun; ++i) codes[i] = levels.Code(x[i] * InverseOf(d));
-  SetBlockCodes(type, codes, to);
+bool ChooseSymmetric(const Levels& levels, const BlockInput& in, uint8_t* to, BlockGrid& grid) {
+  float weights[kMostRun], d;
+  WeighErrors(in, 0, kMostRun, weights);
+  const bool fits = PutHalf(BestScale(levels, in.x, weights, kMostRun), to, &d);
+  SetRun(grid, 0, d, 0);
   return fits;
 }
 
-void RoundRun(const float* x, float d, float m, float top, uint8_t* codes) {
-  const float inverse = InverseOf(d);
-  for (int i = 0; i < kRun; ++i) {
-    codes[i] = static_cast<uint8_t>(std::min(std::max(Nearest((x[i] - m) * inverse), 0.0f), top));
-  }
+// As ggml does, but for the codes, which then come from the scale as it is stored.
+bool ChooseQ8_0(const BlockInput& in, uint8_t* to, BlockGrid& grid) {
+  float most = 0, d;
+  for (int i = 0; i < kMostRun; ++i) most = std::max(most, std::abs(in.x[i]));
+  const bool fits = PutHalf(most / 127, to, &d);
+  SetRun(grid, 0, d, 0);
+  return fits;
 }
 
-bool RoundAffine(GgmlType type, float top, const float* x, uint8_t* to) {
-  float weights[kRun], d, m;
-  WeighErrors(x, kRun, weights);
-  const Affine best = BestAffine(top, /*negative=*/false, x, weights, kRun);
+bool ChooseAffine(const BlockInput& in, uint8_t* to, BlockGrid& grid) {
+  float weights[kMostRun], d, m;
+  WeighErrors(in, 0, kMostRun, weights);
+  const Affine best = BestAffine(grid.high, /*negative=*/false, in.x, weights, kMostRun);
   const bool fits = PutHalf(best.d, to, &d) & PutHalf(best.m, to + 2, &m);
-  uint8_t codes[kRun];
-  RoundRun(x, d, m, top, codes);
-  SetBlockCodes(type, codes, to);
+  SetRun(grid, 0, d, m);
   return fits;
 }
 
@@ -174,82 +184,107 @@ void PackScales(const uint8_t* scales, const uint8_t* mins, uint8_t* to) {
 }
 
 // Q4_K, Q5_K: eight runs, each with a scale and a minimum that are multiples of two numbers of the block.
-bool RoundAffineRuns(GgmlType type, float top, const float* x, uint8_t* to) {
+bool ChooseAffineRuns(const BlockInput& in, uint8_t* to, BlockGrid& grid) {
   constexpr int kRuns = 8;
   constexpr float kSteps = 63;
-  float weights[kRun], most_d = 0, most_min = 0, d, dmin;
+  float weights[kMostRun], most_d = 0, most_min = 0, d, dmin;
   Affine best[kRuns];
   for (int r = 0; r < kRuns; ++r) {
-    WeighErrors(x + r * kRun, kRun, weights);
-    best[r] = BestAffine(top, /*negative=*/true, x + r * kRun, weights, kRun);
+    WeighErrors(in, r * kMostRun, kMostRun, weights);
+    best[r] = BestAffine(grid.high, /*negative=*/true, in.x + r * kMostRun, weights, kMostRun);
     most_d = std::max(most_d, best[r].d);
     most_min = std::max(most_min, -best[r].m);
   }
   const bool fits = PutHalf(most_d / kSteps, to, &d) & PutHalf(most_min / kSteps, to + 2, &dmin);
-  uint8_t scales[kRuns], mins[kRuns], codes[kRuns * kRun];
+  uint8_t scales[kRuns], mins[kRuns];
   for (int r = 0; r < kRuns; ++r) {
     scales[r] = static_cast<uint8_t>(std::min(Nearest(best[r].d * InverseOf(d)), kSteps));
     mins[r] = static_cast<uint8_t>(std::min(Nearest(-best[r].m * InverseOf(dmin)), kSteps));
-    RoundRun(x + r * kRun, d * scales[r], -dmin * mins[r], top, codes + r * kRun);
+    SetRun(grid, r, d * scales[r], -dmin * mins[r]);
   }
   PackScales(scales, mins, to + 4);
-  SetBlockCodes(type, codes, to);
   return fits;
 }
 
-// Q6_K: 16 runs of 16, each with a scale that is a multiple of one number of the block.
-bool RoundQ6_K(const float* x, uint8_t* to) {
+// 16 runs of 16, each with a scale that is a multiple of one number of the block.
+bool ChooseQ6_K(const BlockInput& in, uint8_t* to, BlockGrid& grid) {
   constexpr int kRuns = 16, kSize = 16;
-  const WholeLevels levels{-32, 31};
   float weights[kSize], best[kRuns], most = 0, d;
   for (int r = 0; r < kRuns; ++r) {
-    WeighErrors(x + r * kSize, kSize, weights);
-    best[r] = BestScale(levels, x + r * kSize, weights, kSize);
+    WeighErrors(in, r * kSize, kSize, weights);
+    best[r] = BestScale(WholeLevels{grid.low, grid.high}, in.x + r * kSize, weights, kSize);
     most = std::abs(best[r]) > std::abs(most) ? best[r] : most;
   }
   const bool fits = PutHalf(most / -128, to + 208, &d);
-  uint8_t codes[kRuns * kSize];
   for (int r = 0; r < kRuns; ++r) {
     const float scale = std::min(std::max(Nearest(best[r] * InverseOf(d)), -128.0f), 127.0f);
     to[192 + r] = static_cast<uint8_t>(static_cast<int8_t>(scale));
-    const float inverse = InverseOf(d * scale);
-    for (int i = 0; i < kSize; ++i) codes[r * kSize + i] = levels.Code(x[r * kSize + i] * inverse);
+    SetRun(grid, r, d * scale, 0);
   }
-  SetBlockCodes(GgmlType::kQ6_K, codes, to);
   return fits;
 }
 
 bool RoundBlock(GgmlType type, const float* x, uint8_t* to) {
-  switch (type) {
-    case GgmlType::kQ4_0:
-      return RoundSymmetric(type, WholeLevels{-8, 7}, x, to);
-    case GgmlType::kQ5_0:
-      return RoundSymmetric(type, WholeLevels{-16, 15}, x, to);
-    case GgmlType::kIQ4_NL:
-      return RoundSymmetric(type, TableLevels(), x, to);
-    case GgmlType::kQ4_1:
-      return RoundAffine(type, 15, x, to);
-    case GgmlType::kQ5_1:
-      return RoundAffine(type, 31, x, to);
-    case GgmlType::kQ4_K:
-      return RoundAffineRuns(type, 15, x, to);
-    case GgmlType::kQ5_K:
-      return RoundAffineRuns(type, 31, x, to);
-    default:
-      CHECK(type == GgmlType::kQ6_K);
-      return RoundQ6_K(x, to);
-  }
+  BlockGrid grid;
+  const bool fits = ChooseScales(type, {x}, to, grid);
+  uint8_t codes[kMostBlockElements];
+  for (int i = 0; i < BlockElements(type); ++i) codes[i] = grid.Code(i, x[i]);
+  SetBlockCodes(type, codes, to);
+  return fits;
 }
 
 }  // namespace
+
+uint8_t BlockGrid::Code(int i, float x) const {
+  const int run = i >> run_bits;
+  const float scaled = (x - offset[run]) * inverse[run];
+  return table ? TableLevels().Code(scaled) : WholeLevels{low, high}.Code(scaled);
+}
+
+float BlockGrid::Value(int i, uint8_t code) const {
+  const int run = i >> run_bits;
+  return step[run] * (table ? TableLevels::kLevels[code] : static_cast<float>(code) + low) + offset[run];
+}
+
+bool ChooseScales(GgmlType type, const BlockInput& in, uint8_t* to, BlockGrid& grid) {
+  const auto levels = [&](float low, float high) {
+    grid.low = low;
+    grid.high = high;
+    return WholeLevels{low, high};
+  };
+  switch (type) {
+    case GgmlType::kQ4_0:
+      return ChooseSymmetric(levels(-8, 7), in, to, grid);
+    case GgmlType::kQ5_0:
+      return ChooseSymmetric(levels(-16, 15), in, to, grid);
+    case GgmlType::kQ8_0:
+      levels(-128, 127);
+      return ChooseQ8_0(in, to, grid);
+    case GgmlType::kIQ4_NL:
+      grid.table = true;
+      return ChooseSymmetric(TableLevels(), in, to, grid);
+    case GgmlType::kQ4_1:
+    case GgmlType::kQ5_1:
+      levels(0, type == GgmlType::kQ4_1 ? 15 : 31);
+      return ChooseAffine(in, to, grid);
+    case GgmlType::kQ4_K:
+    case GgmlType::kQ5_K:
+      levels(0, type == GgmlType::kQ4_K ? 15 : 31);
+      return ChooseAffineRuns(in, to, grid);
+    default:
+      CHECK(type == GgmlType::kQ6_K);
+      levels(-32, 31);
+      grid.run_bits = 4;
+      return ChooseQ6_K(in, to, grid);
+  }
+}
 
 bool CanRound(GgmlType type) { return HasBlockCodes(type) && type != GgmlType::kQ8_0; }
 
 bool RoundToBlocks(GgmlType type, const float* from, int64_t n, uint8_t* to) {
   const int64_t elements = BlockElements(type), bytes = BlockBytes(type);
   for (int64_t i = 0; i < n; i += elements, to += bytes) {
-    // No type holds more than 65504 * 128 * 32; below, none of the sums above overflows.
-    const bool finite = std::all_of(from + i, from + i + elements, [](float x) { return std::abs(x) <= 1e9f; });
+    const bool finite = std::all_of(from + i, from + i + elements, [](float x) { return std::abs(x) <= kMostRounded; });
     if (!finite || !RoundBlock(type, from + i, to)) return false;
   }
   return true;

@@ -93,7 +93,7 @@ struct GgufItem {
   std::string name;                // at most 63 bytes, what ggml accepts
   GgmlType type = GgmlType::kF32;  // one that CanQuantize
   std::vector<int64_t> shape;
-  std::function<Tensor()> values;  // f32; called when its turn comes, so that one tensor at a time is in memory
+  std::function<Tensor()> values;  // f32 or U8 blocks; called when its turn comes, so that one is in memory at a time
 };
 // Version 3, aligned to 32 bytes, tensors in the order given. Equal arguments give equal bytes. UserError where a
 // tensor does not fit its type (row length, finite values out of range); nothing is left behind then.

@@ -187,7 +187,7 @@ void WriteItem(AtomicFile& file, const std::string& path, const SafetensorsItem&
   if (item.data != nullptr || !item.values) return file.Write(item.data, BytesOf(item));
   CHECK(item.quantized || item.dtype == DType::kF32 || item.dtype == DType::kF16 || item.dtype == DType::kBF16);
   const Tensor values = item.values();
-  CHECK(values.shape() == item.shape);
+  CHECK(values.shape() == (values.dtype() == DType::kU8 ? StoredShape(item) : item.shape));
   WriteValues(file, path, item.name, values,
               item.quantized              ? *item.quantized
               : item.dtype == DType::kF32 ? GgmlType::kF32

@@ -59,7 +59,7 @@ struct SafetensorsItem {
   const void* data = nullptr;  // of that dtype; or, where null:
   // f32 values of an item of dtype F32, F16 or BF16, called when its turn comes, so that one is in memory at a time.
   std::function<Tensor()> values = nullptr;
-  // Instead of dtype: `values` are rounded to blocks of this type; shape is that of the values, two-dimensional.
+  // Instead of dtype: `values` are rounded to blocks of this type or are U8 blocks; shape is that of rounded values.
   std::optional<GgmlType> quantized = {};
 };
 int64_t BytesOf(const SafetensorsItem& item);  // of its elements in the file

@@ -10,6 +10,10 @@ namespace taipan {
 
 void WriteValues(AtomicFile& file, const std::string& path, const std::string& name, const Tensor& values,
                  GgmlType type) {
+  if (values.dtype() == DType::kU8) {
+    CHECK_EQ(values.shape().back() % BlockBytes(type), 0);
+    return file.Write(values.data(), values.bytes());
+  }
   constexpr int64_t kPiece = int64_t{1} << 22;  // elements, 16 MB: whole blocks
   const int64_t elements = BlockElements(type), bytes = BlockBytes(type);
   std::vector<char> buffer(static_cast<size_t>(std::min(values.size(), kPiece) / elements * bytes));

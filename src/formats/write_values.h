@@ -1,5 +1,5 @@
 #pragma once
-// f32 values into a file as another type, in pieces.
+// Values into a file as another type, in pieces.
 
 #include <string>
 
@@ -9,7 +9,8 @@
 
 namespace taipan {
 
-// UserError naming `path` and the tensor where a value does not fit the type. Whole blocks only.
+// Of f32 values, or as they are blocks [rows, bytes of a row] of the type. UserError naming `path` and the tensor where
+// a value does not fit the type. Whole blocks only.
 void WriteValues(AtomicFile& file, const std::string& path, const std::string& name, const Tensor& values,
                  GgmlType type);
 

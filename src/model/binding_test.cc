@@ -203,7 +203,7 @@ TEST_F(Binds, EveryTypeOfBlocksRunsAsItIsStored) {
                               GgmlType::kQ4_K, GgmlType::kIQ4_NL, GgmlType::kQ5_K, GgmlType::kQ6_K}) {
     const std::string path = folder_ / NameOf(type);
     MakeDirectories(path);
-    ExportQuantizedFolder(model, QuantTypes(config, type, {{"o_proj", GgmlType::kBF16}}), path);
+    ExportQuantizedFolder(model, {QuantTypes(config, type, {{"o_proj", GgmlType::kBF16}})}, path);
     LanguageModel stored = LoadModel(path, Binding::kStored);
     std::set<std::string> types;
     stored.params().ForEach([&](Weight& w) {

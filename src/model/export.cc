@@ -53,6 +53,16 @@ Tensor InLayout(const ForeignTensor& t, const Tensor& values) {
   return out;
 }
 
+// What is written of a matrix: its values in the file's layout, or its blocks.
+Tensor ToWrite(const ForeignTensor& t, const Tensor& values, const Quantization& quantization) {
+  const auto rounded = quantization.rounded.find(t.parameter);
+  if (rounded == quantization.rounded.end()) return InLayout(t, values);
+  CHECK_EQ(t.rows, 0);
+  Tensor blocks = rounded->second;
+  ToLayout(t, blocks);
+  return blocks;
+}
+
 Tensor Rounded(const Tensor& values, const std::vector<int64_t>& shape, const TypeRow& row, const std::string& where,
                const std::string& name) {
   Tensor out(shape, row.dtype);
@@ -123,7 +133,7 @@ void ExportGguf(LanguageModel& model, GgmlType type, const GgufMetadata& tokeniz
     throw UserError({where, fmt::format("tensor \"{}\" cannot be q8_0", t.name), "rows of a multiple of 32 values",
                      std::to_string(t.shape[1]), "--dtype f16 has no such limit"});
   };
-  ExportQuantizedGguf(model, types, type, tokenizer, path, where);
+  ExportQuantizedGguf(model, {types}, type, tokenizer, path, where);
 }
 
 bool IsMatrix(const ForeignTensor& t) {
@@ -132,26 +142,26 @@ bool IsMatrix(const ForeignTensor& t) {
          t.parameter.find("mixer.norm") == std::string::npos;
 }
 
-void ExportQuantizedFolder(LanguageModel& model, const TypeOfTensor& types, const std::string& folder) {
+void ExportQuantizedFolder(LanguageModel& model, const Quantization& quantization, const std::string& folder) {
   std::vector<SafetensorsItem> items;
   std::deque<Tensor> joined;
   ForEachForeign(model, Naming::kTaipan, joined, [&](const ForeignTensor& t, const Tensor& values) {
     SafetensorsItem item{.name = t.name, .shape = t.shape};
-    const GgmlType type = IsMatrix(t) ? types(t) : GgmlType::kF32;
+    const GgmlType type = IsMatrix(t) ? quantization.types(t) : GgmlType::kF32;
     if (BlockElements(type) > 1) {
       item.quantized = type;
     } else {
       item.dtype = RowOf(type).dtype;
     }
-    item.values = [t, &values] { return InLayout(t, values); };
+    item.values = [&quantization, t, &values] { return ToWrite(t, values, quantization); };
     items.push_back(std::move(item));
   });
   WriteSafetensorsSet(folder, items, kShardBytes, {{"format", "pt"}});
   WriteFileAtomically(folder + "/config.json", ToJson(model.config()));
 }
 
-void ExportQuantizedGguf(LanguageModel& model, const TypeOfTensor& types, GgmlType type, const GgufMetadata& tokenizer,
-                         const std::string& path, const std::string& where) {
+void ExportQuantizedGguf(LanguageModel& model, const Quantization& quantization, GgmlType type,
+                         const GgufMetadata& tokenizer, const std::string& path, const std::string& where) {
   const ModelConfig& config = model.config();
   GgufMetadata metadata = ModelMetadata(config, where);
   metadata["general.file_type"] = FileTypeOf(type);
@@ -167,8 +177,9 @@ void ExportQuantizedGguf(LanguageModel& model, const TypeOfTensor& types, GgmlTy
   std::vector<GgufItem> items;
   std::deque<Tensor> joined;
   ForEachForeign(model, Naming::kGguf, joined, [&](const ForeignTensor& t, const Tensor& values) {
-    const GgmlType of_tensor = IsMatrix(t) ? types(t) : GgmlType::kF32;
-    items.push_back({t.name, of_tensor, t.shape, [t, &values] { return InLayout(t, values); }});
+    const GgmlType of_tensor = IsMatrix(t) ? quantization.types(t) : GgmlType::kF32;
+    items.push_back(
+        {t.name, of_tensor, t.shape, [&quantization, t, &values] { return ToWrite(t, values, quantization); }});
   });
   if (config.rope_scaling && config.rope_scaling->type == RopeScaling::Type::kLlama3) {
     const std::vector<double> divisors = RopeFrequencyDivisors(config);

@@ -13,6 +13,7 @@
 #include "layers/multiplier.h"
 #include "model/config_validate.h"
 #include "model/forward_context.h"
+#include "model/gate_controls.h"
 #include "model/init.h"
 
 namespace taipan {
@@ -50,24 +51,23 @@ void SetLayerSegments(const Batch& batch, const std::vector<int64_t>& positions,
   }
 }
 
-void SetControls(const GateOptions& gate, std::vector<GateControls>& out) {
-  for (size_t sal = 0; sal < out.size(); ++sal) {
-    GateControls& c = out[sal];
-    c.rule = gate.rule;
-    c.share = gate.share;
-    c.noise = gate.noise;
-    c.by_position = gate.by_position;
-    c.key = {gate.seed, kGumbelStream + static_cast<uint32_t>(sal), gate.step};
-    c.given = gate.noise == GateNoise::kGiven ? gate.given.at(sal) : nullptr;
-    c.tau = gate.tau;
-    c.delta = gate.delta.empty() ? 0.0f : gate.delta.at(sal);
-    c.attend_all = gate.attend_all;
-  }
-}
-
 Keep KeepOf(Recompute recompute) { return recompute == Recompute::kMixer ? Keep::kLess : Keep::kAll; }
 
 }  // namespace
+
+GateControls ControlsOf(const GateOptions& gate, size_t sal) {
+  GateControls c;
+  c.rule = gate.rule;
+  c.share = gate.share;
+  c.noise = gate.noise;
+  c.by_position = gate.by_position;
+  c.key = {gate.seed, kGumbelStream + static_cast<uint32_t>(sal), gate.step};
+  c.given = gate.noise == GateNoise::kGiven ? gate.given.at(sal) : nullptr;
+  c.tau = gate.tau;
+  c.delta = gate.delta.empty() ? 0.0f : gate.delta.at(sal);
+  c.attend_all = gate.attend_all;
+  return c;
+}
 
 int64_t SequenceState::bytes() const {
   int64_t sum = 0;
@@ -200,7 +200,7 @@ void LanguageModel::Forward(const Batch& batch, const GateOptions& gate, bool ke
   c.entries.assign(layers_.size(), {});
   c.gates.resize(static_cast<size_t>(config_.num_sals()));
   c.controls.resize(c.gates.size());
-  SetControls(gate, c.controls);
+  for (size_t sal = 0; sal < c.controls.size(); ++sal) c.controls[sal] = ControlsOf(gate, sal);
   c.positions.clear();
   for (const Segment& s : batch.segments) {
     c.positions.push_back(s.position());

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "e2e/tiny_model.h"
@@ -83,6 +85,51 @@ TEST_F(Quantize, AGgufFile) {
   const ProgramResult again = Run("out.gguf", {"--type", "q4_0"});
   EXPECT_EQ(again.exit_code, 1);
   EXPECT_NE(again.err.find("exists already"), std::string::npos) << again.err;
+}
+
+// Long enough to calibrate with.
+std::string Book() {
+  std::string text;
+  for (int i = 0; i < 60; ++i)
+    text += fmt::format("It was day {} in April, and {} clocks were striking.\n", i, i * i % 17);
+  return text;
+}
+
+// Rows of rotating pairs have another order in GGUF files, and take their blocks along.
+TEST_F(Quantize, CalibratedOnAText) {
+  Init(R"({"model_type": "taipan", "vocab_size": 256, "hidden_size": 64, "layer_pattern": ["attention", "attention"],
+    "num_attention_heads": 4, "num_key_value_heads": 2, "attention_head_dim": 16, "intermediate_size": 96, "rope_theta": 10000})");
+  WriteFileAtomically(folder_ / "book.txt", Book());
+  for (const std::string out : {"out", "out.gguf"}) {
+    const ProgramResult result = Run(out, {"--type", "q4_0", "--calibrate", folder_ / "book.txt", "--text",
+                                           folder_ / "book.txt", "--context", "128", "--json"});
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    const nlohmann::json json = nlohmann::json::parse(result.out);
+    for (const auto& tensor : json["tensors"]) EXPECT_LT(tensor["relative_error"].get<double>(), 0.2) << tensor["name"];
+    const ProgramResult plain =
+        Run("plain-" + out, {"--type", "q4_0", "--text", folder_ / "book.txt", "--context", "128", "--json"});
+    ASSERT_EQ(plain.exit_code, 0) << plain.err;
+    const nlohmann::json uncalibrated = nlohmann::json::parse(plain.out);
+    EXPECT_LT(json["text"]["kl_mean"].get<double>(), 0.6 * uncalibrated["text"]["kl_mean"].get<double>()) << out;
+    ExpectRuns(out);
+  }
+}
+
+TEST_F(Quantize, TextsThatCannotCalibrateAreRefused) {
+  Init(kMamba2Config);
+  WriteFileAtomically(folder_ / "empty.txt", "");
+  WriteFileAtomically(folder_ / "short.txt", Book().substr(0, 1000));
+  WriteFileAtomically(folder_ / "book.txt", Book());
+  const auto refused = [&](const std::string& file, const std::vector<std::string>& parts) {
+    const ProgramResult result = Run("out", {"--type", "q4_0", "--calibrate", folder_ / file});
+    ExpectOneLineError(result, 1, parts);
+    EXPECT_FALSE(PathExists(folder_ / "out"));
+  };
+  refused("none.txt", {"none.txt"});
+  refused("empty.txt", {"empty.txt", "too short to calibrate with", "at least 1024 tokens", "found 0"});
+  refused("short.txt", {"short.txt", "too short to calibrate with", "found 1000"});
+  RemoveTree(folder_ / "model/tokenizer.json");
+  refused("book.txt", {"tokenizer"});
 }
 
 TEST_F(Quantize, WhatCannotBeIsRefused) {

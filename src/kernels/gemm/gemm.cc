@@ -7,6 +7,7 @@
 #include "base/parallel.h"
 #include "kernels/gemm/gemm_rows.h"
 #include "kernels/gemm/gemm_tile.h"
+#include "kernels/gemm/input_watch.h"
 #include "kernels/gemm/quant_rows.h"
 
 namespace taipan {
@@ -108,15 +109,20 @@ TileOperand Weight(const LinearWeight& w, DType dtype, int64_t row, bool transpo
 }
 
 thread_local bool rows_alone = false;
+thread_local const InputWatch::Show* watching = nullptr;
 
 }  // namespace
 
 RowsAlone::RowsAlone(bool on) : before_(rows_alone) { rows_alone |= on; }
 RowsAlone::~RowsAlone() { rows_alone = before_; }
 
+InputWatch::InputWatch(Show show) : show_(std::move(show)), before_(watching) { watching = &show_; }
+InputWatch::~InputWatch() { watching = before_; }
+
 void Linear(ConstMatrixView x, const LinearWeight& w, MatrixView y, Accumulate acc) {
   CHECK_EQ(x.cols, w.inputs());
   CHECK_EQ(y.cols, w.outputs());
+  if (watching != nullptr) (*watching)(w, x);
   if (w.quant) {
     if (x.rows > kFewQuantRows && !rows_alone) return QuantProduct(x, w.quant, 0, y, acc);
     return QuantRowsProduct(x, w.quant, y, acc == Accumulate::kAdd);
