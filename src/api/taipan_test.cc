@@ -229,7 +229,8 @@ TEST(PublicHeader, DraftsChangeNoToken) {
   const taipan::Model model = taipan::Model::FromPreset("taipan-1m", 2);
   const taipan::Tokens prompt = model.Encode("one two three one two three one two ");
   for (const double temperature : {0.0, 0.3}) {
-    const taipan::GenerateOptions plain = {.max_tokens = 80, .temperature = temperature, .seed = 1};
+    taipan::GenerateOptions plain = {.max_tokens = 80, .temperature = temperature, .seed = 1};
+    plain.logit_bias = {{65, 12.0}, {66, 11.0}};  // they repeat
     taipan::GenerateOptions drafts = plain;
     drafts.draft_match = 2;
     taipan::Session with(model), without(model);
