@@ -1,12 +1,10 @@
 // taipan bench state: what keeping and restoring a sequence's state costs, against reading its text again.
 
-#include <unistd.h>
-
 #include <filesystem>
 
 #include "base/cpu.h"
-#include "base/file_checks.h"
 #include "base/parallel.h"
+#include "base/temporary.h"
 #include "cli/bench/bench_run.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
@@ -34,22 +32,6 @@ struct StateCosts {
   int64_t state_bytes = 0, file_bytes = 0, reused = 0;
   std::vector<double> read, save, restore;      // seconds, a run each
   std::vector<double> first_token, with_cache;  // until the logits after the context and kNewTokens
-};
-
-// A file of our own, gone with it.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::string& folder)
-      : path_((folder.empty() ? std::filesystem::temp_directory_path() : std::filesystem::path(folder)) /
-              fmt::format("taipan-bench-{}.state", getpid())) {}
-  ~TemporaryFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path_, ignored);
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
 };
 
 void MeasureOnce(const LanguageModel& model, std::span<const int32_t> text, const std::string& file, StateCosts& to) {
@@ -109,13 +91,14 @@ void PrintCosts(const StateOptions& o, const std::string& name, const LanguageMo
 }
 
 void RunState(StateOptions o) {
-  const TemporaryFile file(o.folder);
-  CheckCanWrite(file.path());
+  const std::filesystem::path folder(o.folder.empty() ? std::filesystem::temp_directory_path().string() : o.folder);
+  const TemporaryPath own(folder / "taipan-bench", TemporaryPath::Kind::kFolder);
+  const std::string file = own.path() + "/state";
   const BenchModel bench = LoadToBench(o);
   const std::vector<int32_t> text = RandomTokens(o.context + kNewTokens, bench.model.config().vocab_size);
   StateCosts costs, warm;
-  for (int64_t i = 0; i < o.warmup; ++i) MeasureOnce(bench.model, text, file.path(), warm);
-  for (int64_t i = 0; i < o.runs; ++i) MeasureOnce(bench.model, text, file.path(), costs);
+  for (int64_t i = 0; i < o.warmup; ++i) MeasureOnce(bench.model, text, file, warm);
+  for (int64_t i = 0; i < o.runs; ++i) MeasureOnce(bench.model, text, file, costs);
   PrintCosts(o, bench.name, bench.model, costs);
 }
 
