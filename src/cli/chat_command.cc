@@ -39,6 +39,7 @@ int RunChat(const ChatFlags& flags) {
     const Checkpoint checkpoint = OpenModel(flags.model);
     LanguageModel loaded = LoadToRun(checkpoint, flags.dtype);
     UseBudgetIfGiven(loaded, checkpoint, flags.budget);
+    UseKvDType(loaded, flags.kv_dtype);
     text = RequireText(checkpoint, flags.tokenizer);
     return loaded;
   }();
@@ -60,6 +61,7 @@ void AddChatCommand(CLI::App& app, int& exit_code) {
   command->add_option("MODEL,-m,--model", flags->model, "Model directory or .gguf file")->required();
   AddTokenizerFlag(*command, flags->tokenizer);
   AddDTypeFlag(*command, flags->dtype);
+  AddKvDTypeFlag(*command, flags->kv_dtype);
   AddBudgetFlag(*command, flags->budget);
   command->add_option("--system", flags->system, "A system message before the conversation")->type_name("TEXT");
   command->add_option("--stop", flags->stop, "End an answer where the model writes this text (repeatable)")

@@ -14,6 +14,7 @@ namespace taipan {
 struct ChatFlags {
   std::string model, tokenizer, system, cache;
   ComputeType dtype = ComputeType::kAuto;
+  KvType kv_dtype = KvType::kAuto;
   std::vector<std::string> stop;
   int64_t max_tokens = 1024;
   int64_t cache_memory = 1024;  // MiB

@@ -116,6 +116,12 @@ CLI::Option* AddDTypeFlag(CLI::App& command, ComputeType& dtype) {
       "stored (bf16 and f32 decode them first)");
 }
 
+CLI::Option* AddKvDTypeFlag(CLI::App& command, KvType& dtype) {
+  return AddEnumFlag(command, "--kv-dtype", dtype,
+                     "How keys and values of attention are kept: f32, bf16, or int8 with a scale for each token and "
+                     "head, a quarter of f32. auto: as they are computed");
+}
+
 CLI::Option* AddBenchDTypeFlag(CLI::App& command, ComputeType& dtype) {
   return AddEnumFlag(command, "--dtype", dtype, "Number format of activations and of the weights in products",
                      {"f32", "bf16"});

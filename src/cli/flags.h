@@ -43,6 +43,8 @@ CLI::Option* AddEnumFlag(CLI::App& command, const std::string& flag, Enum& value
 }
 // --dtype of commands that run a model: auto, f32 or bf16; of benchmarks, which say what they measure.
 CLI::Option* AddDTypeFlag(CLI::App& command, ComputeType& dtype);
+// --kv-dtype: auto, f32, bf16 or int8.
+CLI::Option* AddKvDTypeFlag(CLI::App& command, KvType& dtype);
 CLI::Option* AddBenchDTypeFlag(CLI::App& command, ComputeType& dtype);
 
 }  // namespace taipan

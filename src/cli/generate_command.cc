@@ -10,20 +10,26 @@
 #include "cli/generate_choices.h"
 #include "cli/generate_prompt.h"
 #include "cli/generate_report.h"
+#include "cli/loss_file.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
 #include "cli/sampling_flags.h"
 #include "cli/text_output.h"
+#include "cli/token_lines.h"
 #include "infer/generator.h"
 #include "infer/state_io.h"
+#include "model/memory_plan.h"
 
 namespace taipan {
 namespace {
 
 struct GenerateFlags {
-  std::string tokenizer, save_state, load_state;
+  std::string tokenizer, save_state, load_state, loss;
+  int64_t loss_every = 1000, save_every = 0;  // tokens
+  bool forget_tokens = false;
   PromptFlags prompt;
   ComputeType dtype = ComputeType::kAuto;
+  KvType kv_dtype = KvType::kAuto;
   std::vector<std::string> stop;
   int64_t max_tokens = 256;
   SamplingFlags sampling;
@@ -42,9 +48,15 @@ struct Loaded {
 
 Loaded LoadToGenerate(const GenerateFlags& flags) {
   const Checkpoint checkpoint = OpenModel(flags.prompt.model);
+  ModelText text = RequireText(checkpoint, flags.tokenizer);
+  if (KeepsAllKeys(checkpoint.config)) {
+    const std::string where = flags.prompt.prompt_file.empty() ? "the prompt" : InputName(flags.prompt.prompt_file);
+    RequireRunMemory(checkpoint, {flags.dtype, flags.kv_dtype}, CountPromptTokens(flags.prompt, *text.tokenizer),
+                     where);
+  }
   LanguageModel model = LoadToRun(checkpoint, flags.dtype);
   UseBudgetIfGiven(model, checkpoint, flags.budget);
-  ModelText text = RequireText(checkpoint, flags.tokenizer);
+  UseKvDType(model, flags.kv_dtype);
   CheckLogitBias(flags.sampling.options, text.tokenizer->vocab_size());
   for (const std::string& stop : flags.stop) {  // its text would not be seen
     const std::optional<int32_t> id = text.tokenizer->TokenId(stop);
@@ -90,11 +102,47 @@ void WriteText(const GenerateFlags& flags, const ModelText& text, std::optional<
   written.tokens = output.tokens();
 }
 
+// Loss and state while a long prompt is read.
+class PromptRecord {
+ public:
+  PromptRecord(const GenerateFlags& flags, Generator& generator) : flags_(flags), generator_(generator) {
+    saved_ = generator.state().position;
+    if (flags.loss.empty()) return;
+    loss_.emplace(flags.loss, flags.loss_every, saved_);
+    generator.OnLogprobs([this](int64_t first, std::span<const float> part) { loss_->Add(first, part); });
+  }
+
+  void OnProgress() {
+    if (flags_.save_every > 0 && generator_.state().position - saved_ >= flags_.save_every) Save();
+  }
+  // The end of the prompt, or of the run.
+  void Finish() {
+    if (loss_) loss_->Flush(generator_.state().position);
+    generator_.OnLogprobs(nullptr);
+  }
+
+ private:
+  void Save() {
+    saved_ = generator_.state().position;
+    if (loss_) loss_->Flush(saved_);
+    SaveSequence(generator_.model(), generator_.Snapshot(), flags_.save_state);
+  }
+
+  const GenerateFlags& flags_;
+  Generator& generator_;
+  std::optional<LossFile> loss_;
+  int64_t saved_ = 0;
+};
+
 // Reads the prompt and writes on. Whatever ends it, the generator has read what was shown.
 void Write(const GenerateFlags& flags, ModelText& text, std::optional<int32_t> last, Generator& generator,
            const std::function<void()>& note_signals, Outcome& outcome) {
   const int64_t before = generator.state().position;
-  const std::optional<int32_t> of_prompt = ReadPrompt(flags.prompt, text, generator, note_signals);
+  PromptRecord record(flags, generator);
+  PromptFlags prompt = flags.prompt;
+  prompt.on_progress = [&] { record.OnProgress(); };
+  const std::optional<int32_t> of_prompt = ReadPrompt(prompt, text, generator, note_signals);
+  record.Finish();
   if (generator.state().position > before) last = of_prompt;
   NoteLongContext(generator.model().config(), generator.state().position + flags.max_tokens,
                   "prompt and --max-tokens make");
@@ -120,9 +168,11 @@ int RunGenerate(const GenerateFlags& flags) {
   }
   if (!file.empty() && file != "-") CheckCanRead(file);
   if (!flags.save_state.empty()) CheckCanWrite(flags.save_state);
+  if (!flags.loss.empty()) CheckCanWrite(flags.loss);
   Loaded loaded = LoadToGenerate(flags);
   Generator generator(loaded.model);
-  if (!flags.save_state.empty() || flags.sampling.options.penalizes() || flags.draft.match > 0) generator.KeepTokens();
+  const bool for_state = !flags.save_state.empty() && !flags.forget_tokens;
+  if (for_state || flags.sampling.options.penalizes() || flags.draft.match > 0) generator.KeepTokens();
   const std::optional<int32_t> last = RestoreState(flags, generator);
   Outcome outcome;
   outcome.restored = generator.state().position;
@@ -174,6 +224,26 @@ void AddStateFlags(CLI::App& command, GenerateFlags& flags) {
       .add_option("--save-state", flags.save_state,
                   "Keep the state after the last token, to go on from there; also after Ctrl-C")
       ->type_name("FILE");
+  command.add_option("--save-every", flags.save_every, "While --prompt-file is read: also after every N tokens, about")
+      ->type_name("N")
+      ->check(WholeNumber(1, kMostTokens))
+      ->needs("--save-state", "--prompt-file");
+  command
+      .add_flag("--forget-tokens", flags.forget_tokens,
+                "The state does not list the tokens read, which are 4 bytes each; penalties do not know of them later")
+      ->needs("--save-state");
+  command
+      .add_flag("--resume", flags.prompt.resume,
+                "--prompt-file is the text that the state of --load-state has read in part: go on behind that part")
+      ->needs("--load-state", "--prompt-file");
+  command
+      .add_option("--loss", flags.loss,
+                  "While the prompt is read: write the loss by position, as rows of CSV or, under a name that ends in "
+                  ".jsonl, JSON; with --resume rows of earlier runs stay")
+      ->type_name("FILE");
+  command.add_option("--loss-every", flags.loss_every, "Tokens of a row")
+      ->check(WholeNumber(1, kMostTokens))
+      ->capture_default_str();
 }
 
 // "none", "prompt-lookup", "prompt-lookup:N".
@@ -210,6 +280,7 @@ void AddGenerateCommand(CLI::App& app, int& exit_code) {
       ->required();
   AddTokenizerFlag(*command, flags->tokenizer);
   AddDTypeFlag(*command, flags->dtype);
+  AddKvDTypeFlag(*command, flags->kv_dtype);
   AddBudgetFlag(*command, flags->budget);
   AddPromptFlags(*command, flags->prompt);
   AddStateFlags(*command, *flags);

@@ -1,67 +1,18 @@
 #include "cli/generate_prompt.h"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
 
 #include "base/error.h"
 #include "base/signals.h"
+#include "cli/input_bytes.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
 #include "cli/token_lines.h"
 #include "infer/chat.h"
+#include "infer/text_feed.h"
 
 namespace taipan {
 namespace {
-
-// Bytes of a file or of standard input, which may be long in coming: a signal that is noted ends the wait.
-class InputBytes {
- public:
-  explicit InputBytes(const std::string& path) : path_(path) {
-    fd_ = path == "-" ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd_ < 0) throw UserError(path, fmt::format("cannot be read: {}", std::strerror(errno)));
-  }
-  ~InputBytes() {
-    if (fd_ != STDIN_FILENO) ::close(fd_);
-  }
-  InputBytes(const InputBytes&) = delete;
-  InputBytes& operator=(const InputBytes&) = delete;
-
-  // As many as asked for; fewer at the end and after a signal.
-  std::string Next(size_t bytes) {
-    std::string slice(bytes, '\0');
-    size_t have = 0;
-    while (have < bytes && StopSignal() == 0) {
-      constexpr int kWait = 100;  // milliseconds
-      pollfd ready{.fd = fd_, .events = POLLIN, .revents = 0};
-      if (::poll(&ready, 1, kWait) == 0) continue;
-      const ssize_t got = ::read(fd_, slice.data() + have, bytes - have);
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) throw UserError(path_, fmt::format("cannot be read: {}", std::strerror(errno)));
-      if (got == 0) break;
-      have += static_cast<size_t>(got);
-    }
-    slice.resize(have);
-    return slice;
-  }
-
-  std::string All() {
-    constexpr size_t kSlice = size_t{1} << 20;
-    std::string text;
-    for (;;) {
-      const std::string slice = Next(kSlice);
-      text += slice;
-      if (slice.size() < kSlice) return text;
-    }
-  }
-
- private:
-  const std::string path_;
-  int fd_ = -1;
-};
 
 // Feeds a text to the generator. Returns its last token, after which the text goes on.
 std::optional<int32_t> ReadTokens(const std::vector<int32_t>& tokens, Generator& generator) {
@@ -69,24 +20,34 @@ std::optional<int32_t> ReadTokens(const std::vector<int32_t>& tokens, Generator&
   return tokens.empty() ? std::nullopt : std::optional(tokens.back());
 }
 
-// Feeds a file to the generator. Bytes can be cut anywhere, so their file is read in slices and never held whole; other
-// tokenizers need the whole text.
-std::optional<int32_t> ReadPromptFile(const std::string& path, const Tokenizer& tokenizer, Generator& generator) {
-  const EncodeOptions options{.add_special_tokens = generator.state().position == 0};
-  InputBytes input(path);
-  if (dynamic_cast<const ByteTokenizer*>(&tokenizer) == nullptr) {
-    return ReadTokens(tokenizer.Encode(input.All(), options), generator);
-  }
+constexpr size_t kSlice = size_t{1} << 14;  // bytes
+
+// Feeds a file to the generator, in slices, never held whole.
+std::optional<int32_t> ReadPromptFile(const PromptFlags& flags, const Tokenizer& tokenizer, Generator& generator) {
+  TextFeed feed(tokenizer, {.add_special_tokens = flags.resume || generator.state().position == 0}, generator);
+  if (flags.resume) feed.SkipRead();
+  InputBytes input(flags.prompt_file);
   CountProgress progress("prompt:", 0);
-  int64_t done = 0;
-  while (StopSignal() == 0) {
-    const std::string bytes = input.Next(static_cast<size_t>(16 * generator.piece()));  // ends on the grid of pieces
-    if (bytes.empty()) break;
-    generator.Read(tokenizer.Encode(bytes), [&](int64_t read) { progress.Update(done + read); });
-    done += static_cast<int64_t>(bytes.size());
+  const int64_t size = RegularFileBytes(flags.prompt_file);
+  int64_t bytes = 0;
+  for (bool more = true; more && StopSignal() == 0;) {
+    const std::string slice = input.Next(kSlice);
+    if (slice.empty()) break;
+    more = feed.Append(slice);
+    bytes += static_cast<int64_t>(slice.size());
+    const double share = static_cast<double>(bytes) / static_cast<double>(std::max(size, bytes));
+    if (size > 0) progress.Expect(static_cast<int64_t>(static_cast<double>(feed.tokens()) / share));
+    progress.Update(feed.tokens());
+    if (flags.on_progress) flags.on_progress();
+  }
+  if (StopSignal() == 0) {
+    feed.Finish(InputName(flags.prompt_file));
+    progress.Expect(feed.tokens());
+    progress.Update(feed.tokens());
   }
   progress.Finish();
-  return std::nullopt;
+  NoteDoubledBos(tokenizer, feed.opening());
+  return feed.last();
 }
 
 // A model needs a token to go on from.
@@ -111,6 +72,18 @@ ChatPrompt ReadMessages(const PromptFlags& flags, const ModelText& text) {
 
 }  // namespace
 
+int64_t CountPromptTokens(const PromptFlags& flags, const Tokenizer& tokenizer) {
+  EncodeStream stream(tokenizer);
+  if (flags.prompt_file.empty()) return static_cast<int64_t>(tokenizer.Encode(flags.prompt).size());
+  if (RegularFileBytes(flags.prompt_file) == 0) return 0;
+  InputBytes input(flags.prompt_file);
+  size_t tokens = 0;
+  for (std::string slice = input.Next(kSlice); !slice.empty(); slice = input.Next(kSlice)) {
+    tokens += stream.Append(slice).size();
+  }
+  return static_cast<int64_t>(tokens + stream.Finish().size());
+}
+
 std::optional<int32_t> ReadPrompt(const PromptFlags& flags, ModelText& text, Generator& generator,
                                   const std::function<void()>& note_signals) {
   const Tokenizer& tokenizer = *text.tokenizer;
@@ -125,7 +98,7 @@ std::optional<int32_t> ReadPrompt(const PromptFlags& flags, ModelText& text, Gen
   }
   note_signals();
   if (!flags.prompt_file.empty()) {
-    last = ReadPromptFile(flags.prompt_file, tokenizer, generator);
+    last = ReadPromptFile(flags, tokenizer, generator);
   } else {
     const EncodeOptions options{.add_special_tokens = generator.state().position == 0,
                                 .parse_special = flags.parse_special};

@@ -8,6 +8,7 @@
 #include "cli/output.h"
 #include "model/checkpoint.h"
 #include "model/memory_plan.h"
+#include "model/model_files.h"
 #include "model/training_memory.h"
 
 namespace taipan {
@@ -25,6 +26,13 @@ struct Files {
 std::optional<Files> InspectFiles(const NamedConfig& named) {
   if (!named.checkpoint) return std::nullopt;
   return Files{named.checkpoint->format, named.checkpoint->ElementTypes()};
+}
+
+// Quantized weights run as they are stored; others are counted in f32.
+RunTypes TypesToRun(const NamedConfig& named) {
+  if (!named.checkpoint || !HoldsQuantized(named.checkpoint->Tensors())) return {};
+  const DType dtype = BoundDType(named.config, Binding::kStored);
+  return {BoundBytes(*named.checkpoint, Binding::kStored), dtype, dtype};
 }
 
 std::string TypesText(const Files& files) {
@@ -107,8 +115,8 @@ void PrintReport(const NamedConfig& named, const std::optional<Files>& files, co
 
 void RunInspect(const std::string& model, bool json) {
   const NamedConfig named = ResolveConfig(model);
-  const MemoryPlan plan = PlanMemory(named.config);
   const std::optional<Files> files = InspectFiles(named);
+  const MemoryPlan plan = PlanMemory(named.config, StandardContexts(), TypesToRun(named));
   if (json) {
     PrintJson(ReportJson(named, files, plan));
   } else {

@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/cpu.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/flags.h"
 #include "cli/output.h"
 #include "infer/calibration.h"
+#include "infer/sequence_reader.h"
 #include "model/default_dtype.h"
 #include "model/hf_config.h"
+#include "model/memory_plan.h"
 #include "model/model_files.h"
 #include "model/model_path.h"
 #include "model/presets.h"
@@ -64,6 +67,12 @@ NamedConfig ResolveConfig(const std::string& model) {
 
 std::string ComputesIn(const LanguageModel& model) { return NameIn(ComputeTypeOf(model.dtype())); }
 
+void UseKvDType(LanguageModel& model, KvType dtype) {
+  if (dtype == KvType::kAuto) return;
+  if (!ReadsEarlierTokens(model.config())) Note("without effect: --kv-dtype: the model keeps no keys and values");
+  model.SetKvDType(DTypeOf(dtype));
+}
+
 void AddBudgetFlag(CLI::App& command, std::optional<double>& budget) {
   command
       .add_option("--budget", budget,
@@ -75,16 +84,23 @@ void UseBudgetIfGiven(LanguageModel& model, const Checkpoint& checkpoint, const 
   if (budget) UseBudget(model, checkpoint.path, *budget);
 }
 
+namespace {
+
+Binding BindingToRun(const Checkpoint& checkpoint, ComputeType asked) {
+  if (asked != ComputeType::kAuto) return BindingOf(DTypeOf(asked));
+  if (HoldsQuantized(checkpoint.Tensors())) return Binding::kStored;
+  return BindingOf(DefaultInferenceDType(checkpoint.config, checkpoint.Tensors()));
+}
+
+}  // namespace
+
 LanguageModel LoadToRun(const Checkpoint& checkpoint, ComputeType asked) {
-  const bool decide = asked == ComputeType::kAuto;
-  if (decide && HoldsQuantized(checkpoint.Tensors())) {
-    LanguageModel model = LoadModel(checkpoint, Binding::kStored);
+  const Binding binding = BindingToRun(checkpoint, asked);
+  LanguageModel model = LoadModel(checkpoint, binding);
+  if (binding == Binding::kStored) {
     Note(fmt::format("runs quantized weights as they are stored, computes in {}", ComputesIn(model)));
-    return model;
   }
-  const DType dtype = decide ? DefaultInferenceDType(checkpoint.config, checkpoint.Tensors()) : DTypeOf(asked);
-  LanguageModel model = LoadModel(checkpoint, BindingOf(dtype));
-  if (decide && dtype == DType::kBF16) {
+  if (asked == ComputeType::kAuto && binding == Binding::kBF16) {
     Note("computes in bf16, for which this CPU has instructions (--dtype f32 is slower and rounds less)");
   }
   return model;
@@ -120,6 +136,30 @@ bool ReadsEarlierTokens(const ModelConfig& config) {
     const std::vector<StateSpec> state = branch.State();
     return std::any_of(state.begin(), state.end(), [](const StateSpec& s) { return s.per_token; });
   });
+}
+
+void RequireRunMemory(const Checkpoint& checkpoint, const RunAs& as, int64_t tokens, const std::string& where) {
+  const Binding binding = BindingToRun(checkpoint, as.dtype);
+  const DType dtype = BoundDType(checkpoint.config, binding);
+  const RunTypes types{.weight_bytes = BoundBytes(checkpoint, binding),
+                       .dtype = dtype,
+                       .kv_dtype = as.kv_dtype == KvType::kAuto ? dtype : DTypeOf(as.kv_dtype)};
+  const int64_t free = AvailableMemoryBytes(),
+                scratch = ScratchToRun(checkpoint.config, dtype, PieceLength(checkpoint.config));
+  const auto plan = [&](int64_t n) { return PlanMemory(checkpoint.config, {n}, types).run.front(); };
+  const RunCost cost = plan(std::clamp<int64_t>(tokens, 1, int64_t{1} << 30));
+  if (free == 0 || cost.full_bytes == 0 || cost.total_bytes() + scratch <= free) return;
+  const double left =
+      static_cast<double>(free - scratch - cost.weight_bytes - cost.fixed_state_bytes - cost.window_bytes);
+  const double fit = std::max(0.0, left) / static_cast<double>(cost.full_bytes) * static_cast<double>(cost.context);
+  const std::string narrower = types.kv_dtype == DType::kI8 ? "" : ", more with --kv-dtype int8";
+  throw UserError({where, fmt::format("{} tokens do not fit into memory", FormatExact(tokens)),
+                   fmt::format("at most {}, what is free", FormatBytes(free)),
+                   fmt::format("{}: weights {}, states {}, keys and values {} in {}, scratch {}",
+                               FormatBytes(cost.total_bytes() + scratch), FormatBytes(cost.weight_bytes),
+                               FormatBytes(cost.fixed_state_bytes + cost.window_bytes), FormatBytes(cost.full_bytes),
+                               NameIn(KvTypeOf(types.kv_dtype)), FormatBytes(scratch)),
+                   fmt::format("about {} tokens fit{}", FormatCount(static_cast<int64_t>(fit)), narrower)});
 }
 
 void NoteLongContext(const ModelConfig& config, int64_t tokens, const std::string& what) {

@@ -35,6 +35,8 @@ NamedConfig ResolveConfig(const std::string& model);
 // (default_dtype.h), with a line on stderr where that is not f32.
 LanguageModel LoadToRun(const Checkpoint& checkpoint, ComputeType asked);
 std::string ComputesIn(const LanguageModel& model);  // "f32", "bf16"
+// --kv-dtype, with a remark where the model has no keys and values.
+void UseKvDType(LanguageModel& model, KvType dtype);
 
 // --budget of commands that run a model with selective layers; what it says, given or not.
 void AddBudgetFlag(CLI::App& command, std::optional<double>& budget);
@@ -47,6 +49,15 @@ ModelText RequireText(const Checkpoint& model, const std::string& tokenizer);
 std::unique_ptr<Tokenizer> RequireTokenizer(const std::string& path);
 // A remark where the text begins with BOS twice: one of them was pasted.
 void NoteDoubledBos(const Tokenizer& tokenizer, std::span<const int32_t> tokens);
+// Whether it has attention, of any kind.
+bool ReadsEarlierTokens(const ModelConfig& config);
+// Before anything is loaded: UserError with the plan (weights, states, keys and values, scratch, what is free) where a
+// sequence of so many tokens does not fit. `where` names what has them.
+struct RunAs {
+  ComputeType dtype = ComputeType::kAuto;
+  KvType kv_dtype = KvType::kAuto;
+};
+void RequireRunMemory(const Checkpoint& checkpoint, const RunAs& as, int64_t tokens, const std::string& where);
 // A remark where positions go beyond those that a model with attention was trained with.
 void NoteLongContext(const ModelConfig& config, int64_t tokens, const std::string& what);
 // The ids of a text with what the tokenizer's file puts around it, such as BOS.

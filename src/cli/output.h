@@ -41,6 +41,7 @@ class CountProgress {
   // total 0: not known.
   CountProgress(std::string what, int64_t total, std::string unit = "tokens");
   void Update(int64_t done);
+  void Expect(int64_t total) { total_ = total; }  // a better guess
   void Finish();
 
  private:

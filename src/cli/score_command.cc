@@ -11,6 +11,7 @@
 #include "cli/model_argument.h"
 #include "cli/score_internal.h"
 #include "cli/token_lines.h"
+#include "model/memory_plan.h"
 
 namespace taipan {
 namespace {
@@ -91,10 +92,14 @@ void RunScore(ScoreFlags flags) {
   std::unique_ptr<Tokenizer> tokenizer;
   const LanguageModel model = [&] {
     const Checkpoint checkpoint = OpenModel(flags.model);
-    LanguageModel loaded =
-        LoadToRun(checkpoint, flags.dtype == ComputeType::kAuto && exact ? ComputeType::kF32 : flags.dtype);
-    UseBudgetIfGiven(loaded, checkpoint, flags.budget);
+    const ComputeType dtype = flags.dtype == ComputeType::kAuto && exact ? ComputeType::kF32 : flags.dtype;
     if (flags.tokens.empty()) tokenizer = RequireText(checkpoint, flags.tokenizer).tokenizer;
+    if (!flags.text.empty() && flags.context == 0 && KeepsAllKeys(checkpoint.config)) {
+      RequireRunMemory(checkpoint, {dtype, flags.kv_dtype}, CountTextTokens(*tokenizer, flags.text), flags.text);
+    }
+    LanguageModel loaded = LoadToRun(checkpoint, dtype);
+    UseBudgetIfGiven(loaded, checkpoint, flags.budget);
+    UseKvDType(loaded, flags.kv_dtype);
     return loaded;
   }();
   if (!flags.text.empty()) {
@@ -115,6 +120,7 @@ void AddScoreCommand(CLI::App& app) {
   command->add_option("-m,--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
   AddTokenizerFlag(*command, flags->tokenizer);
   CLI::Option* dtype = AddDTypeFlag(*command, flags->dtype);
+  AddKvDTypeFlag(*command, flags->kv_dtype);
   AddBudgetFlag(*command, flags->budget);
   dtype->description(dtype->get_description() + "; with --pairs, --tokens and --logits f32");
   command->add_option("--text", flags->text, "A text file, - for standard input")->type_name("FILE");

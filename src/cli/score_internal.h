@@ -18,6 +18,7 @@ namespace taipan {
 struct ScoreFlags {
   std::string model, tokenizer;
   ComputeType dtype = ComputeType::kAuto;
+  KvType kv_dtype = KvType::kAuto;
   std::string text, tokens, pairs;  // one of them: what is scored
   int64_t context = 0;              // of a window (text), at most (pairs); 0: everything before a token
   int64_t stride = 0;               // 0: half of context
@@ -28,6 +29,7 @@ struct ScoreFlags {
 };
 
 void ScoreText(const LanguageModel& model, const Tokenizer& tokenizer, const ScoreFlags& flags);
+int64_t CountTextTokens(const Tokenizer& tokenizer, const std::string& path);  // 0 for what cannot be read twice
 void ScorePairs(const LanguageModel& model, const Tokenizer& tokenizer, const ScoreFlags& flags);
 
 OrderedJson NullUnlessFinite(double value);

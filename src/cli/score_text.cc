@@ -4,11 +4,15 @@
 #include <cmath>
 #include <numbers>
 
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/error.h"
+#include "cli/input_bytes.h"
 #include "cli/model_argument.h"
 #include "cli/score_internal.h"
 #include "cli/token_lines.h"
+#include "data/file_kind.h"
+#include "infer/text_feed.h"
 #include "text/recall_hits.h"
 
 namespace taipan {
@@ -18,17 +22,24 @@ struct TextSize {
   int64_t bytes = 0, words = 0;
 };
 
-// Words as Python's split() sees them in ASCII text: runs of anything but white space.
-TextSize SizeOfText(std::string_view text) {
-  TextSize size{static_cast<int64_t>(text.size()), 0};
-  bool inside = false;
-  for (const char c : text) {
-    const bool space = c == ' ' || (c >= '\t' && c <= '\r');
-    size.words += !space && !inside;
-    inside = !space;
+// Counts a text that comes in pieces. Words as Python's split() sees them in ASCII text: runs of anything but white
+// space.
+class TextCounter {
+ public:
+  void Add(std::string_view text) {
+    size_.bytes += static_cast<int64_t>(text.size());
+    for (const char c : text) {
+      const bool space = c == ' ' || (c >= '\t' && c <= '\r');
+      size_.words += !space && !inside_;
+      inside_ = !space;
+    }
   }
-  return size;
-}
+  const TextSize& size() const { return size_; }
+
+ private:
+  TextSize size_;
+  bool inside_ = false;
+};
 
 std::string Perplexity(double nll, int64_t units) {
   return units > 0 ? fmt::format("{:.6f}", std::exp(nll / static_cast<double>(units))) : "-";
@@ -141,39 +152,120 @@ ScoreResult Score(const LanguageModel& model, std::span<const int32_t> tokens, c
 
 OrderedJson NullUnlessFinite(double value) { return std::isfinite(value) ? OrderedJson(value) : OrderedJson(nullptr); }
 
-void ScoreText(const LanguageModel& model, const Tokenizer& tokenizer, const ScoreFlags& flags) {
+namespace {
+
+void NoteAddedTokens(const Tokenizer& tokenizer, std::span<const int32_t> opening) {
+  NoteDoubledBos(tokenizer, opening);
+  const size_t added = EncodeText(tokenizer, "").size();
+  if (added > 0) Note(fmt::format("the tokenizer adds {} special tokens to the text, as its files say", added));
+}
+
+void RequireSomeText(const TextSize& size, const ScoreFlags& flags) {
+  if (size.bytes == 0) throw UserError({InputName(flags.text), "nothing to score", "some text", "an empty file"});
+}
+
+// f(bytes of a text), slice by slice; gzip is unpacked whole.
+void ForEachSlice(const std::string& path, const std::function<void(std::string_view)>& f) {
+  constexpr size_t kSlice = kHeadBytes;
+  InputBytes input(path);
+  std::string slice = input.Next(kSlice);
+  if (IsGzip(slice)) {
+    for (std::string more = input.Next(kSlice); !more.empty(); more = input.Next(kSlice)) slice += more;
+  }
+  const std::string text = AsText(InputName(path), std::move(slice));
+  for (size_t at = 0; at < text.size(); at += kSlice) f(std::string_view(text).substr(at, kSlice));
+  for (std::string more = input.Next(kSlice); !more.empty(); more = input.Next(kSlice)) f(more);
+}
+
+// The text as one document, of any length: tokenized, read and scored as it comes.
+ScoreResult ScoreAsItComes(const LanguageModel& model, const Tokenizer& tokenizer, const ScoreFlags& flags,
+                           PositionLoss& by_position, TextSize& size) {
+  const double start = NowSeconds();
+  ScoreResult result;
+  Generator generator(model);
+  generator.OnLogprobs([&](int64_t first, std::span<const float> part) {
+    if (flags.by_position) by_position.Add(first, part);
+    result.sum_logprob += SumOfFinite(part, first);
+    result.scored += static_cast<int64_t>(part.size());
+  });
+  TextFeed feed(tokenizer, {.add_special_tokens = true}, generator);
+  TextCounter counter;
+  const int64_t bytes = RegularFileBytes(flags.text);
+  CountProgress progress("scoring:", 0);
+  ForEachSlice(flags.text, [&](std::string_view slice) {
+    counter.Add(slice);
+    feed.Append(slice);
+    const double share = static_cast<double>(counter.size().bytes) / static_cast<double>(bytes);
+    if (share <= 1) progress.Expect(static_cast<int64_t>(static_cast<double>(feed.tokens()) / share));
+    progress.Update(generator.state().position);
+  });
+  size = counter.size();
+  RequireSomeText(size, flags);
+  feed.Finish(InputName(flags.text));
+  progress.Expect(feed.tokens());
+  progress.Update(feed.tokens());
+  progress.Finish();
+  result.tokens = feed.tokens();
+  if (result.tokens == 0) throw UserError({"tokens", "the sequence is empty", "at least one token", "none"});
+  NoteAddedTokens(tokenizer, feed.opening());
+  result.selected_share = generator.selected_share();
+  result.seconds = NowSeconds() - start;
+  return result;
+}
+
+// What windows, logits and recall hits need: all tokens.
+ScoreResult ScoreWhole(const LanguageModel& model, const Tokenizer& tokenizer, const ScoreFlags& flags,
+                       PositionLoss& by_position, TextSize& size, RecallLoss& recall_loss) {
   std::vector<int32_t> tokens;
-  TextSize size;
   {
     const std::string text = ReadInput(flags.text);
-    size = SizeOfText(text);
+    TextCounter counter;
+    counter.Add(text);
+    size = counter.size();
+    RequireSomeText(size, flags);
     tokens = EncodeText(tokenizer, text);
-    const size_t added = tokens.size() - tokenizer.Encode(text).size();
-    NoteDoubledBos(tokenizer, tokens);
-    if (added > 0) Note(fmt::format("the tokenizer adds {} special tokens to the text, as its files say", added));
+    NoteAddedTokens(tokenizer, tokens);
   }
-  if (size.bytes == 0) throw UserError({InputName(flags.text), "nothing to score", "some text", "an empty file"});
-  const auto all = static_cast<int64_t>(tokens.size());
-  NoteLongContext(model.config(), flags.context > 0 ? std::min(flags.context, all) : all, "a stretch has");
   LogitsFile logits(flags.logits, model.config().vocab_size);
   logits.Begin(static_cast<int64_t>(tokens.size()));
-  PositionLoss by_position;
   RecallReport recall(tokens, flags.context, model.config().conv_kernel);
   const ScoreResult result = Score(model, tokens, flags, logits, by_position, recall);
   logits.Write();
+  recall_loss = recall.loss();
+  return result;
+}
+
+}  // namespace
+
+int64_t CountTextTokens(const Tokenizer& tokenizer, const std::string& path) {
+  if (RegularFileBytes(path) == 0) return 0;
+  EncodeStream stream(tokenizer);
+  size_t tokens = 0;
+  ForEachSlice(path, [&](std::string_view slice) { tokens += stream.Append(slice).size(); });
+  return static_cast<int64_t>(tokens + stream.Finish().size());
+}
+
+void ScoreText(const LanguageModel& model, const Tokenizer& tokenizer, const ScoreFlags& flags) {
+  TextSize size;
+  PositionLoss by_position;
+  RecallLoss recall;
+  const bool whole = flags.context > 0 || flags.recall_hits || !flags.logits.empty();
+  const ScoreResult result = whole ? ScoreWhole(model, tokenizer, flags, by_position, size, recall)
+                                   : ScoreAsItComes(model, tokenizer, flags, by_position, size);
+  NoteLongContext(model.config(), flags.context > 0 ? std::min(flags.context, result.tokens) : result.tokens,
+                  "a stretch has");
   if (!flags.svg.empty()) by_position.WriteSvg(flags.svg);
   if (flags.json) {
     OrderedJson report = TextReport(result, size, ComputesIn(model), flags);
     if (flags.by_position) report["by_position"] = by_position.Json();
-    if (flags.recall_hits) report["recall_hits"] = RecallJson(recall.loss());
+    if (flags.recall_hits) report["recall_hits"] = RecallJson(recall);
     PrintJson(report);
     return;
   }
   PrintTextScore(result, size, flags);
   if (flags.recall_hits) {
-    const RecallLoss& loss = recall.loss();
-    Print(fmt::format("{:<25}{:.6f} nats a token ({:.1f} % of them), others {:.6f}\n", "recall hits", loss.hit_ce(),
-                      100 * loss.hit_share(), loss.other_ce()));
+    Print(fmt::format("{:<25}{:.6f} nats a token ({:.1f} % of them), others {:.6f}\n", "recall hits", recall.hit_ce(),
+                      100 * recall.hit_share(), recall.other_ce()));
   }
   if (flags.by_position) Print(fmt::format("\n{}", by_position.Table()));
   Note(fmt::format("{:.1f} s, {:.0f} tokens/s, {}", result.seconds, static_cast<double>(result.tokens) / result.seconds,

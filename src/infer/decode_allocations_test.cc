@@ -116,10 +116,19 @@ TEST_F(DecodeAllocations, NoneFromTheSecondTokenOn) {
       LanguageModel model = PatternModel(pattern, dtype);
       for (const bool quantized : {false, true}) {
         if (quantized) QuantizeMatrices(model);
-        const std::vector<int64_t> counts = AllocationsOfSteps(model, 5, 40);
+        const std::vector<int64_t> counts = AllocationsOfSteps(model, 5, 110);
         for (size_t i = 1; i < counts.size(); ++i) ASSERT_EQ(counts[i], 0) << pattern << " token " << i;
       }
     }
+  }
+}
+
+TEST_F(DecodeAllocations, NoneWithKeysInAnotherType) {
+  for (const DType kv : {DType::kI8, DType::kBF16}) {
+    LanguageModel model = PatternModel("samba", DType::kF32);
+    model.SetKvDType(kv);
+    const std::vector<int64_t> counts = AllocationsOfSteps(model, 5, 110);
+    for (size_t i = 1; i < counts.size(); ++i) ASSERT_EQ(counts[i], 0) << NameOf(kv) << " token " << i;
   }
 }
 

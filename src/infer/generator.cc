@@ -36,6 +36,11 @@ void Generator::Remember(std::span<const int32_t> read) {
   if (keep_tokens_) tokens_.insert(tokens_.end(), read.begin(), read.end());
 }
 
+void Generator::OnLogprobs(LogprobsSink sink) {
+  on_logprobs_ = std::move(sink);
+  reader_.OnLogprobs(on_logprobs_);
+}
+
 void Generator::Settle() const {
   if (lookahead_) lookahead_->Settle(state_);
 }
@@ -49,7 +54,14 @@ int64_t Generator::Read(std::span<const int32_t> tokens, const std::function<voi
   Settle();
   CheckTokenIds(tokens, logits_.size(), "tokens");  // before any is read
   const auto start = std::chrono::steady_clock::now();
+  if (on_logprobs_ && has_logits_ && !tokens.empty() && scored_ <= state_.position && !Stopped()) {
+    const auto first = static_cast<float>(LogprobsOf(logits(), tokens[0], 0).chosen.logprob);
+    on_logprobs_(state_.position, {&first, 1});
+  }
+  const int64_t end = state_.position + static_cast<int64_t>(tokens.size());
   const int64_t read = reader_.Read(tokens, state_, progress, stop_);
+  scored_ = state_.position + (next_known_ && state_.position == end ? 1 : 0);
+  next_known_ = false;
   if (read == 0) return 0;
   Remember(tokens.first(static_cast<size_t>(read)));
   reader_.LastLogits(logits_.Matrix());
@@ -67,8 +79,7 @@ GenerationStats Generator::PromptStats() const {
 }
 
 GenerationStats Generator::Generate(const GenerationOptions& options, const std::function<bool(int32_t)>& on_token) {
-  const auto stopped = [&] { return stop_ && stop_(); };
-  if (!has_logits_ && !stopped()) {
+  if (!has_logits_ && !Stopped()) {
     throw UserError({"prompt", "generation needs a token to start from", "at least one token", "an empty prompt"});
   }
   Sampler sampler(options.sampling, options.mask);
@@ -82,7 +93,7 @@ GenerationStats Generator::Generate(const GenerationOptions& options, const std:
       static_cast<size_t>(options.vocab_limit > 0 ? std::min(options.vocab_limit, logits_.size()) : logits_.size());
   const auto start = std::chrono::steady_clock::now();
   while (stats.generated_tokens < options.max_tokens) {
-    if (stopped()) {
+    if (Stopped()) {
       stats.stop_reason = StopReason::kStopped;
       break;
     }

@@ -59,6 +59,11 @@ class Generator {
   // Returns how many were read: all, unless StopWhen's said otherwise.
   int64_t Read(std::span<const int32_t> tokens, const std::function<void(int64_t)>& progress = nullptr);
 
+  // Of tokens read from a prompt: log p of each but the sequence's first, in the order of the text.
+  void OnLogprobs(LogprobsSink sink);
+  // The token that will follow those of the next Read: log p of all of a text then come from one product a piece.
+  void ExpectNext(int32_t next) { reader_.ExpectNext(next), next_known_ = true; }
+
   // Draws tokens and reads them, so that the state has seen all that was generated. on_token gets each id before it is
   // read and may return false to end. At least one token must have been read before. Penalties know of the tokens that
   // were kept (KeepTokens).
@@ -67,7 +72,9 @@ class Generator {
   const LanguageModel& model() const { return reader_.model(); }
   const SequenceState& state() const;
   std::span<const int32_t> tokens() const { return tokens_; }  // those kept
+  uint64_t token_digest() const { return token_digest_; }      // of all that were read
   int64_t piece() const { return reader_.piece(); }
+  std::vector<double> selected_share() const { return reader_.selection().Shares(); }  // [SAL], of all tokens read
   bool has_logits() const { return has_logits_; }
   std::span<const float> logits() const;  // [V] after the last token read
 
@@ -82,6 +89,7 @@ class Generator {
  private:
   void Remember(std::span<const int32_t> read);
   void Settle() const;  // state_ has all tokens: it lags behind while they are read ahead
+  bool Stopped() const { return stop_ && stop_(); }
 
   SequenceReader reader_;
   std::unique_ptr<Lookahead> lookahead_;  // null: token by token
@@ -92,6 +100,9 @@ class Generator {
   std::vector<int32_t> tokens_;
   uint64_t token_digest_ = kNoTokensDigest;
   std::function<bool()> stop_;
+  LogprobsSink on_logprobs_;
+  bool next_known_ = false;
+  int64_t scored_ = 0;  // tokens before this position need no log p any more
   int64_t prompt_tokens_ = 0;
   double prompt_seconds_ = 0;
 };

@@ -50,7 +50,7 @@ std::string ModelDigest(const LanguageModel& model) {
   hash.Add(config.data(), static_cast<int64_t>(config.size()));
   AddEmbedding(model.params().embedding, hash);
   const Weight* const embedding = &model.params().embedding;
-  const_cast<LanguageModel&>(model).params().ForEach([&](const Weight& weight) {  // it changes nothing
+  model.params().ForEach([&](const Weight& weight) {
     if (&weight == embedding) return;
     if (!weight.quant.empty()) {
       AddRows(weight.quant.View(), hash);

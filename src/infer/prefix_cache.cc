@@ -23,7 +23,7 @@ bool AnyState(const LanguageModel& model, const std::function<bool(const StateSp
 
 bool HasQuantizedWeights(const LanguageModel& model) {
   bool found = false;
-  const_cast<LanguageModel&>(model).params().ForEach([&](const Weight& w) { found = found || !w.quant.empty(); });
+  model.params().ForEach([&](const Weight& w) { found = found || !w.quant.empty(); });
   return found;
 }
 

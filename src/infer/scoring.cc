@@ -23,6 +23,8 @@ void SendLogits(const LanguageModel& model, ForwardContext& context, int64_t fir
   }
 }
 
+}  // namespace
+
 double SumOfFinite(std::span<const float> logprobs, int64_t first_token) {
   double sum = 0;
   for (size_t i = 0; i < logprobs.size(); ++i) {
@@ -35,8 +37,6 @@ double SumOfFinite(std::span<const float> logprobs, int64_t first_token) {
   }
   return sum;
 }
-
-}  // namespace
 
 ScoreResult ScoreTokens(const LanguageModel& model, std::span<const int32_t> tokens, const ScoreOptions& options) {
   if (tokens.empty()) throw UserError({"tokens", "the sequence is empty", "at least one token", "none"});

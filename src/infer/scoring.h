@@ -29,6 +29,9 @@ struct ScoreResult {
   double seconds = 0;
 };
 
+// Of consecutive log-probabilities. UserError naming the position of one that is no finite number.
+double SumOfFinite(std::span<const float> logprobs, int64_t first_token);
+
 // UserError for an empty sequence, ids outside the vocabulary, and a model that gives log p that is no finite number.
 ScoreResult ScoreTokens(const LanguageModel& model, std::span<const int32_t> tokens, const ScoreOptions& options = {});
 

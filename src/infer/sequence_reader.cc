@@ -33,6 +33,18 @@ void CheckTokenIds(std::span<const int32_t> tokens, int64_t vocab, const std::st
 SequenceReader::SequenceReader(const LanguageModel& model, int64_t piece)
     : model_(model), piece_(piece > 0 ? piece : PieceLength(model.config())), gate_(InferenceGate(model.config())) {}
 
+void SequenceReader::SetTargets(std::span<const int32_t> tokens, int64_t begin, int64_t count) {
+  batch_.targets.assign(static_cast<size_t>(count), -1);
+  for (int64_t i = 0; i < count; ++i) {
+    const auto successor = static_cast<size_t>(begin + i + 1);
+    if (successor < tokens.size()) {
+      batch_.targets[static_cast<size_t>(i)] = tokens[successor];
+    } else if (next_) {
+      batch_.targets[static_cast<size_t>(i)] = *next_;
+    }
+  }
+}
+
 int64_t SequenceReader::Read(std::span<const int32_t> tokens, SequenceState& state,
                              const std::function<void(int64_t)>& progress, const std::function<bool()>& stop) {
   int64_t read = 0;
@@ -43,11 +55,21 @@ int64_t SequenceReader::Read(std::span<const int32_t> tokens, SequenceState& sta
     const auto piece = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
     batch_.tokens.assign(piece.begin(), piece.end());
     batch_.segments.assign(1, Segment{.begin = 0, .length = count, .state_in = &state, .state_out = &state});
+    const int64_t position = state.position;
+    if (on_logprobs_) SetTargets(tokens, begin, count);
     model_.Forward(batch_, gate_, /*keep=*/false, context_);
     selection_.Add(context_, count);
     read = begin + count;
+    const int64_t scored = !on_logprobs_ || batch_.targets.back() >= 0 ? count : count - 1;
+    if (on_logprobs_ && scored > 0) {
+      logprobs_.resize(static_cast<size_t>(count));
+      model_.Score(context_, logprobs_.data());
+      on_logprobs_(position + 1, std::span(logprobs_).first(static_cast<size_t>(scored)));
+    }
     if (progress) progress(read);
   });
+  batch_.targets.clear();
+  next_.reset();
   return read;
 }
 

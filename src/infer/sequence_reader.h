@@ -3,6 +3,7 @@
 // that memory stays constant and the cut never changes a bit, and single tokens of several sequences as one batch.
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,6 +23,9 @@ void ForEachPiece(int64_t position, int64_t n, int64_t piece, const std::functio
 // UserError naming `where` and the first id outside [0, vocab).
 void CheckTokenIds(std::span<const int32_t> tokens, int64_t vocab, const std::string& where);
 
+// Natural log p(token first + i | those before it), for consecutive tokens; `first` counts from the sequence's start.
+using LogprobsSink = std::function<void(int64_t first, std::span<const float> logprobs)>;
+
 class SequenceReader {
  public:
   // The model must outlive the reader. piece 0: PieceLength.
@@ -31,6 +35,11 @@ class SequenceReader {
   // says so. progress is told the tokens read so far after each piece. Both may be null.
   int64_t Read(std::span<const int32_t> tokens, SequenceState& state,
                const std::function<void(int64_t)>& progress = nullptr, const std::function<bool()>& stop = nullptr);
+  // Of tokens read from now on, but for the first of each Read: log p by what came before it; null: none. It costs a
+  // product with the head for every token.
+  void OnLogprobs(LogprobsSink sink) { on_logprobs_ = std::move(sink); }
+  // `next` is the token behind those of the next Read, which is then scored with them.
+  void ExpectNext(int32_t next) { next_ = next; }
   // Logits [V] after the last token of the last Read.
   void LastLogits(MatrixView logits);
 
@@ -48,12 +57,18 @@ class SequenceReader {
   const SelectionCounts& selection() const { return selection_; }
 
  private:
+  // Targets of the batch: each token's successor of the text.
+  void SetTargets(std::span<const int32_t> tokens, int64_t begin, int64_t count);
+
   const LanguageModel& model_;
   const int64_t piece_;
   const GateOptions gate_;
   ForwardContext context_;
   Batch batch_, ahead_;  // reused: a steady loop allocates nothing
   std::vector<int64_t> rows_;
+  std::vector<float> logprobs_;
+  LogprobsSink on_logprobs_;
+  std::optional<int32_t> next_;
   SelectionCounts selection_;
 };
 

@@ -22,40 +22,60 @@ constexpr std::string_view kAnyVersion = "taipan-state-";
 std::string LayerName(size_t layer, const char* part) { return fmt::format("layers.{}.{}", layer, part); }
 
 // The cache's rows in one piece: [count, width].
-Tensor Gather(const KvCache& kv, bool values) {
-  Tensor out({kv.count(), kv.width()}, kv.dtype());
-  const int64_t element = SizeOf(kv.dtype()), bytes = kv.width() * element;
+struct GatheredRows {
+  Tensor rows, scales;  // scales: of int8
+};
+GatheredRows Gather(const KvCache& kv, DType dtype, bool values) {
+  CHECK(kv.count() == 0 || kv.dtype() == dtype);
+  GatheredRows out{Tensor({kv.count(), kv.width()}, dtype), {}};
+  if (dtype == DType::kI8) out.scales = Tensor({kv.count(), kv.heads()});
+  const int64_t element = SizeOf(dtype), bytes = kv.width() * element;
   std::vector<KeySpan> spans(static_cast<size_t>(kv.pages()));
   spans.resize(static_cast<size_t>(kv.Spans(kv.first(), spans.data())));
   int64_t row = 0;
   for (const KeySpan& span : spans) {
+    const float* const scales = values ? span.v_scales : span.k_scales;
+    if (scales != nullptr) std::copy_n(scales, span.count * kv.heads(), out.scales.F32() + row * kv.heads());
     for (int64_t i = 0; i < span.count; ++i, ++row) {
       const char* from = static_cast<const char*>(values ? span.v : span.k) + i * span.stride * element;
-      std::memcpy(static_cast<char*>(out.data()) + row * bytes, from, static_cast<size_t>(bytes));
+      std::memcpy(static_cast<char*>(out.rows.data()) + row * bytes, from, static_cast<size_t>(bytes));
     }
   }
   CHECK_EQ(row, kv.count());
   return out;
 }
 
-// Keys or values in the type that they were saved in.
-Tensor ReadKept(const SafetensorsFile& file, const std::string& name, const std::vector<int64_t>& shape) {
+std::string ScaleName(size_t layer, const char* part) { return LayerName(layer, part) + "_scale"; }
+
+// Keys or values in the type that the model keeps them in.
+Tensor ReadKept(const SafetensorsFile& file, const std::string& name, const std::vector<int64_t>& shape, DType dtype) {
   const SafetensorsEntry& entry = file.At(name);
-  return entry.dtype == DType::kBF16 && entry.shape == shape ? file.Read(name) : file.ReadF32(name, shape);
+  if (entry.dtype != dtype) {
+    throw UserError({file.path(), "the state keeps keys and values in another number format", NameIn(KvTypeOf(dtype)),
+                     NameOf(entry.dtype), "--kv-dtype names the one to keep them in"});
+  }
+  return dtype != DType::kF32 && entry.shape == shape ? file.Read(name) : file.ReadF32(name, shape);
 }
 
-void ReadCache(const SafetensorsFile& file, size_t layer, int64_t position, const StateSpec& row, KvCache& kv) {
+void ReadCache(const SafetensorsFile& file, size_t layer, int64_t position, const StateSpec& row, DType dtype,
+               KvCache& kv) {
   const int64_t count = kv.window() > 0 ? std::min(position, kv.window()) : position;
   std::vector<int64_t> shape = {count};
   shape.insert(shape.end(), row.shape.begin(), row.shape.end());
-  const Tensor k = ReadKept(file, LayerName(layer, "k"), shape);
-  const Tensor v = ReadKept(file, LayerName(layer, "v"), shape);
-  if (k.dtype() != v.dtype()) {
-    throw UserError({file.path(), fmt::format("keys and values of layer {} have different types", layer),
-                     NameOf(k.dtype()), NameOf(v.dtype())});
-  }
+  if (count == 0) return kv.RestartAt(position);
+  const Tensor k = ReadKept(file, LayerName(layer, "k"), shape, dtype);
+  const Tensor v = ReadKept(file, LayerName(layer, "v"), shape, dtype);
   kv.RestartAt(position - count);
-  if (count > 0) kv.Append(k.Matrix(), v.Matrix());
+  KeyRows rows{.k = k.Matrix(), .v = v.Matrix()};
+  Tensor k_scales, v_scales;
+  if (dtype == DType::kI8) {
+    rows.heads = kv.heads();
+    k_scales = file.ReadF32(ScaleName(layer, "k"), {count, kv.heads()});
+    v_scales = file.ReadF32(ScaleName(layer, "v"), {count, kv.heads()});
+    rows.k_scales = k_scales.F32();
+    rows.v_scales = v_scales.F32();
+  }
+  kv.Append(rows);
 }
 
 // What the branches of each layer declare: f(layer, spec).
@@ -190,7 +210,7 @@ void SaveSequence(const LanguageModel& model, const SequenceSnapshot& sequence, 
   const SequenceState& state = sequence.state;
   CHECK_EQ(state.layers.size(), model.layers().size());
   std::vector<SafetensorsItem> items;
-  std::deque<Tensor> gathered;  // items point into it
+  std::deque<GatheredRows> gathered;  // items point into it
   ForEachState(model, [&](size_t i, const StateSpec& spec) {
     const LayerState& layer = state.layers[i];
     const std::string name = LayerName(i, spec.name.c_str());
@@ -200,8 +220,11 @@ void SaveSequence(const LanguageModel& model, const SequenceSnapshot& sequence, 
     }
     std::vector<int64_t> shape = {layer.kv.count()};
     shape.insert(shape.end(), spec.shape.begin(), spec.shape.end());
-    gathered.push_back(Gather(layer.kv, /*values=*/spec.name == "v"));
-    items.push_back({name, layer.kv.dtype(), shape, gathered.back().data()});
+    gathered.push_back(Gather(layer.kv, model.kv_dtype(), /*values=*/spec.name == "v"));
+    const auto& [rows, scales] = gathered.back();
+    items.push_back({name, rows.dtype(), shape, rows.data()});
+    if (scales.empty()) return;
+    items.push_back({ScaleName(i, spec.name.c_str()), DType::kF32, scales.shape(), scales.data()});
   });
   const auto count = [](const auto& values) { return static_cast<int64_t>(values.size()); };
   if (!sequence.tokens.empty()) {
@@ -242,7 +265,7 @@ SequenceSnapshot LoadSequence(const LanguageModel& model, const SafetensorsFile&
   ForEachState(model, [&](size_t i, const StateSpec& spec) {
     LayerState& layer = loaded.state.layers[i];
     if (!spec.per_token) layer.Fixed(spec) = file.ReadF32(LayerName(i, spec.name.c_str()), spec.shape);
-    if (spec.name == "k") ReadCache(file, i, info.position, spec, layer.kv);
+    if (spec.name == "k") ReadCache(file, i, info.position, spec, model.kv_dtype(), layer.kv);
   });
   const int64_t vocab = model.config().vocab_size;
   ReadTokens(file, info, vocab, loaded.tokens);

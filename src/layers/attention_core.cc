@@ -5,6 +5,7 @@
 
 #include "base/op_timer.h"
 #include "kernels/convert.h"
+#include "kernels/int8_rows.h"
 #include "kernels/rope.h"
 #include "kernels/rows.h"
 #include "layers/multiplier.h"
@@ -28,8 +29,8 @@ struct KeyLists {
 
 // Each segment's queries and keys: the pages of its past, then its own rows. dk, dv (null in forward) beside them; past
 // gradients go to dpast_k / dpast_v[segment] where wanted.
-KeyLists ListKeys(std::span<const LayerSegment> segments, const AttentionSaved& s, const KvCache* const* past,
-                  const MatrixView* dkv, LayerStateGradient* const* dpast, Arena& arena) {
+KeyLists ListKeys(std::span<const LayerSegment> segments, const AttentionSaved& s, const KeyRows& own,
+                  const KvCache* const* past, const MatrixView* dkv, LayerStateGradient* const* dpast, Arena& arena) {
   KeyLists lists{arena.Array<AttentionSegment>(static_cast<int64_t>(segments.size())), segments.size()};
   int64_t query = 0;
   for (size_t i = 0; i < segments.size(); ++i) {
@@ -44,8 +45,8 @@ KeyLists ListKeys(std::span<const LayerSegment> segments, const AttentionSaved& 
       const int64_t offset = (keys[j].position - past[i]->first()) * past[i]->width();
       gradients[j] = {dpast[i]->dk.F32() + offset, dpast[i]->dv.F32() + offset};
     }
-    const ConstMatrixView k = s.k.Rows(seg.begin, seg.length), v = s.v.Rows(seg.begin, seg.length);
-    keys[count] = {k.data, v.data, k.dtype, k.stride, seg.position, seg.length};
+    const auto [k, v, k_scales, v_scales, heads] = own.Rows(seg.begin, seg.length);
+    keys[count] = {k.data, v.data, k.dtype, k.stride, seg.position, seg.length, k_scales, v_scales};
     if (dkv) gradients[count] = {dkv[0].F32(seg.begin), dkv[1].F32(seg.begin)};
     ++count;
     const int64_t begin = query, row_end = seg.begin + seg.length;
@@ -60,7 +61,21 @@ KeyLists ListKeys(std::span<const LayerSegment> segments, const AttentionSaved& 
   return lists;
 }
 
-void AppendToStates(std::span<const LayerSegment> segments, const AttentionSaved& s) {
+// Keys and values as the states keep them: attention sees the same in the piece that computes them as later.
+KeyRows RowsToKeep(const AttentionDims& dims, const ForwardCall& call, const AttentionSaved& s) {
+  Arena& scratch = *call.scratch;
+  const DType dtype = call.kv_dtype.value_or(s.k.dtype);
+  if (dtype != DType::kI8) return {.k = InDType(s.k, dtype, scratch), .v = InDType(s.v, dtype, scratch)};
+  CHECK(!call.kept());
+  const int64_t t = s.k.rows, heads = dims.shape.kv_heads;
+  const MatrixView k = scratch.Matrix(t, s.k.cols, dtype), v = scratch.Matrix(t, s.v.cols, dtype);
+  float *const k_scales = scratch.Floats(t * heads), *const v_scales = scratch.Floats(t * heads);
+  QuantizeHeads(s.k, heads, static_cast<int8_t*>(k.data), k_scales);
+  QuantizeHeads(s.v, heads, static_cast<int8_t*>(v.data), v_scales);
+  return {k, v, k_scales, v_scales, heads};
+}
+
+void AppendToStates(std::span<const LayerSegment> segments, const KeyRows& rows) {
   for (const LayerSegment& seg : segments) {
     if (seg.state_out == nullptr) continue;
     if (seg.state_in == nullptr) {
@@ -68,7 +83,7 @@ void AppendToStates(std::span<const LayerSegment> segments, const AttentionSaved
     } else if (seg.state_in != seg.state_out) {
       seg.state_out->kv = seg.state_in->kv;
     }
-    seg.state_out->kv.Append(s.k.Rows(seg.begin, seg.length), s.v.Rows(seg.begin, seg.length));
+    seg.state_out->kv.Append(rows.Rows(seg.begin, seg.length));
   }
 }
 
@@ -161,12 +176,13 @@ void AttendForward(const AttentionDims& dims, const AttentionProjections& p, con
   }
   s.context = arena.Matrix(in.n, dims.q_width(), in.u.dtype);
   s.lse = call.kept() ? arena.Floats(in.n * dims.shape.heads) : nullptr;
-  const KeyLists keys = ListKeys(call.segments, s, past, nullptr, nullptr, *call.scratch);
+  const KeyRows own = RowsToKeep(dims, call, s);
+  const KeyLists keys = ListKeys(call.segments, s, own, past, nullptr, nullptr, *call.scratch);
   const std::span<const AttentionSegment> segments(keys.segments, keys.n);
   {
     const OpTimer timer("attention");
     AttentionForward(dims.shape, {s.q, s.positions, segments}, s.context, s.lse, *call.scratch);
-    AppendToStates(call.segments, s);
+    AppendToStates(call.segments, own);
   }
   const OpTimer timer("o_proj");
   ScaledLinear(s.context, p.o_proj, dims.out_multiplier, out.o, out.acc, *call.scratch);
@@ -222,8 +238,8 @@ void QueryAndKeyGradients(const AttentionDims& dims, const BackwardCall& call, c
     const OpTimer timer("attention backward");
     SeedKeyGradients(dims, call, s, dkv[0], dkv[1]);
   }
-  const KeyLists keys =
-      ListKeys(call.segments, s, past, dkv, call.dstate_in.empty() ? nullptr : call.dstate_in.data(), scratch);
+  const KeyLists keys = ListKeys(call.segments, s, {.k = s.k, .v = s.v}, past, dkv,
+                                 call.dstate_in.empty() ? nullptr : call.dstate_in.data(), scratch);
   const std::span<const AttentionSegment> segments(keys.segments, keys.n);
   {
     const OpTimer timer("attention backward");

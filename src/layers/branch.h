@@ -4,6 +4,7 @@
 // `h` [T, d] is the residual stream.
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -53,7 +54,8 @@ struct ForwardCall {
   Arena* scratch = nullptr;  // of this branch alone
   Arena* results = nullptr;  // lives until the next forward: saved activations and reports
   Keep keep = Keep::kNothing;
-  DType dtype = DType::kF32;  // of activations and products: f32 or bf16; h is always f32
+  DType dtype = DType::kF32;                     // of activations and products: f32 or bf16; h is always f32
+  std::optional<DType> kv_dtype = std::nullopt;  // of keys and values, f32, bf16 or int8; none: dtype
   const BranchControls* controls = nullptr;
   BranchReport* report = nullptr;
 

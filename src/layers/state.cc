@@ -7,12 +7,34 @@
 namespace taipan {
 
 struct KvCache::Page {
-  Page(int64_t width, DType dtype) : k({kPageTokens, width}, dtype), v({kPageTokens, width}, dtype) {}
-  Tensor k, v;  // [kPageTokens, width]
+  Page(int64_t width, DType dtype, int64_t heads) : k({kPageTokens, width}, dtype), v({kPageTokens, width}, dtype) {
+    if (dtype == DType::kI8) k_scales = v_scales = Tensor({kPageTokens, heads});
+  }
+  Tensor k, v;                // [kPageTokens, width]
+  Tensor k_scales, v_scales;  // [kPageTokens, heads], of int8
 };
 
-KvCache::KvCache(int64_t width, int64_t window) : width_(width), window_(window) {
+namespace {
+
+// Rows of one type, or f32 and bf16.
+void CopyRows(ConstMatrixView from, MatrixView to) {
+  if (from.dtype == DType::kI8) {
+    CopyMatrix(from, to);
+  } else {
+    Convert(from, to);
+  }
+}
+
+}  // namespace
+
+KeyRows KeyRows::Rows(int64_t begin, int64_t count) const {
+  const auto from = [&](const float* scales) { return scales == nullptr ? nullptr : scales + begin * heads; };
+  return {k.Rows(begin, count), v.Rows(begin, count), from(k_scales), from(v_scales), heads};
+}
+
+KvCache::KvCache(int64_t width, int64_t window, int64_t heads) : width_(width), window_(window), heads_(heads) {
   CHECK_GT(width, 0);
+  CHECK_EQ(width % heads, 0);
   CHECK_GE(window, 0);
 }
 
@@ -21,7 +43,7 @@ KvCache::Page& KvCache::Writable(size_t index) {
     if (spare_ != nullptr && spare_.use_count() == 1) {
       pages_.push_back(std::move(spare_));
     } else {
-      pages_.push_back(std::make_shared<Page>(width_, dtype_));
+      pages_.push_back(std::make_shared<Page>(width_, dtype_, heads_));
     }
     spare_.reset();
   }
@@ -32,21 +54,24 @@ KvCache::Page& KvCache::Writable(size_t index) {
 
 void KvCache::ConvertTo(DType dtype) {
   if (dtype == dtype_) return;
+  CHECK(pages_.empty() || (dtype != DType::kI8 && dtype_ != DType::kI8));
   dtype_ = dtype;
   spare_.reset();
   for (auto& page : pages_) {
-    auto converted = std::make_shared<Page>(width_, dtype);
+    auto converted = std::make_shared<Page>(width_, dtype, heads_);
     Convert(page->k.Matrix(), converted->k.Matrix());
     Convert(page->v.Matrix(), converted->v.Matrix());
     page = std::move(converted);
   }
 }
 
-void KvCache::Append(ConstMatrixView k, ConstMatrixView v) {
+void KvCache::Append(const KeyRows& rows) {
+  const auto& [k, v, k_scales, v_scales, heads] = rows;
   CHECK_EQ(k.cols, width_);
   CHECK_EQ(v.cols, width_);
   CHECK_EQ(k.rows, v.rows);
   CHECK(k.dtype == v.dtype);
+  CHECK(k.dtype != DType::kI8 || heads == heads_);
   int64_t row = 0;
   if (window_ > 0 && k.rows > window_) {
     row = k.rows - window_;
@@ -56,8 +81,12 @@ void KvCache::Append(ConstMatrixView k, ConstMatrixView v) {
   while (row < k.rows) {
     const int64_t in_page = end_ % kPageTokens, run = std::min(kPageTokens - in_page, k.rows - row);
     Page& page = Writable(static_cast<size_t>((end_ - FirstPageStart()) / kPageTokens));
-    Convert(k.Rows(row, run), page.k.Matrix().Rows(in_page, run));
-    Convert(v.Rows(row, run), page.v.Matrix().Rows(in_page, run));
+    CopyRows(k.Rows(row, run), page.k.Matrix().Rows(in_page, run));
+    CopyRows(v.Rows(row, run), page.v.Matrix().Rows(in_page, run));
+    if (dtype_ == DType::kI8) {
+      std::copy_n(k_scales + row * heads_, run * heads_, page.k_scales.F32() + in_page * heads_);
+      std::copy_n(v_scales + row * heads_, run * heads_, page.v_scales.F32() + in_page * heads_);
+    }
     end_ += run;
     row += run;
   }
@@ -77,7 +106,12 @@ int64_t KvCache::Spans(int64_t from, KeySpan* out) const {
     if (begin < end) {
       const ConstMatrixView k = page->k.Matrix().Rows(begin - page_begin, end - begin);
       const ConstMatrixView v = page->v.Matrix().Rows(begin - page_begin, end - begin);
-      out[n++] = {k.data, v.data, dtype_, width_, begin, end - begin};
+      out[n] = {k.data, v.data, dtype_, width_, begin, end - begin};
+      if (dtype_ == DType::kI8) {
+        out[n].k_scales = page->k_scales.F32() + (begin - page_begin) * heads_;
+        out[n].v_scales = page->v_scales.F32() + (begin - page_begin) * heads_;
+      }
+      ++n;
     }
     page_begin += kPageTokens;
   }
@@ -105,7 +139,10 @@ void KvCache::RestartAt(int64_t position) {
   first_ = end_ = position;
 }
 
-int64_t KvCache::bytes() const { return pages() * kPageTokens * width_ * 2 * SizeOf(dtype_); }
+int64_t KvCache::bytes() const {
+  const int64_t scales = dtype_ == DType::kI8 ? heads_ * SizeOf(DType::kF32) : 0;
+  return pages() * kPageTokens * 2 * (width_ * SizeOf(dtype_) + scales);
+}
 
 Tensor& LayerState::Fixed(const StateSpec& spec) {
   CHECK(!spec.per_token && (spec.name == "ssm_state" || spec.name == "conv_state"));
@@ -116,7 +153,7 @@ void LayerState::Add(const StateSpec& spec) {
   if (!spec.per_token) {
     Fixed(spec) = Tensor(spec.shape);
   } else if (kv.width() == 0) {  // keys come first, values are as wide
-    kv = KvCache(spec.shape[0] * spec.shape[1], spec.window);
+    kv = KvCache(spec.shape[0] * spec.shape[1], spec.window, spec.shape[0]);
   }
 }
 

@@ -12,21 +12,33 @@
 
 namespace taipan {
 
+// Rows of keys and values, f32 or bf16, or int8 with the scales [rows, heads] of each.
+struct KeyRows {
+  ConstMatrixView k, v;  // [rows, width]
+  const float *k_scales = nullptr, *v_scales = nullptr;
+  int64_t heads = 1;
+
+  KeyRows Rows(int64_t begin, int64_t count) const;
+};
+
 // Keys and values of the positions [first(), end()). With a window only the last `window` positions stay.
 class KvCache {
  public:
   KvCache() = default;
-  KvCache(int64_t width, int64_t window);  // width = kv_heads * head_dim; window 0: everything is kept
+  // width = kv_heads * head_dim; window 0: everything is kept
+  KvCache(int64_t width, int64_t window, int64_t heads = 1);
 
   int64_t width() const { return width_; }
+  int64_t heads() const { return heads_; }
   int64_t window() const { return window_; }
   int64_t first() const { return first_; }
   int64_t end() const { return end_; }
   int64_t count() const { return end_ - first_; }
 
-  // Rows k, v [n, width], f32 or bf16, at positions end() ...; what leaves the window is forgotten. The cache is of the
-  // type that was appended last: what it holds is converted where that changes.
-  void Append(ConstMatrixView k, ConstMatrixView v);
+  // Rows at positions end() ...; what leaves the window is forgotten. The cache is of the type that was appended last:
+  // what it holds is converted where that changes, which only an empty one can to or from int8.
+  void Append(const KeyRows& rows);
+  void Append(ConstMatrixView k, ConstMatrixView v) { Append(KeyRows{.k = k, .v = v}); }
   // Positions >= from as spans, one a page, ascending; returns their number, at most pages().
   int64_t Spans(int64_t from, KeySpan* out) const;
   int64_t pages() const { return static_cast<int64_t>(pages_.size()); }
@@ -46,7 +58,7 @@ class KvCache {
   void ConvertTo(DType dtype);
 
   static constexpr int64_t kPageTokens = 128;  // 128 tokens of 1024 floats: 1 MiB of keys and values
-  int64_t width_ = 0, window_ = 0, first_ = 0, end_ = 0;
+  int64_t width_ = 0, window_ = 0, heads_ = 1, first_ = 0, end_ = 0;
   DType dtype_ = DType::kF32;
   std::vector<std::shared_ptr<Page>> pages_;  // page i holds positions [FirstPageStart() + i * kPageTokens, ...)
   std::shared_ptr<Page> spare_;               // the last page that fell out of the window, used again

@@ -206,6 +206,12 @@ TEST_F(Binds, EveryTypeOfBlocksRunsAsItIsStored) {
     ExportQuantizedFolder(model, {QuantTypes(config, type, {{"o_proj", GgmlType::kBF16}})}, path);
     LanguageModel stored = LoadModel(path, Binding::kStored);
     std::set<std::string> types;
+    int64_t bytes = 0;
+    std::as_const(stored).params().ForEach(
+        [&](const Weight& w) { bytes += w.quant.bytes() + w.f32.bytes() + w.bf16.bytes(); });
+    const int64_t planned = BoundBytes(OpenCheckpoint(path), Binding::kStored);
+    EXPECT_GE(planned, bytes);
+    EXPECT_LE(planned, bytes + 64 * 40) << "each begins at a multiple of 64";
     stored.params().ForEach([&](Weight& w) {
       if (!w.quant.empty()) types.insert(NameOf(w.quant.View().type));
       EXPECT_EQ(w.quant.empty(), !stored.IsProduct(w) || w.spec.name.find("o_proj") != std::string::npos)

@@ -13,6 +13,15 @@ DType DTypeOf(ComputeType type) {
   return type == ComputeType::kBF16 ? DType::kBF16 : DType::kF32;
 }
 
+KvType KvTypeOf(DType dtype) {
+  return dtype == DType::kI8 ? KvType::kInt8 : dtype == DType::kBF16 ? KvType::kBF16 : KvType::kF32;
+}
+
+DType DTypeOf(KvType type) {
+  CHECK(type != KvType::kAuto);
+  return type == KvType::kInt8 ? DType::kI8 : type == KvType::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
 DType FastDType(const ModelConfig& c) {
   const bool even = c.state_size % 2 == 0 && c.head_dim % 2 == 0 && c.attention_head_dim % 2 == 0;
   return even && ActiveProductIsa() >= ProductIsa::kAvx512BF16 ? DType::kBF16 : DType::kF32;

@@ -1,12 +1,14 @@
 #pragma once
-// What a model costs to run, from its config alone: parameters by group, bytes, FLOPs, all in f32. training_memory.h
-// has what training takes.
+// What a model costs to run, from its config alone: parameters by group, bytes, FLOPs; in f32 unless something else is
+// said. training_memory.h has what training takes.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "model/config.h"
+#include "tensor/tensor.h"
 
 namespace taipan {
 
@@ -37,8 +39,22 @@ struct MemoryPlan {
 // The contexts of the table in `inspect`: 4K, 128K and 1M tokens.
 std::vector<int64_t> StandardContexts();
 
+// How it runs.
+struct RunTypes {
+  std::optional<int64_t> weight_bytes = std::nullopt;  // none: all in f32
+  DType dtype = DType::kF32;                           // of activations
+  DType kv_dtype = DType::kF32;                        // of keys and values: f32, bf16 or int8 with its scales
+};
+
 // Of a valid config. Contexts are at least 1 and at most 2^30. Selective attention counts queries of the budget's
 // share.
-MemoryPlan PlanMemory(const ModelConfig& config, const std::vector<int64_t>& contexts = StandardContexts());
+MemoryPlan PlanMemory(const ModelConfig& config, const std::vector<int64_t>& contexts = StandardContexts(),
+                      const RunTypes& types = {});
+
+// Whether its memory grows with the context.
+bool KeepsAllKeys(const ModelConfig& config);
+
+// About the bytes of activations while a piece of so many tokens is read.
+int64_t ScratchToRun(const ModelConfig& config, DType dtype, int64_t tokens);
 
 }  // namespace taipan

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "model/flops.h"
+#include "model/model.h"
 
 namespace taipan {
 namespace {
@@ -119,6 +120,31 @@ TEST(MemoryPlan, FlopsOfEveryKind) {
   const ModelConfig c = Small({LayerKind::kMamba2, LayerKind::kAttention});
   EXPECT_DOUBLE_EQ(PlanMemory(c, {100}).run[0].flops_per_token * 100,
                    TotalFlops(CostByOperation(c, {.phase = Phase::kScore, .context = 100})));
+}
+
+TEST(MemoryPlan, CountsWhatARunKeeps) {
+  const ModelConfig config = Small({LayerKind::kMamba2, LayerKind::kAttention});
+  const RunCost f32 = PlanMemory(config, {100}).run[0];
+  const RunCost bf16 = PlanMemory(config, {100}, {.weight_bytes = 12345, .kv_dtype = DType::kBF16}).run[0];
+  EXPECT_EQ(bf16.weight_bytes, 12345);
+  EXPECT_EQ(bf16.fixed_state_bytes, f32.fixed_state_bytes);
+  EXPECT_EQ(2 * bf16.full_bytes, f32.full_bytes);
+  LanguageModel model(config);
+  model.Initialise(1, 0.0);
+  for (const DType kv : {DType::kF32, DType::kBF16, DType::kI8}) {
+    model.SetKvDType(kv);
+    SequenceState state;
+    Batch batch;
+    batch.tokens.assign(128, 1);  // a page
+    batch.segments = {{.length = 128, .state_in = nullptr, .state_out = &state}};
+    ForwardContext context;
+    model.Forward(batch, {}, false, context);
+    EXPECT_EQ(PlanMemory(config, {128}, {.kv_dtype = kv}).run[0].state_bytes(), state.bytes()) << NameOf(kv);
+    EXPECT_GE(ScratchToRun(config, DType::kF32, 128), context.peak_bytes() / 2);
+    EXPECT_LE(ScratchToRun(config, DType::kF32, 128), context.peak_bytes() * 4);
+  }
+  EXPECT_TRUE(KeepsAllKeys(config));
+  EXPECT_FALSE(KeepsAllKeys(Small({LayerKind::kMamba2, LayerKind::kSlidingAttention})));
 }
 
 TEST(MemoryPlan, StandardContextsAndBounds) {

@@ -135,6 +135,11 @@ void LanguageModel::SetDType(DType dtype) {
   RefreshCopies();
 }
 
+void LanguageModel::SetKvDType(DType dtype) {
+  CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kI8);
+  kv_dtype_ = dtype;
+}
+
 void LanguageModel::RefreshCopies() {
   if (dtype_ == DType::kF32) return;
   params_.ForEach([&](Weight& w) {
@@ -149,7 +154,7 @@ bool LanguageModel::IsProduct(const Weight& w) const {
 }
 
 void LanguageModel::RequireF32(const char* what) const {
-  const_cast<ModelParams&>(params_).ForEach([&](Weight& w) {
+  params_.ForEach([&](const Weight& w) {
     if (!w.f32.empty()) return;
     throw UserError({w.spec.name, fmt::format("{} needs the weights in f32", what), "f32",
                      !w.bound()        ? "no values"
@@ -161,7 +166,7 @@ void LanguageModel::RequireF32(const char* what) const {
 
 void LanguageModel::RequireMasters(const char* what) const {
   RequireF32(what);
-  const_cast<ModelParams&>(params_).ForEach([&](Weight& w) {
+  params_.ForEach([&](const Weight& w) {
     if (!w.f32.is_view()) return;
     throw UserError({w.spec.name, fmt::format("{} needs weights that may be changed", what), "a copy in memory",
                      "the file itself, as the model was loaded"});
@@ -240,6 +245,7 @@ void LanguageModel::ForwardLayer(size_t index, Keep keep, ForwardContext& contex
   size_t sal = static_cast<size_t>(first_sal_[index]);
   for (size_t i = 0; i < branches.size(); ++i) {
     ForwardCall call{.segments = c.segments, .scratch = &c.scratch, .results = &results, .keep = keep, .dtype = dtype_};
+    call.kv_dtype = call.kept() ? dtype_ : kv_dtype();
     if (branches[i]->selective()) {
       call.controls = &c.controls[sal];
       call.report = c.reporting ? &c.gates[sal] : nullptr;

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -113,6 +114,10 @@ class LanguageModel {
   // RefreshCopies rounds them again after the weights have changed.
   void SetDType(DType dtype);
   DType dtype() const { return dtype_; }
+  // How keys and values are kept, and seen by attention, in forwards that keep nothing for a backward: f32, bf16, or
+  // int8 with a scale for each token and head. As they are computed (dtype) unless it was set.
+  void SetKvDType(DType dtype);
+  DType kv_dtype() const { return kv_dtype_.value_or(dtype_); }
   void RefreshCopies();
   // Whether products read it: the embedding is one where it is the head, too.
   bool IsProduct(const Weight& weight) const;
@@ -159,6 +164,7 @@ class LanguageModel {
 
   ModelConfig config_;
   DType dtype_ = DType::kF32;
+  std::optional<DType> kv_dtype_;
   std::vector<Layer> layers_;
   std::vector<int64_t> first_sal_;  // a layer each: SALs before it
   ModelParams params_;

@@ -15,14 +15,10 @@ namespace {
 class Binder {
  public:
   Binder(const TensorSource& tensors, Binding binding, LanguageModel& model)
-      : tensors_(tensors),
-        binding_(binding),
-        dtype_(binding == Binding::kStored ? FastDType(model.config())
-               : binding == Binding::kBF16 ? DType::kBF16
-                                           : DType::kF32),
-        model_(model) {}
+      : tensors_(tensors), binding_(binding), dtype_(BoundDType(model.config(), binding)), model_(model) {}
 
   DType dtype() const { return dtype_; }
+  int64_t bytes() const { return bytes_; }
 
   void Count(const ForeignTensor& from, const Weight& w) {
     if (const auto type = QuantOf(from, w)) {
@@ -121,6 +117,22 @@ void ReadMasters(const Checkpoint& checkpoint, const TensorSource& tensors, Lang
 }
 
 }  // namespace
+
+DType BoundDType(const ModelConfig& config, Binding binding) {
+  if (binding == Binding::kStored) return FastDType(config);
+  return binding == Binding::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
+int64_t BoundBytes(const Checkpoint& checkpoint, Binding binding) {
+  LanguageModel model(checkpoint.config);
+  Binder binder(checkpoint.Tensors(), binding, model);
+  double vectors = 0;
+  ForEachPair(checkpoint, model, [&](const ForeignTensor& from, Weight& w) {
+    binder.Count(from, w);
+    if (w.spec.role != Role::kLinear) vectors += w.spec.count();
+  });
+  return binder.bytes() + static_cast<int64_t>(vectors) * SizeOf(DType::kF32);
+}
 
 void LoadWeights(LanguageModel& model, const Checkpoint& checkpoint) {
   ReadMasters(checkpoint, *checkpoint.TensorsFor(model.config()), model);

@@ -14,6 +14,9 @@ LanguageModel LoadModel(const Checkpoint& checkpoint, Binding binding = Binding:
 LanguageModel LoadModel(const std::string& path, Binding binding = Binding::kMasters);
 // What a model that only runs is bound as, in numbers.
 inline Binding BindingOf(DType dtype) { return dtype == DType::kBF16 ? Binding::kBF16 : Binding::kMasters; }
+// What products are computed in, and the bytes that the weights take, without reading them.
+DType BoundDType(const ModelConfig& config, Binding binding);
+int64_t BoundBytes(const Checkpoint& checkpoint, Binding binding);
 // Writes config.json and model.safetensors into an existing directory, each atomically; equal weights give equal bytes.
 void SaveModel(LanguageModel& model, const std::string& directory);
 // Replaces the weights of `model` by those of another with the same architecture and sizes; the config

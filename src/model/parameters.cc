@@ -16,6 +16,15 @@ void ModelParams::ForEach(const WeightVisitor& visit) {
   if (!tied()) visit(lm_head);
 }
 
+void ModelParams::ForEach(const std::function<void(const Weight&)>& visit) const {
+  visit(embedding);
+  for (const auto& layer : layers) {
+    for (const auto& branch : layer) branch->ForEach([&](const Weight& w) { visit(w); });
+  }
+  visit(norm);
+  if (!tied()) visit(lm_head);
+}
+
 void ModelParams::BindZeros() {
   ForEach([](Weight& w) { w.f32 = Tensor(w.spec.shape); });
 }

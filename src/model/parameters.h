@@ -2,6 +2,7 @@
 // The parameters of a model: declared from its config alone, so that tables, plans and checks of files take no memory;
 // bound later, when it is known where the values come from and in which type they will be used.
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -23,6 +24,7 @@ struct ModelParams {
 
   // Every parameter once, in file order, with its full name ("model.layers.0.mixer.in_proj.weight").
   void ForEach(const WeightVisitor& visit);
+  void ForEach(const std::function<void(const Weight&)>& visit) const;
   bool tied() const { return lm_head.spec.shape.empty(); }
   const Weight& head() const { return tied() ? embedding : lm_head; }
   Weight& head() { return tied() ? embedding : lm_head; }

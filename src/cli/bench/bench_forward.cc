@@ -102,6 +102,7 @@ void AddBenchDecode(CLI::App& bench) {
   auto o = std::make_shared<DecodeOptions>();
   AddBenchFlags(*command, *o);
   AddStoredDTypeFlag(*command, o->dtype, ComputeType::kAuto);
+  AddKvDTypeFlag(*command, o->kv_dtype);
   const int64_t most = int64_t{1} << 30;
   command->add_option("--context", o->context, "Tokens read before, 0: one start token")
       ->check(WholeNumber(0, most))

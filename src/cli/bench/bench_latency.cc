@@ -23,6 +23,7 @@ struct LatencyOptions {
   std::vector<std::string> models = {"transformer-8m", "jamba-8m", "samba-8m", "mamba2-8m", "taipan-8m"};
   std::string lengths = "1K,2K,4K,8K,16K,32K", out;
   ComputeType dtype = ComputeType::kAuto;
+  KvType kv_dtype = KvType::kAuto;
   int64_t tokens = 32, runs = 3, time_limit = 600;
   bool json = false;
 };
@@ -126,6 +127,7 @@ Curve Measure(const LatencyOptions& o, const std::string& model, const std::vect
   BenchOptions options;
   options.model = model;
   options.dtype = o.dtype;
+  options.kv_dtype = o.kv_dtype;
   const BenchModel bench = LoadToBench(options);
   const ModelConfig& config = bench.model.config();
   BenchReader reader(bench);
@@ -264,6 +266,7 @@ void AddBenchLatency(CLI::App& bench) {
   command->add_option("--lengths", o->lengths, "Tokens of context, with K = 1024 and M = 1024 K")
       ->capture_default_str();
   AddStoredDTypeFlag(*command, o->dtype, ComputeType::kBF16);
+  AddKvDTypeFlag(*command, o->kv_dtype);
   command->add_option("--tokens", o->tokens, "Tokens generated at each length")
       ->check(WholeNumber(1, 1 << 20))
       ->capture_default_str();

@@ -51,7 +51,7 @@ void AddBenchFlags(CLI::App& command, BenchOptions& o) {
 WeightBytes WeightBytesOf(const LanguageModel& model) {
   std::map<std::string, double> bytes;
   WeightBytes weights;
-  const_cast<ModelParams&>(model.params()).ForEach([&](const Weight& w) {  // it changes nothing
+  model.params().ForEach([&](const Weight& w) {
     if (!model.IsProduct(w)) return;
     const bool narrow = model.dtype() == DType::kBF16;
     const Tensor& plain = narrow ? w.bf16 : w.f32;
@@ -75,11 +75,16 @@ void AddStoredDTypeFlag(CLI::App& command, ComputeType& dtype, ComputeType other
 }
 
 BenchModel LoadToBench(BenchOptions& o) {
-  if (o.dtype != ComputeType::kAuto) return LoadBenchModel(o, BindingOf(DTypeOf(o.dtype)));
+  if (o.dtype != ComputeType::kAuto) {
+    BenchModel bench = LoadBenchModel(o, BindingOf(DTypeOf(o.dtype)));
+    UseKvDType(bench.model, o.kv_dtype);
+    return bench;
+  }
   const NamedConfig named = ResolveConfig(o.model);
   const bool stored = named.checkpoint && HoldsQuantized(named.checkpoint->Tensors());
   BenchModel bench = LoadBenchModel(o, stored ? Binding::kStored : Binding::kMasters);
   o.dtype = ComputeTypeOf(bench.model.dtype());
+  UseKvDType(bench.model, o.kv_dtype);
   return bench;
 }
 

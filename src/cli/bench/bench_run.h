@@ -23,6 +23,7 @@ namespace taipan {
 struct BenchOptions {
   std::string model, svg;
   ComputeType dtype = ComputeType::kF32;
+  KvType kv_dtype = KvType::kAuto;
   std::optional<double> selected_share;
   int64_t runs = 5, warmup = 2;
   bool json = false, refresh = false, no_roof = false;

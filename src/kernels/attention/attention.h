@@ -15,13 +15,14 @@ struct AttentionShape {
   float scale = 0;     // of scores, positive; 0: 1 / sqrt(head_dim)
 };
 
-// `count` keys and values, F32 or BF16, at consecutive positions from `position`; rows are `stride` elements apart,
-// [kv_heads * head_dim] wide.
+// `count` keys and values, F32, BF16 or I8, at consecutive positions from `position`; rows are `stride` elements apart,
+// [kv_heads * head_dim] wide. Of I8 a value is the integer times the scale of its token and head.
 struct KeySpan {
   const void* k = nullptr;
   const void* v = nullptr;
   DType dtype = DType::kF32;
   int64_t stride = 0, position = 0, count = 0;
+  const float *k_scales = nullptr, *v_scales = nullptr;  // [count, kv_heads], of I8
 };
 struct KeyGradientSpan {  // beside a KeySpan, rows as far apart; null: not wanted. Added to.
   float* dk = nullptr;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/attention/attention_reference.h"
+#include "kernels/int8_rows.h"
 #include "kernels/test_util.h"
 
 namespace taipan {
@@ -243,6 +244,46 @@ TEST(Attention, KeysMayHaveEitherType) {
     EXPECT_TRUE(test::SameBits(a.dq, b.dq) && test::SameBits(a.dk, b.dk) && test::SameBits(a.dv, b.dv))
         << NameOf(dtype);
   }
+}
+
+// Keys and values as integers with a scale for each token and head: attention over the numbers that they stand for, in
+// double precision. Every second span has floats.
+TEST(Attention, IntegersAreTheNumbersThatTheyStandFor) {
+  test::ForEachSimdTarget([] {
+    for (const Case& c : Cases()) {
+      AttentionProblem<double> p = MakeProblem(c.shape, c.n_keys, c.first, c.every, 57);
+      const int64_t heads = c.shape.kv_heads, dh = c.shape.head_dim, width = heads * dh;
+      std::vector<int8_t> integers[2];
+      std::vector<float> scales[2];
+      KernelProblem k(p, c.span);
+      for (const int values : {0, 1}) {
+        std::vector<double>& x = values ? p.v : p.k;
+        integers[values].resize(x.size());
+        scales[values].resize(static_cast<size_t>(c.n_keys * heads));
+        const std::vector<float> floats = ConvertTo<float>(x);
+        QuantizeHeads({floats.data(), c.n_keys, width}, heads, integers[values].data(), scales[values].data());
+        for (size_t s = 0; s < k.spans.size(); s += 2) {
+          const KeySpan& span = k.spans[s];
+          for (int64_t i = span.position * width; i < (span.position + span.count) * width; ++i) {
+            const auto at = static_cast<size_t>(i);
+            x[at] = double{scales[values][at / static_cast<size_t>(dh)]} * integers[values][at];
+          }
+        }
+      }
+      for (size_t s = 0; s < k.spans.size(); s += 2) {
+        KeySpan& span = k.spans[s];
+        const int64_t row = span.position;
+        span = {integers[0].data() + row * width, integers[1].data() + row * width, DType::kI8, width, row, span.count};
+        span.k_scales = scales[0].data() + row * heads;
+        span.v_scales = scales[1].data() + row * heads;
+      }
+      const AttentionSegment seg{0, k.n, k.spans, {}};
+      test::PaddedMatrix out(k.n, c.shape.heads * dh, 1, 1);
+      Arena scratch;
+      AttentionForward(c.shape, {k.q.View(), p.positions.data(), {&seg, 1}}, out.View(), nullptr, scratch);
+      ASSERT_LE(RelativeFrobeniusError(out.Dense(), reference::Attention(p)), kTolerance) << NameOf(c);
+    }
+  });
 }
 
 // Rows of the result for queries computed in pieces, keys in spans.

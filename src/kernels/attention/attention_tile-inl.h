@@ -64,6 +64,29 @@ HWY_INLINE void ConvertRow(int64_t n, const From* from, To* to) {
   }
 }
 
+// to = scale * from.
+template <class To>
+HWY_INLINE void ScaleIntegers(int64_t n, const int8_t* from, float scale, To* to) {
+  const Tag d;
+  const hn::Rebind<int8_t, Tag> d8;
+  const hn::RebindToSigned<Tag> d32;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const Vec factor = hn::Set(d, scale);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const Vec x = hn::ConvertTo(d, hn::PromoteTo(d32, hn::LoadU(d8, from + i)));
+    StoreFloats(hn::Mul(factor, x), d, to + i);
+  }
+  for (; i < n; ++i) {
+    const float x = scale * static_cast<float>(from[i]);
+    if constexpr (std::is_same_v<To, float>) {
+      to[i] = x;
+    } else {
+      to[i] = ToBF16(x);
+    }
+  }
+}
+
 // The span that holds position `tile` or the first one after it; the end where there is none.
 HWY_INLINE const KeySpan* SpanAt(const AttentionSegment& seg, int64_t tile) {
   const KeySpan* const begin = seg.keys.data();
@@ -108,6 +131,9 @@ TileRows<T> FindTile(const KeyTile& key_tile, bool values, T* buffer) {
       T* to = buffer + (at - tile) * dh;
       if (s->dtype == DType::kF32) {
         ConvertRow(dh, static_cast<const float*>(base) + offset, to);
+      } else if (s->dtype == DType::kI8) {
+        const float scale = (values ? s->v_scales : s->k_scales)[(at - s->position) * shape.kv_heads + kv_head];
+        ScaleIntegers(dh, static_cast<const int8_t*>(base) + offset, scale, to);
       } else {
         ConvertRow(dh, static_cast<const BF16*>(base) + offset, to);
       }
