@@ -15,7 +15,7 @@ struct Quantized {
   std::vector<float> scales;
 };
 
-Quantized Run(const std::vector<float>& x, int64_t rows, int64_t heads, DType dtype = DType::kF32) {
+Quantized QuantizeRows(const std::vector<float>& x, int64_t rows, int64_t heads, DType dtype = DType::kF32) {
   const int64_t width = static_cast<int64_t>(x.size()) / rows;
   test::PaddedMatrix m(rows, width, 3, 1, dtype);
   m.Fill(x);
@@ -34,7 +34,7 @@ TEST(QuantizeHeads, NearestIntegersOfEachHeadsOwnScale) {
         const int64_t rows = 5, heads = 3, width = heads * head_dim;
         std::vector<float> x = test::RandomVector<float>(rows * width, 7, 2.0);
         for (float& v : x) v = ToFloat(ToBF16(v));
-        const Quantized q = Run(x, rows, heads, dtype);
+        const Quantized q = QuantizeRows(x, rows, heads, dtype);
         for (int64_t part = 0; part < rows * heads; ++part) {
           double largest = 0;
           for (int64_t i = 0; i < head_dim; ++i) {
@@ -58,7 +58,7 @@ TEST(QuantizeHeads, NearestIntegersOfEachHeadsOwnScale) {
 TEST(QuantizeHeads, ZerosAndWhatIsNoNumber) {
   test::ForEachSimdTarget([] {
     const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
-    const Quantized q = Run({0, 0, -0.0f, 1, -inf, 2, nan, 3, -1, 1, 2, -4}, 4, 1);
+    const Quantized q = QuantizeRows({0, 0, -0.0f, 1, -inf, 2, nan, 3, -1, 1, 2, -4}, 4, 1);
     EXPECT_EQ(q.scales[0], 0);
     EXPECT_EQ(q.integers[0], 0);
     EXPECT_TRUE(std::isnan(q.scales[1]) && std::isnan(q.scales[2]));
