@@ -153,7 +153,7 @@ TEST(GenerateState, ASignalInAPromptStillSaves) {
   arguments.insert(arguments.end(), {"--prompt-file", "-"});
   WriteFileAtomically(tiny / "err", "");
   Running run(arguments, tiny / "err", tiny / "out", pipe[0]);
-  constexpr int kBytes = 60000, kSlice = 16 * 512;
+  constexpr int kBytes = 60000, kPiece = 512, kSlice = 16 * kPiece;
   const std::string text(kBytes, 'x');
   CHECK_EQ(::write(pipe[1], text.data(), text.size()), kBytes);
   int waiting = kBytes;
@@ -162,7 +162,11 @@ TEST(GenerateState, ASignalInAPromptStillSaves) {
     CHECK_EQ(::ioctl(pipe[0], FIONREAD, &waiting), 0);
   }
   const Json json = StoppedBy(SIGTERM, run, tiny);
-  EXPECT_EQ(json.at("prompt_tokens"), kBytes / kSlice * kSlice);
+  // Whole pieces of what had come, the last slice perhaps not to its end.
+  const int64_t read = json.at("prompt_tokens");
+  EXPECT_GT(read, 0);
+  EXPECT_LE(read, kBytes / kSlice * kSlice);
+  EXPECT_EQ(read % kPiece, 0);
   EXPECT_EQ(json.at("tokens").size(), 0u);
   ::close(pipe[0]);
   ::close(pipe[1]);
