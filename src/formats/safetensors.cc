@@ -150,7 +150,7 @@ StoredTensor SafetensorsFile::Stored(const std::string& name) const {
 
 Tensor SafetensorsFile::Read(const std::string& name) const {
   const SafetensorsEntry& e = At(name);
-  Tensor t(e.shape, e.dtype);
+  Tensor t = Tensor::Unset(e.shape, e.dtype);
   if (e.bytes > 0) std::memcpy(t.data(), e.data, static_cast<size_t>(e.bytes));
   if (mapping_) mapping_->CheckUnchanged();
   return t;

@@ -27,7 +27,7 @@ struct GatheredRows {
 };
 GatheredRows Gather(const KvCache& kv, DType dtype, bool values) {
   CHECK(kv.count() == 0 || kv.dtype() == dtype);
-  GatheredRows out{Tensor({kv.count(), kv.width()}, dtype), {}};
+  GatheredRows out{Tensor::Unset({kv.count(), kv.width()}, dtype), {}};
   if (dtype == DType::kI8) out.scales = Tensor({kv.count(), kv.heads()});
   const int64_t element = SizeOf(dtype), bytes = kv.width() * element;
   std::vector<KeySpan> spans(static_cast<size_t>(kv.pages()));
