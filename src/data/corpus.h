@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,14 +17,23 @@
 
 namespace taipan {
 
+struct CorpusPart;
+
+struct CorpusOptions {
+  DataUse use = DataUse::kTraining;
+  // Stands behind every document of text: a file, or a text of JSON. None: they are joined, texts of JSON by a line
+  // feed. Token files are taken as they are.
+  std::optional<int32_t> eos = {};
+};
+
 class Corpus {
  public:
-  // paths: as FindData takes them; what each file holds is found by file_kind.h: text, JSON with texts (a line feed
-  // between two), token ids, and gzip of these. tokenizer: for text; may be null where there is none. Every id is
+  // paths: as FindData takes them; what each file holds is found by file_kind.h: text, JSON with texts, token
+  // ids, and gzip of these. tokenizer: for text; may be null where there is none. Every id is
   // compared with vocab_size, and text is searched for NUL bytes, before the constructor returns.
   // UserError: what is missing, unreadable, empty, no data, or does not fit the vocabulary; text without tokenizer.
   Corpus(const std::vector<std::string>& paths, const Tokenizer* tokenizer, int64_t vocab_size,
-         DataUse use = DataUse::kTraining);
+         const CorpusOptions& options = {});
   // Token ids in memory, for tests and synthetic data.
   Corpus(std::vector<int32_t> tokens, int64_t vocab_size, const std::string& name);
   ~Corpus();
@@ -36,6 +46,7 @@ class Corpus {
   void Read(int64_t begin, int64_t count, int32_t* out) const;
   // Whether every token stands for one byte of text, so that nats a token are nats a byte.
   bool bytes_are_tokens() const { return bytes_are_tokens_; }
+  std::optional<int32_t> eos() const { return eos_; }  // stands for no byte of text
   const std::vector<FileStamp>& stamps() const { return stamps_; }
   // Gives up a share of the tokens, 0 < share < 1, and returns them: the end of each file; of many small files every
   // k-th whole one. A function of the files and the share alone.
@@ -46,21 +57,20 @@ class Corpus {
   void CheckUnchanged() const;
 
  private:
-  struct Part;
   struct Slice {
-    std::shared_ptr<const Part> part;
+    std::shared_ptr<const CorpusPart> part;
     int64_t from = 0, size = 0;  // tokens of the part
     int64_t begin = 0;           // of the corpus
   };
   explicit Corpus(int64_t vocab_size) : vocab_size_(vocab_size) {}
   void AddFile(const std::string& path, const Tokenizer* tokenizer);
-  void FillFromText(Part& part, const Tokenizer* tokenizer);
-  void AddSlice(std::shared_ptr<const Part> part, int64_t from, int64_t size);
+  void AddSlice(std::shared_ptr<const CorpusPart> part, int64_t from, int64_t size);
 
   std::vector<Slice> slices_;
   std::vector<FileStamp> stamps_;
   std::map<std::string, int64_t> kinds_;  // files of each kind
-  int64_t size_ = 0, vocab_size_ = 0;
+  int64_t size_ = 0, vocab_size_ = 0, documents_ = 0;
+  std::optional<int32_t> eos_;
   int64_t memory_ = int64_t{256} << 20;  // bytes of files that may still be copied
   bool bytes_are_tokens_ = true;
 };

@@ -129,6 +129,55 @@ TEST_F(CorpusTest, JsonListsGiveTheirTexts) {
   EXPECT_NE(ErrorOf(Write("d.json", "[1, 2]")).find("in element 1 of the list"), std::string::npos);
 }
 
+// Ids of two bytes each and of the one that is left over.
+class TwoBytes : public Tokenizer {
+ public:
+  int64_t vocab_size() const override { return 70000; }
+  std::vector<int32_t> Encode(std::string_view text, const EncodeOptions&) const override {
+    std::vector<int32_t> ids;
+    for (size_t i = 0; i < text.size(); i += 2)
+      ids.push_back(i + 1 < text.size() ? text[i] * 256 + text[i + 1] : text[i]);
+    return ids;
+  }
+  std::string_view TokenBytes(int32_t) const override { return "xx"; }
+  std::optional<int32_t> TokenId(std::string_view) const override { return {}; }
+};
+
+TEST_F(CorpusTest, EveryDocumentEnds) {
+  const std::string lines = Write("a.jsonl", R"({"text": "one"}
+{"text": ""}
+{"text": "two\n"}
+)"),
+                    list = Write("b.json", R"([{"text": "x"}, {"text": "y"}])"), plain = Write("c.txt", "file");
+  const Corpus bytes({lines, list, plain, plain}, tokenizer_.get(), 256, {.eos = 0});
+  EXPECT_EQ(Text(bytes), std::string("one\0two\n\0x\0y\0file\0file\0", 23));
+  EXPECT_EQ(bytes.eos(), 0);
+  EXPECT_NE(bytes.Describe().find("23 tokens in 6 documents"), std::string::npos) << bytes.Describe();
+
+  const TwoBytes pairs;
+  const auto id = [](int a, int b) { return a * 256 + b; };
+  EXPECT_EQ(All(Corpus({lines, plain}, &pairs, 70000, {.eos = 69999})),
+            (std::vector<int32_t>{id('o', 'n'), 'e', 69999, id('t', 'w'), id('o', '\n'), 69999, id('f', 'i'),
+                                  id('l', 'e'), 69999}));
+  // Without one, texts of JSON are a single text.
+  EXPECT_EQ(All(Corpus({lines}, &pairs, 70000)),
+            (std::vector<int32_t>{id('o', 'n'), id('e', '\n'), id('t', 'w'), id('o', '\n')}));
+  // Ids are what their writer made of them.
+  EXPECT_EQ(All(Corpus({Write("t.u16", std::string("\1\0\2\0", 4))}, &pairs, 70000, {.eos = 7})),
+            (std::vector<int32_t>{1, 2}));
+}
+
+TEST_F(CorpusTest, TheEndOfALargeFileIsReadLikeTheRest) {
+  const std::string text((size_t{65} << 20) - 3, 'x');  // above what is copied
+  const Corpus corpus({Write("large.txt", text), Write("b.txt", "b")}, tokenizer_.get(), 256, {.eos = 1});
+  ASSERT_EQ(corpus.size(), static_cast<int64_t>(text.size()) + 3);
+  std::vector<int32_t> last(5);
+  corpus.Read(corpus.size() - 5, 5, last.data());
+  EXPECT_EQ(last, (std::vector<int32_t>{'x', 'x', 1, 'b', 1}));
+  corpus.Read(corpus.size() - 3, 1, last.data());
+  EXPECT_EQ(last[0], 1);
+}
+
 TEST_F(CorpusTest, BinaryDataIsFoundWhereverItBegins) {
   std::string late(size_t{5} << 20, 'x');
   late[late.size() - 2] = '\0';

@@ -23,12 +23,10 @@ std::string Describe(const nlohmann::json& json) {
   return keys.empty() ? "{}" : "the keys " + keys;
 }
 
-// false: there is no text in it.
-bool AppendText(const nlohmann::json& json, std::string& text) {
-  if (!json.is_object() || !json.contains("text") || !json["text"].is_string()) return false;
-  if (!text.empty() && text.back() != '\n') text += '\n';
-  text += json["text"].get_ref<const std::string&>();
-  return true;
+// null: there is no text in it.
+std::string* TextOf(nlohmann::json& json) {
+  if (!json.is_object() || !json.contains("text") || !json["text"].is_string()) return nullptr;
+  return &json["text"].get_ref<std::string&>();
 }
 
 nlohmann::json Parse(std::string_view text, const std::string& path, int64_t first_line, const char* problem,
@@ -45,11 +43,8 @@ nlohmann::json Parse(std::string_view text, const std::string& path, int64_t fir
   }
 }
 
-}  // namespace
-
-std::string JoinJsonLines(std::string_view all, const std::string& path) {
+void ForEachInLines(std::string_view all, const std::string& path, const TextUse& use) {
   if (all.starts_with("\xef\xbb\xbf")) all.remove_prefix(3);
-  std::string text;
   int64_t line_number = 0;
   for (size_t begin = 0; begin < all.size();) {
     const size_t end = std::min(all.find('\n', begin), all.size());
@@ -57,25 +52,34 @@ std::string JoinJsonLines(std::string_view all, const std::string& path) {
     begin = end + 1;
     ++line_number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const nlohmann::json json = Parse(line, path, line_number, "not a line of JSON", kExpected);
-    if (AppendText(json, text)) continue;
-    throw UserError(
-        {fmt::format("{}:{}", path, line_number), "no string \"text\" on this line", kExpected, Describe(json)});
+    nlohmann::json json = Parse(line, path, line_number, "not a line of JSON", kExpected);
+    std::string* const text = TextOf(json);
+    if (text == nullptr) {
+      throw UserError(
+          {fmt::format("{}:{}", path, line_number), "no string \"text\" on this line", kExpected, Describe(json)});
+    }
+    use(std::move(*text));
   }
-  return text;
 }
 
-std::string JoinJsonList(std::string_view all, const std::string& path) {
-  const nlohmann::json list = Parse(all, path, 1, "not valid JSON", R"([{"text": "..."}, ...])");
-  std::string text;
+void ForEachInList(std::string_view all, const std::string& path, const TextUse& use) {
+  nlohmann::json list = Parse(all, path, 1, "not valid JSON", R"([{"text": "..."}, ...])");
   int64_t number = 0;
-  for (const nlohmann::json& element : list) {
+  for (nlohmann::json& element : list) {
     ++number;
-    if (AppendText(element, text)) continue;
-    throw UserError(
-        {path, fmt::format("no string \"text\" in element {} of the list", number), kExpected, Describe(element)});
+    std::string* const text = TextOf(element);
+    if (text == nullptr) {
+      throw UserError(
+          {path, fmt::format("no string \"text\" in element {} of the list", number), kExpected, Describe(element)});
+    }
+    use(std::move(*text));
   }
-  return text;
+}
+
+}  // namespace
+
+void ForEachJsonText(std::string_view all, DataKind kind, const std::string& path, const TextUse& use) {
+  kind == DataKind::kJsonList ? ForEachInList(all, path, use) : ForEachInLines(all, path, use);
 }
 
 }  // namespace taipan

@@ -1,14 +1,18 @@
 #pragma once
-// The texts of JSON files, one after the other: a line feed stands between two where the first does not end in one.
+// The texts of JSON files, one after the other.
 
+#include <functional>
 #include <string>
 #include <string_view>
 
+#include "data/file_kind.h"
+
 namespace taipan {
 
-// {"text": "..."} a line; blank lines are skipped. UserError naming the path and the line.
-std::string JoinJsonLines(std::string_view all, const std::string& path);
-// [{"text": "..."}, ...]. UserError naming the path and the element.
-std::string JoinJsonList(std::string_view all, const std::string& path);
+using TextUse = std::function<void(std::string text)>;
+
+// kind: kJsonLines, {"text": "..."} a line, blank lines are skipped; kJsonList, [{"text": "..."}, ...]. UserError
+// naming the path and the line or the element.
+void ForEachJsonText(std::string_view all, DataKind kind, const std::string& path, const TextUse& use);
 
 }  // namespace taipan

@@ -15,9 +15,9 @@
 #include "train/checkpoints.h"
 #include "train/curve.h"
 #include "train/fit.h"
+#include "train/run_data.h"
 #include "train/run_folder.h"
 #include "train/run_progress.h"
-#include "train/run_text.h"
 #include "train/run_validation.h"
 #include "train/schedule.h"
 
@@ -25,31 +25,6 @@ namespace taipan {
 namespace {
 
 bool Interrupted() { return StopSignal() != 0; }
-
-// What a run needs beside its trainer.
-struct RunData {
-  RunTokenizer text;
-  std::unique_ptr<Corpus> train, valid;  // valid may be null
-  std::vector<FileStamp> stamps;         // of the training data and the tokenizer's files
-};
-
-// follow: the vocabulary is the tokenizer's, where there is one.
-RunData OpenData(const TrainSettings& settings, const std::string& model_directory, int64_t vocab_size, bool follow) {
-  RunData data;
-  data.text = ChooseTokenizer(settings, model_directory);
-  if (follow && data.text.tokenizer) vocab_size = data.text.tokenizer->vocab_size();
-  CheckVocabulary(data.text, vocab_size, settings.model);
-  if (settings.data.empty()) throw UserError({"--data", "no data to train on", "at least one path", "none"});
-  const Tokenizer* tokenizer = data.text.tokenizer.get();
-  data.train = std::make_unique<Corpus>(settings.data, tokenizer, vocab_size);
-  data.stamps = data.train->stamps();
-  for (const auto& [name, content] : data.text.files) {
-    const int64_t bytes = static_cast<int64_t>(content.size());
-    data.stamps.push_back({name, bytes, HashContent(content.data(), bytes)});
-  }
-  data.valid = OpenValidation(settings, tokenizer, *data.train);
-  return data;
-}
 
 class Run {
  public:
@@ -144,7 +119,7 @@ void Run::ReadFolder() {
   }
   continues_ = content == FolderContent::kRun;
   if (!continues_) return;
-  ReadRunFile(folder_ + "/run.json", saved_);
+  ReadSavedRun(folder_ + "/run.json", saved_);
   choice_ = checkpoints_.Choose();
   PassOverDamaged();
 }
@@ -192,8 +167,8 @@ ModelConfig Run::ChooseConfig() {
   // A run keeps its tokenizer beside its model, so it does not depend on the folder that the first weights came from.
   const std::string own_model = (choice_.newest ? choice_.newest->path : folder_) + "/model";
   const std::string first_model = request_.weights ? request_.weights->path : "";
-  data_ = OpenData(settings_, continues_ && IsDirectory(own_model) ? own_model : first_model, config.vocab_size,
-                   vocabulary_follows);
+  data_ =
+      OpenData(settings_, continues_ && IsDirectory(own_model) ? own_model : first_model, config, vocabulary_follows);
   config.vocab_size = data_.train->vocab_size();
   config = ApplySettings(config, settings_);
   ValidateModelConfig(config, settings_.model);
@@ -203,6 +178,7 @@ ModelConfig Run::ChooseConfig() {
 
 // Throws where the data or the model is another than the run was begun with.
 void Run::CheckContinues(const ModelConfig& config) const {
+  CheckSameEos(saved_.eos, settings_.eos, folder_ + "/run.json");
   CheckStamps(data_.stamps, folder_ + "/data.json");
   if (choice_.newest) CheckSameConfig(LoadModelConfig(SavedConfig()), config, SavedConfig());
 }
@@ -294,8 +270,9 @@ RunEnd Run::Go() {
       WriteState({.ended = "finished"});
       return RunEnd::kAlreadyFinished;
     }
-    LogInfo("trains {} parameters in {} on {} (tokenizer {}){}", CountParameters(trainer_->model().config()),
-            NameIn(settings_.dtype), data_.train->Describe(), data_.text.source,
+    LogInfo("trains {} parameters in {} on {} (tokenizer {}, end of text {}){}",
+            CountParameters(trainer_->model().config()), NameIn(settings_.dtype), data_.train->Describe(),
+            data_.text.source, NameOfEos(data_.train->eos(), data_.text.tokenizer.get()),
             data_.valid ? ", validates on " + data_.valid->Describe() : std::string());
     if (!data_.valid) LogInfo("no validation data, the loss is that of training (--valid-data, or --valid-split 0.05)");
     const RunEnd end = Loop();
@@ -441,7 +418,7 @@ TrainSettings RequestedSettings(const std::string& run_file, const Json& given, 
   const std::string saved_file = asked.out + "/run.json";
   if (!resume || asked.out.empty() || !PathExists(saved_file)) return asked;
   TrainSettings saved;
-  ReadRunFile(saved_file, saved);
+  ReadSavedRun(saved_file, saved);
   return read_over(saved);
 }
 

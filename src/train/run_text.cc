@@ -7,6 +7,7 @@
 #include "base/fields.h"
 #include "base/files.h"
 #include "base/logging.h"
+#include "text/end_of_document.h"
 #include "text/tokenizer_config.h"
 
 namespace taipan {
@@ -77,6 +78,38 @@ RunTokenizer ChooseTokenizer(const TrainSettings& settings, const std::string& w
   RunTokenizer none;
   none.source = "none";
   return none;
+}
+
+std::optional<int32_t> ChooseEos(const std::string& eos, const Tokenizer* tokenizer, std::optional<int64_t> of_model,
+                                 int64_t vocab_size) {
+  if (eos == "none") return std::nullopt;
+  const int64_t size = tokenizer ? tokenizer->vocab_size() : vocab_size;
+  if (eos.empty() || eos == "auto") {
+    if (!tokenizer || dynamic_cast<const ByteTokenizer*>(tokenizer)) return std::nullopt;
+    if (!tokenizer->eos() && of_model && *of_model < size) return static_cast<int32_t>(*of_model);
+    const std::optional<int32_t> own = EndOfDocument(*tokenizer);
+    if (!own) LogInfo("the tokenizer has no end-of-text token: texts follow each other without one (--eos names one)");
+    return own;
+  }
+  int64_t id = 0;
+  const bool number = ParseId(eos, id);
+  if (!number && tokenizer) {
+    if (const std::optional<int32_t> named = tokenizer->TokenId(eos)) return named;
+  }
+  if (number && id < size) return static_cast<int32_t>(id);
+  throw UserError({"--eos", "no token of the vocabulary", fmt::format("auto, none, an id below {} or a token", size),
+                   "\"" + eos + "\""});
+}
+
+std::string NameOfEos(std::optional<int32_t> eos, const Tokenizer* tokenizer) {
+  if (!eos) return "none";
+  const bool named = tokenizer && tokenizer->IsAdded(*eos);
+  return named ? std::string(tokenizer->TokenBytes(*eos)) : fmt::format("{}", *eos);
+}
+
+void CheckSameEos(const std::string& saved, const std::string& now, const std::string& where) {
+  if (saved == now) return;
+  throw UserError({where, "the run was begun with another \"eos\"", saved, now, "resume with --eos " + saved});
 }
 
 void CheckVocabulary(const RunTokenizer& t, int64_t vocab_size, const std::string& model) {

@@ -2,6 +2,7 @@
 // Which tokenizer a run reads text with, and the files that say so in its model folder.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +22,14 @@ struct RunTokenizer {
 
 // settings.tokenizer, else the one of the model in weights_directory, else bytes where any data is text.
 RunTokenizer ChooseTokenizer(const TrainSettings& settings, const std::string& weights_directory);
+
+// The id behind every document that settings.eos means; none where nothing is to stand there. of_model: what the
+// model's config names. UserError for a token that the tokenizer, or the vocabulary, does not have.
+std::optional<int32_t> ChooseEos(const std::string& eos, const Tokenizer* tokenizer, std::optional<int64_t> of_model,
+                                 int64_t vocab_size);
+std::string NameOfEos(std::optional<int32_t> eos, const Tokenizer* tokenizer);  // "<|endoftext|>", "7", "none"
+// Throws where a run that was begun with `saved` would go on with `now`, both resolved.
+void CheckSameEos(const std::string& saved, const std::string& now, const std::string& where);
 
 // Throws where the tokenizer gives ids that the vocabulary does not have.
 void CheckVocabulary(const RunTokenizer& tokenizer, int64_t vocab_size, const std::string& model);

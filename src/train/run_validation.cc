@@ -24,7 +24,8 @@ std::unique_ptr<Corpus> OpenValidation(const TrainSettings& settings, const Toke
   } else {
     if (paths.empty()) paths = FindData(settings.data, DataUse::kTraining).valid;
     if (paths.empty()) return nullptr;
-    valid = std::make_unique<Corpus>(paths, tokenizer, train.vocab_size(), DataUse::kValidation);
+    valid = std::make_unique<Corpus>(paths, tokenizer, train.vocab_size(),
+                                     CorpusOptions{.use = DataUse::kValidation, .eos = train.eos()});
   }
   if (valid->size() >= 2) return valid;
   throw UserError({paths[0], "too short to validate on", "at least 2 tokens", fmt::format("{}", valid->size())});

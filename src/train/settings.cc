@@ -31,6 +31,10 @@ void VisitPaths(TrainSettings& s, const FieldVisitor& visit) {
   visit({.name = "tokenizer",
          .help = "byte, a tokenizer file or a folder that has one (default: the model's own, else byte)"},
         &s.tokenizer);
+  visit({.name = "eos",
+         .help = "the token behind every document (a text file, a text of JSON): an id, a token by its spelling, none, "
+                 "or auto: the tokenizer's own, none where it has none (default: auto)"},
+        &s.eos);
   visit({.name = "vocab_size",
          .help = "ids of a preset with token files (default: the tokenizer's)",
          .range = Between(1, kMostSize)},
@@ -165,17 +169,17 @@ using OrderedJson = nlohmann::ordered_json;  // the first difference is the firs
 // What a continued run may change. Steps are looked at by the run, which knows how many are done; the tokenizer and
 // the vocabulary by what they lead to, the data's stamps and the config, since "byte" may also be what no name means.
 bool IsFree(const std::string& name) {
-  static const char* const kFree[] = {"model",        "data",         "out",        "valid_data", "valid_every",
-                                      "valid_tokens", "sample_every", "save_every", "keep",       "time_limit",
-                                      "tokenizer",    "vocab_size",   "recompute",  "steps",      "micro_batch_size"};
+  static const char* const kFree[] = {
+      "model", "data",       "out",       "valid_data", "valid_every", "valid_tokens", "sample_every",     "save_every",
+      "keep",  "time_limit", "tokenizer", "vocab_size", "recompute",   "steps",        "micro_batch_size", "eos"};
   return std::find(std::begin(kFree), std::end(kFree), name) != std::end(kFree);
 }
 
 // What ApplySettings sets in a config.
 bool FollowsSettings(const std::string& name) {
-  static const char* const kSet[] = {
-      "attention_budget",    "budget_loss_weight", "gumbel_temperature", "straight_through",
-      "selection_threshold", "initializer_range",  "refinement",         "selection"};
+  static const char* const kSet[] = {"attention_budget", "budget_loss_weight",  "gumbel_temperature",
+                                     "straight_through", "selection_threshold", "initializer_range",
+                                     "refinement",       "selection",           "eos_token_id"};
   return std::find(std::begin(kSet), std::end(kSet), name) != std::end(kSet);
 }
 
@@ -219,6 +223,11 @@ void ReadRunKeys(const Json& keys, const std::string& where, TrainSettings& s) {
 
 void ReadRunFile(const std::string& path, TrainSettings& s) { ReadRunKeys(ParseJson(ReadFile(path), path), path, s); }
 
+void ReadSavedRun(const std::string& path, TrainSettings& s) {
+  s.eos = "none";
+  ReadRunFile(path, s);
+}
+
 BudgetRamp ParseRamp(const std::string& text) {
   BudgetRamp ramp;
   const char* const end = text.data() + text.size();
@@ -232,6 +241,12 @@ BudgetRamp ParseRamp(const std::string& text) {
     throw UserError({"--budget-ramp", "not a pair of steps", "A:B with 0 <= A <= B", "\"" + text + "\""});
   }
   return ramp;
+}
+
+bool ParseId(const std::string& text, int64_t& id) {
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, id);
+  return parsed.ec == std::errc() && parsed.ptr == end && id >= 0;
 }
 
 TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool new_weights) {
@@ -277,6 +292,7 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
 
 ModelConfig ApplySettings(ModelConfig config, const TrainSettings& resolved) {
   config.initializer_range = resolved.initializer_range.value();
+  if (int64_t eos; ParseId(resolved.eos, eos)) config.eos_token_id = eos;
   if (config.num_sals() == 0) return config;
   config.refinement = EnumNamed<Refinement>(resolved.refinement);
   config.selection = EnumNamed<Selection>(resolved.selection);

@@ -20,6 +20,7 @@ struct TrainSettings {
   double valid_split = 0;             // share of the data that is held out to validate on, 0: none
   std::string out;                    // RUN_DIR; not written into run.json
   std::string tokenizer;              // "byte", a file, or "": the model's own, else byte
+  std::string eos;                    // ends a document: "none", an id or a token; "" and "auto": the tokenizer's own
   std::optional<int64_t> vocab_size;  // of new weights of a preset
 
   int64_t context = 512;                    // tokens a sequence
@@ -69,6 +70,8 @@ std::string UnderscoreKey(std::string key);  // "batch-size" as the key that it 
 
 // Reads run-file keys over `s`; dashes count as underscores, so the names of the flags work too.
 void ReadRunFile(const std::string& path, TrainSettings& s);
+// RUN_DIR/run.json, where a key that it lacks means what all runs did before the key was made.
+void ReadSavedRun(const std::string& path, TrainSettings& s);
 void ReadRunKeys(const Json& keys, const std::string& where, TrainSettings& s);
 
 // Fills in everything that depends on the model or on other values. new_weights: this run initialises them.
@@ -77,6 +80,8 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
 
 // The config of the model that a run trains: budget, lambda, temperature and estimator as the settings say.
 ModelConfig ApplySettings(ModelConfig config, const TrainSettings& resolved);
+
+bool ParseId(const std::string& text, int64_t& id);  // of a token: decimal digits
 
 // "A:B" as two steps.
 struct BudgetRamp {

@@ -25,7 +25,7 @@ void FillWindows(const Corpus& corpus, int64_t context, int64_t targets, int64_t
 
 // Bytes of text that tokens [1, 1 + count) stand for; 0: not known.
 double TextBytes(const Corpus& corpus, const Tokenizer* tokenizer, int64_t count) {
-  if (corpus.bytes_are_tokens()) return static_cast<double>(count);
+  if (corpus.bytes_are_tokens() && !corpus.eos()) return static_cast<double>(count);
   if (!tokenizer) return 0;
   constexpr int64_t kPiece = 65536;
   std::vector<int32_t> ids;
@@ -33,6 +33,7 @@ double TextBytes(const Corpus& corpus, const Tokenizer* tokenizer, int64_t count
   for (int64_t begin = 1; begin < 1 + count; begin += kPiece) {
     ids.resize(static_cast<size_t>(std::min(kPiece, 1 + count - begin)));
     corpus.Read(begin, static_cast<int64_t>(ids.size()), ids.data());
+    if (corpus.eos()) std::erase(ids, *corpus.eos());
     bytes += static_cast<double>(tokenizer->Decode(ids).size());
   }
   return bytes;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "base/test_folder.h"
 #include "train/test_model.h"
 
 namespace taipan {
@@ -71,6 +72,18 @@ TEST(Validate, BitsPerByteFollowTheTokenizer) {
   EXPECT_DOUBLE_EQ(p.bits_per_byte, p.ce / std::numbers::ln2 / 2);
   EXPECT_EQ(BytesPerToken(pairs, &tokenizer), 2);
   EXPECT_EQ(BytesPerToken(pairs, nullptr), 0);
+}
+
+TEST(Validate, TheEndOfADocumentIsNoText) {
+  const TestFolder folder;
+  WriteFileAtomically(folder / "a.jsonl", "{\"text\": \"" + std::string(40, 'a') + "\"}\n{\"text\": \"bb\"}\n");
+  const PairTokenizer tokenizer;
+  const Corpus corpus({folder / "a.jsonl"}, &tokenizer, 97, {.eos = 96});
+  ASSERT_EQ(corpus.size(), 20 + 1 + 1 + 1);
+  const LanguageModel model = TestModel();
+  ForwardContext forward;
+  const ValidMetrics m = Validate(model, corpus, &tokenizer, {.context = 24}, forward).value();
+  EXPECT_DOUBLE_EQ(m.bits_per_byte, m.ce * 22 / std::numbers::ln2 / (2 * 20));
 }
 
 // A gate whose weights are zero selects everything or nothing without noise, and with noise by its bias alone.

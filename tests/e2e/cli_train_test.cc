@@ -73,6 +73,27 @@ TEST_F(TrainCommand, ATokenizerWithItsFolder) {
   EXPECT_EQ(Train("run", {"--tokenizer", folder_.path()}).exit_code, 1);
 }
 
+// What `tokenizer train` makes with an end of text is found, trained with, and stopped at.
+TEST_F(TrainCommand, LearnsToStop) {
+  std::string lines;
+  for (int i = 0; i < 200; ++i) lines += "{\"text\": \"to be or not to be\"}\n";
+  WriteFileAtomically(folder_ / "lines.jsonl", lines);
+  const ProgramResult tokenizer =
+      RunTaipan({"tokenizer", "train", "--vocab-size", "270", "--special-token", "<|endoftext|>", "--data",
+                 folder_ / "lines.jsonl", "--out", folder_ / "tokenizer"});
+  ASSERT_EQ(tokenizer.exit_code, 0) << tokenizer.err;
+  WriteFileAtomically(folder_ / "model.json", TinyConfigText("270"));
+  const ProgramResult train =
+      Train("run", {"--tokenizer", folder_ / "tokenizer", "--steps", "60", "--learning-rate", "0.02"}, "lines.jsonl");
+  ASSERT_EQ(train.exit_code, 0) << train.err;
+  EXPECT_NE(train.err.find("in 200 documents"), std::string::npos) << train.err;
+  EXPECT_NE(train.err.find("end of text <|endoftext|>"), std::string::npos) << train.err;
+  const ProgramResult text = RunTaipan({"generate", "--model", folder_ / "run/model", "--prompt", "to be or", "--json",
+                                        "--max-tokens", "50", "--temperature", "0"});
+  ASSERT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_EQ(nlohmann::json::parse(text.out).at("text"), " not to be") << text.out;
+}
+
 TEST_F(TrainCommand, TrainsValidatesSamplesAndSaves) {
   const ProgramResult result = Train("run", {"--valid-data", folder_ / "text.txt", "--valid-every", "2",
                                              "--sample-every", "4", "--sample-prompt", "the number"});
