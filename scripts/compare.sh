@@ -9,13 +9,14 @@
 #     --program    compare this program; else scripts/build.sh builds build/taipan first
 #     OPTION       tools/peers/compare.py --help names the others: --threads, --lock, --thorough, --retune, --list
 # TAIPAN_PEERS is the folder of the peers (default build/peers, about 4 GB). PIP_INDEX_URL and the like act as usual.
+# TAIPAN_TEXT_MODEL is a GGUF file of a Llama with its tokenizer, for the rows openvino and first-token.
 # TAIPAN_PEERS_JOBS is how many compilers build llama.cpp (default: one a CPU).
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 peers=${TAIPAN_PEERS:-$root/build/peers}
 jobs=${TAIPAN_PEERS_JOBS:-$(nproc)}
 tools=$root/tools/peers
-torch=2.13.0 transformers=5.23.0 llama_cpp_python=0.3.36
+torch=2.13.0 transformers=5.23.0 llama_cpp_python=0.3.36 openvino=2026.4.1.0
 torch_index=https://download.pytorch.org/whl/cpu # wheels without CUDA
 peer_models=(mamba2-130m mamba2-370m llama-190m)  # those that llama.cpp runs
 peer_types=(Q8_0 Q4_0 Q4_K_M)                     # beside BF16
@@ -59,6 +60,15 @@ setup_python() {
   printf '%s\n' "$wanted" >"$stamp"
 }
 
+setup_openvino() {
+  local python=$peers/openvino/bin/python stamp=$peers/openvino/taipan-peers
+  [ -n "${TAIPAN_TEXT_MODEL:-}" ] && [ "$(cat "$stamp" 2>/dev/null)" != "$openvino" ] || return 0
+  say "Python environment with OpenVINO GenAI $openvino"
+  logged venv.log python3 -m venv --clear "$peers/openvino"
+  logged pip.log "$python" -m pip install "openvino-genai==$openvino"
+  printf '%s\n' "$openvino" >"$stamp"
+}
+
 # llama.cpp's sources come with those of its Python package.
 fetch_llama() {
   local version=llama_cpp_python-$llama_cpp_python
@@ -82,13 +92,15 @@ mend_llama() {
 }
 
 build_llama() {
-  [ -x "$peers/llama/bin/llama-bench" ] && [ -x "$peers/llama/bin/llama-quantize" ] && return
+  local programs=(llama-bench llama-quantize llama-completion) program missing=no
+  for program in "${programs[@]}"; do [ -x "$peers/llama/bin/$program" ] || missing=yes; done
+  [ "$missing" = yes ] || return 0
   say "building llama.cpp for this machine (log: $peers/llama-build.log)"
   mend_llama
   logged llama-configure.log cmake -S "$llama_source" -B "$peers/llama" -G Ninja -DCMAKE_BUILD_TYPE=Release \
     -DGGML_NATIVE=ON -DGGML_OPENMP=ON -DBUILD_SHARED_LIBS=ON -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF \
     -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF
-  logged llama-build.log cmake --build "$peers/llama" --parallel "$jobs" --target llama-bench llama-quantize
+  logged llama-build.log cmake --build "$peers/llama" --parallel "$jobs" --target "${programs[@]}"
 }
 
 # Written under another name first: an interrupted run leaves no half file.
@@ -130,6 +142,7 @@ mkdir -p "$peers"
 peers=$(cd "$peers" && pwd)
 install_packages
 setup_python
+setup_openvino
 fetch_llama
 build_llama
 make_models

@@ -35,7 +35,7 @@ BENCHES = {
 ROOF = "bench-roof"
 COMPARISONS = ["train-mamba2", "train-llama", "train-small", "train-taipan", "roof-bf16", "roof-f32", "prefill-mamba2",
                "prefill-llama", "prefill-long", "decode-q8", "decode-q4", "decode-bf16", "decode-bandwidth",
-               "decode-batch", "decode-busy", "train-context", "attention", "memory"]
+               "decode-batch", "decode-busy", "openvino", "first-token", "train-context", "attention", "memory"]
 GIB = 1 << 30
 
 

@@ -35,11 +35,20 @@ class Setup:
     threads: int
     lock: str | None
     settings: SettingsFile
+    text_model: pathlib.Path | None = None  # a GGUF file with a tokenizer
     thorough: bool = False  # settings whose search takes a quarter of an hour too
 
     @property
     def python(self):
         return self.peers / "venv/bin/python"
+
+    @property
+    def openvino_python(self):
+        return self.peers / "openvino/bin/python"
+
+    @property
+    def llama_completion(self):
+        return self.peers / "llama/bin/llama-completion"
 
     @property
     def llama_bench(self):
@@ -60,6 +69,10 @@ def add_flags(parser):
     parser.add_argument("--models", type=pathlib.Path, metavar="DIR", default=ROOT / "bench/models")
     parser.add_argument("--threads", type=int, metavar="N", default=len(os.sched_getaffinity(0)),
                         help="of every program (default: the CPUs allowed)")
+    parser.add_argument("--text-model", type=pathlib.Path, metavar="GGUF",
+                        default=os.environ.get("TAIPAN_TEXT_MODEL"),
+                        help="a Llama with its tokenizer, such as SmolLM2-135M in Q8_0, for the rows openvino and "
+                        "first-token (default: TAIPAN_TEXT_MODEL; without it they are left out)")
     parser.add_argument("--lock", metavar="FILE", help="lock file to hold while something is timed")
     parser.add_argument("--thorough", action="store_true",
                         help="try PyTorch's compilation of whole models of 100 M parameters too (a quarter of an hour)")
@@ -71,4 +84,4 @@ def from_flags(args):
         sys.exit(f"error: {args.peers}: no such folder: scripts/compare.sh --setup makes it")
     settings = SettingsFile(args.peers / "settings.json", args.threads, args.retune)
     return Setup(args.peers.resolve(), args.program.resolve(), args.models.resolve(), args.threads, args.lock, settings,
-                 args.thorough)
+                 args.text_model and pathlib.Path(args.text_model).resolve(), args.thorough)

@@ -9,6 +9,7 @@ import json
 import pathlib
 import statistics
 import subprocess
+import time
 
 import bench_llama
 import quiet
@@ -37,10 +38,10 @@ def text_of(options):
 
 class Ours:
     """taipan bench COMMAND; a process a sample. A model of bench/models with random weights, its GGUF file where a
-    type is given, or a preset."""
+    type is given, a preset, or any file."""
 
-    def __init__(self, setup, command, model, options, label="taipan", type=None):
-        file = setup.gguf(model, type) if type else setup.models / f"{model}.json"
+    def __init__(self, setup, command, model, options, label="taipan", type=None, file=None):
+        file = file or (setup.gguf(model, type) if type else setup.models / f"{model}.json")
         preset = not type and not file.exists()
         self.label, self.busy = label, False
         self.flags = f"taipan bench {command} --model {model if preset else file.name} {text_of(options)}"
@@ -212,6 +213,50 @@ class LlamaDecode:
             sample = bench_llama.decode(self.setup, self.model, self.type, self.context, self.threads,
                                         0 if self.busy else quiet.PRIORITY)
         return {**sample, "others_share": 0.0} if self.busy else sample
+
+    def stop(self):
+        pass
+
+
+class OpenVino:
+    """bench_openvino.py with a GGUF file; a process a sample, loading not timed."""
+
+    def __init__(self, setup, mode, file, tokens):
+        self.label, self.file = "OpenVINO", file
+        self.command = [str(setup.openvino_python), str(TOOLS / "bench_openvino.py"), "--mode", mode,
+                        "--model", str(file), "--tokens", str(tokens), "--threads", str(setup.threads)]
+
+    def describe(self):
+        return " ".join([pathlib.Path(self.command[1]).name, *self.command[2:]]).replace(str(self.file), self.file.name)
+
+    def start(self):
+        pass
+
+    def sample(self):
+        output, peak, others = quiet.run(self.command)
+        return {**json.loads(output.splitlines()[-1]), "peak_rss_bytes": peak, "others_share": others}
+
+    def stop(self):
+        pass
+
+
+class WholeProgram:
+    """A command from its start to its end, files in the page cache; the rate is of runs."""
+
+    def __init__(self, label, command, file):
+        self.label, self.command, self.file = label, command, file
+
+    def describe(self):
+        words = [pathlib.Path(self.command[0]).name, *self.command[1:]]
+        return " ".join(words).replace(str(self.file), self.file.name)
+
+    def start(self):
+        self.sample()
+
+    def sample(self):
+        start = time.monotonic()
+        _, peak, others = quiet.run(self.command)
+        return {"tokens_per_second": 1 / (time.monotonic() - start), "peak_rss_bytes": peak, "others_share": others}
 
     def stop(self):
         pass

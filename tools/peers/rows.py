@@ -3,7 +3,7 @@ import dataclasses
 import statistics
 from typing import Callable
 
-from contenders import Llama, LlamaDecode, Ours, Torch
+from contenders import Llama, LlamaDecode, OpenVino, Ours, Torch, WholeProgram
 
 GIB = 1 << 30
 AMX_ROOF = 1200.0  # GFLOP/s: a bf16 roof above it is one of matrix tiles, hard to feed
@@ -232,6 +232,32 @@ def decode_busy(setup):
                  " of the fair share")]
 
 
+def openvino_cases(setup):
+    file = setup.text_model
+    if not file:
+        return []
+    ours = lambda mode, options: Ours(setup, mode, file.stem, options, file=file).with_flag("--no-roof")
+    return [Case(f"{file.stem}, 64 tokens", [ours("decode", decode_options()), OpenVino(setup, "decode", file, 64)],
+                 speed_up, Target(1)),
+            Case(f"{file.stem}, prompt of 4096",
+                 [ours("prefill", {"prompt": 4096, "warmup": 1, "runs": 1}), OpenVino(setup, "prefill", file, 4096)],
+                 speed_up, Target(1))]
+
+
+def first_token(setup):
+    """The rates are of whole programs: starts a second."""
+    file = setup.text_model
+    if not file:
+        return []
+    prompt, threads = "Once upon a time", str(setup.threads)
+    taipan = [str(setup.program), "generate", "--model", str(file), "--prompt", prompt, "--max-tokens", "1",
+              "--temperature", "0", "--threads", threads]
+    llama = [str(setup.llama_completion), "-m", str(file), "-p", prompt, "-n", "1", "--temp", "0", "-no-cnv",
+             "--no-warmup", "-t", threads]
+    return [Case(f"{file.stem}, start to end of one token",
+                 [WholeProgram("taipan", taipan, file), WholeProgram("llama.cpp", llama, file)], speed_up, Target(1))]
+
+
 def train_context(setup):
     return [Case("context 32768 against 4096",
                  [ours(setup, "train", "taipan-130m", train_options(32768, warmup=1), "taipan 32768"),
@@ -270,6 +296,8 @@ ROWS = [
     Row("decode-bandwidth", "decoding, share of the bandwidth of reading as many bytes", decode_bandwidth),
     Row("decode-batch", "decoding 8 sequences against one, Q8_0", decode_batch),
     Row("decode-busy", "decoding beside a busy process, Q8_0, against the fair share of 3/4", decode_busy),
+    Row("openvino", "decoding and prefill of a GGUF file, against OpenVINO GenAI", openvino_cases),
+    Row("first-token", "start to first token of a GGUF file (rates: starts a second), against llama.cpp", first_token),
     Row("train-context", "training cost a token at context 32768 against 4096, taipan-130m, bf16", train_context),
     Row("attention", "attention core at 0.15 of the queries against all, window 2048, bf16", attention_cases),
     Row("memory", "peak memory to train taipan-130m, AdamW, bf16", memory_cases),
