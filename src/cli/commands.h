@@ -17,6 +17,7 @@ void AddTrainCommand(CLI::App& app, int& exit_code);     // written where a sign
 void AddGenerateCommand(CLI::App& app, int& exit_code);  // likewise
 void AddChatCommand(CLI::App& app, int& exit_code);      // likewise
 void AddScoreCommand(CLI::App& app);
+void AddEvalCommand(CLI::App& app, int& exit_code);  // likewise
 void AddCalibrateCommand(CLI::App& app);
 void AddCompareCommand(CLI::App& app);
 void AddTokenizerCommand(CLI::App& app);

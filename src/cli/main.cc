@@ -101,6 +101,7 @@ int RunCommand(CLI::App& app, int argc, char** argv) {
   AddGenerateCommand(app, exit_code);
   AddChatCommand(app, exit_code);
   AddScoreCommand(app);
+  AddEvalCommand(app, exit_code);
   AddCalibrateCommand(app);
   AddCompareCommand(app);
   AddTokenizerCommand(app);

@@ -65,17 +65,14 @@ class Bundle {
   };
 
   void ScoreRow(std::span<const float> logits, Question question) {
-    const auto best = std::max_element(logits.begin(), logits.end());
-    double sum = 0;
-    for (const float x : logits) sum += std::exp(static_cast<double>(x) - *best);
-    const double logprob = logits[static_cast<size_t>(question.token)] - static_cast<double>(*best) - std::log(sum);
-    if (!std::isfinite(logprob)) {
+    const TokenScore score = ScoreToken(logits, question.token);
+    if (!std::isfinite(score.logprob)) {
       throw UserError({fmt::format("question {}", question.result), "the model's log-probability is not a number",
-                       "a finite value", fmt::format("{}", logprob),
+                       "a finite value", fmt::format("{}", score.logprob),
                        "its weights are damaged or its training diverged"});
     }
-    scores_[question.result].sum_logprob += logprob;
-    if (best - logits.begin() != question.token) scores_[question.result].greedy = false;
+    scores_[question.result].sum_logprob += score.logprob;
+    if (score.likeliest != question.token) scores_[question.result].greedy = false;
   }
 
   const LanguageModel& model_;
@@ -176,6 +173,13 @@ class ContinuationScorer {
 };
 
 }  // namespace
+
+TokenScore ScoreToken(std::span<const float> logits, int32_t token) {
+  const auto best = std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float x : logits) sum += std::exp(static_cast<double>(x) - *best);
+  return {logits[static_cast<size_t>(token)] - static_cast<double>(*best) - std::log(sum), best - logits.begin()};
+}
 
 std::vector<ContinuationScore> ScoreContinuations(const LanguageModel& model, std::span<const Continuation> questions,
                                                   const std::function<void(int64_t)>& progress) {

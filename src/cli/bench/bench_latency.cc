@@ -11,6 +11,7 @@
 #include "cli/bench/bench_reader.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/length_list.h"
 #include "cli/model_argument.h"
 #include "infer/sequence_reader.h"
 #include "model/memory_plan.h"
@@ -42,31 +43,6 @@ struct Curve {
   std::vector<Point> points;
   std::string stopped;  // why the rest is predicted
 };
-
-std::vector<int64_t> ParseLengths(const std::string& text) {
-  std::vector<int64_t> lengths;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    const std::string part = text.substr(begin, end - begin);
-    begin = end + 1;
-    const size_t digits = std::min(part.find_first_not_of("0123456789"), part.size());
-    const std::string unit = part.substr(digits);
-    const int64_t factor = unit == "K" ? 1024 : unit == "M" ? 1024 * 1024 : unit.empty() ? 1 : 0;
-    const int64_t number = digits > 0 && digits < 10 ? std::stoll(part.substr(0, digits)) : 0;
-    const int64_t length = number * factor;
-    if (length < 1 || length > int64_t{1} << 30 || (!lengths.empty() && length <= lengths.back())) {
-      throw UserError({"--lengths", "no list of lengths", "rising numbers of tokens up to 1024M, such as 1K,4K,1M",
-                       fmt::format("\"{}\" in {}", part, text)});
-    }
-    lengths.push_back(length);
-  }
-  return lengths;
-}
-
-std::string LengthText(int64_t length) {
-  if (length % (1024 * 1024) == 0) return fmt::format("{}M", length >> 20);
-  return length % 1024 == 0 ? fmt::format("{}K", length >> 10) : fmt::format("{}", length);
-}
 
 double MedianOf(std::vector<double> values) { return SpreadOf(std::move(values)).median; }
 
@@ -241,7 +217,7 @@ void PrintTable(const std::vector<Curve>& curves) {
 }
 
 void RunLatency(const LatencyOptions& o) {
-  const std::vector<int64_t> lengths = ParseLengths(o.lengths);
+  const std::vector<int64_t> lengths = ParseLengths(o.lengths, "--lengths");
   std::vector<Curve> curves;
   for (const std::string& model : o.models) {
     curves.push_back(Measure(o, model, lengths));
