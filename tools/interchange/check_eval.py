@@ -150,7 +150,8 @@ def our_results(args, name, folder):
                "--out", folder, "--dtype", "f32", "--json"]
     out = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     kept = [json.loads(line) for line in (folder / f"items/{name}.jsonl").read_text(encoding="utf-8").splitlines()[1:]]
-    return json.loads(out)["tasks"][0], sorted(kept, key=lambda item: item["item"])
+    asked = [item for item in kept if item["item"] < args.items]  # a folder may hold more
+    return json.loads(out)["tasks"][0], sorted(asked, key=lambda item: item["item"])
 
 
 def best(values):
