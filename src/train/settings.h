@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/fields.h"
-#include "data/windows.h"
+#include "data/packing.h"
 #include "model/default_dtype.h"
 #include "model/model.h"
 
@@ -29,6 +29,7 @@ struct TrainSettings {
   int64_t steps = 1000;
   double time_limit = 0;  // seconds, 0: none
   WindowOrder order = WindowOrder::kShuffled;
+  DocumentPacking packing = DocumentPacking::kJoin;
   int64_t seed = 0;  // of weights, order and noise
 
   // Peak for models of 1M to 30M parameters and batches of a few thousand tokens; the paper's 5e-4 is for 190M and up
