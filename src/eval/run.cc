@@ -10,7 +10,9 @@
 namespace taipan {
 namespace {
 
-constexpr int64_t kGroupTokens = 4096;  // read between two saves and two looks for a signal, about
+// Read between two saves and two looks for a signal, about. Completions take more: they share documents, and forwards
+// while they are written.
+constexpr int64_t kGroupTokens = 2048, kCompletionGroupTokens = 8192;
 
 using Group = std::vector<size_t>;
 
@@ -97,11 +99,12 @@ void KeepResults(const std::vector<size_t>& items, std::vector<ItemResult> resul
 
 bool AnswerItems(const LanguageModel& model, const Tokenizer* tokenizer, const AnswerOptions& options,
                  PreparedTask& task) {
+  const int64_t enough = task.task.measure == Measure::kCompletion ? kCompletionGroupTokens : kGroupTokens;
   for (size_t next = 0; next < task.items.size();) {
     if (options.stop && options.stop()) return false;
     Group group;
     int64_t tokens = 0;
-    for (; next < task.items.size() && tokens < kGroupTokens; ++next) {
+    for (; next < task.items.size() && tokens < enough; ++next) {
       if (task.results[next]) continue;
       group.push_back(next);
       tokens += task.items[next].tokens;

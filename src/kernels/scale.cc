@@ -32,6 +32,15 @@ void AddScaledRow(const float* x, float s, int64_t n, float* y) {
   });
 }
 
+void MoveRow(const float* x, float share, int64_t n, float* y) {
+  const FloatTag d;
+  const FloatVec factor = hn::Set(d, share);
+  ForVectors(d, n, [&](int64_t i, auto part) HWY_ATTR {
+    const FloatVec old = Load(d, y + i, part);
+    Store(hn::MulAdd(factor, hn::Sub(Load(d, x + i, part), old), old), d, y + i, part);
+  });
+}
+
 void ScaleSimd(ConstMatrixView from, float s, MatrixView to) {
   WithElementType(from.dtype, [&](auto f) {
     WithElementType(to.dtype, [&](auto t) {
@@ -50,6 +59,12 @@ void AddScaledSimd(ConstMatrixView x, float s, MatrixView y) {
   });
 }
 
+void MoveTowardsSimd(ConstMatrixView x, float share, MatrixView y) {
+  ParallelForRanges(y.rows, RowGrain(y.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) MoveRow(x.F32(r), share, y.cols, y.F32(r));
+  });
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace taipan
@@ -61,6 +76,7 @@ namespace {
 
 HWY_EXPORT(ScaleSimd);
 HWY_EXPORT(AddScaledSimd);
+HWY_EXPORT(MoveTowardsSimd);
 
 }  // namespace
 
@@ -74,6 +90,12 @@ void AddScaled(ConstMatrixView x, float s, MatrixView y) {
   CHECK_EQ(x.rows, y.rows);
   CHECK_EQ(x.cols, y.cols);
   HWY_DYNAMIC_DISPATCH(AddScaledSimd)(x, s, y);
+}
+
+void MoveTowards(ConstMatrixView x, float share, MatrixView y) {
+  CHECK_EQ(x.rows, y.rows);
+  CHECK_EQ(x.cols, y.cols);
+  HWY_DYNAMIC_DISPATCH(MoveTowardsSimd)(x, share, y);
 }
 
 }  // namespace taipan

@@ -9,5 +9,7 @@ namespace taipan {
 void Scale(ConstMatrixView from, float s, MatrixView to);
 // y += s * x, both f32.
 void AddScaled(ConstMatrixView x, float s, MatrixView y);
+// y += share * (x - y), both f32: a moving average.
+void MoveTowards(ConstMatrixView x, float share, MatrixView y);
 
 }  // namespace taipan

@@ -39,6 +39,26 @@ TEST(Scale, AgreesWithProductsOnEveryTargetAndType) {
   }
 }
 
+TEST(Scale, MovesTowardsOnEveryTarget) {
+  for (const auto [rows, cols] : test::KernelShapes()) {
+    PaddedMatrix x(rows, cols, 3, 1), y(rows, cols, 2, 2);
+    x.FillRandom(1), y.FillRandom(2);
+    const auto a = x.DenseDouble(), b = y.DenseDouble();
+    test::ForEachSimdTarget([&, rows = rows, cols = cols] {
+      PaddedMatrix moved(rows, cols, 1, 3);
+      moved.Fill(y.Dense());
+      MoveTowards(x.View(), 0.125f, moved.View());
+      const std::vector<float> found = moved.Dense();
+      for (size_t i = 0; i < a.size(); ++i) {
+        ASSERT_LE(std::abs(found[i] - (0.125 * a[i] + 0.875 * b[i])),
+                  test::kFloatEps * (std::abs(a[i]) + std::abs(b[i])))
+            << i;
+      }
+      ASSERT_TRUE(moved.GuardsIntact());
+    });
+  }
+}
+
 TEST(Scale, AddsMultiplesOnEveryTarget) {
   for (const auto [rows, cols] : test::KernelShapes()) {
     PaddedMatrix x(rows, cols, 3, 1), y(rows, cols, 2, 2);

@@ -21,7 +21,8 @@ const float* Rates(const Mamba2Weights& p, Arena& arena) {
 }  // namespace
 
 Mamba2Weights::Mamba2Weights(const Mamba2Dims& dims) {
-  const int64_t d = dims.d_model, inner = dims.d_inner(), channels = dims.conv_channels(), heads = dims.ssd.heads;
+  const int64_t d = dims.d_model, inner = dims.d_inner(), channels = dims.conv_channels(), heads = dims.ssd.heads,
+                group_state = dims.group_state();
   const auto scalars = [&](const char* name, Init init) {
     return Weight({.name = name, .group = "mamba2 ssm scalars", .shape = {heads}, .init = init});
   };
@@ -30,7 +31,9 @@ Mamba2Weights::Mamba2Weights(const Mamba2Dims& dims) {
                     {dims.in_proj_outputs(), d},
                     Role::kLinear,
                     Init::kNormal,
-                    /*decay=*/true});
+                    /*decay=*/true,
+                    /*file_shape=*/{},
+                    /*parts=*/{{inner}, {inner}, {group_state, false}, {group_state, false}, {heads}}});
   conv_weight = Weight({"mixer.conv1d.weight",
                         "mamba2 conv",
                         {channels, dims.conv_width},

@@ -26,6 +26,11 @@ enum class Role {
   kLinear,  // [N, K], read by matrix products, in f32, bf16 or quantized
 };
 
+struct WeightPart {
+  int64_t rows = 0;
+  bool grows = true;  // with the model's width
+};
+
 struct WeightSpec {
   std::string name;   // as in our files: "mixer.in_proj.weight", below the layer; with its prefix once in a model
   std::string group;  // of the table in `inspect`: "mamba2 in_proj"
@@ -33,13 +38,15 @@ struct WeightSpec {
   Role role = Role::kVector;
   Init init = Init::kOnes;
   bool decay = false;
-  Shape file_shape = {};  // where it differs from shape: conv1d.weight is [C, 1, W] in files
+  Shape file_shape = {};               // where it differs from shape: conv1d.weight is [C, 1, W] in files
+  std::vector<WeightPart> parts = {};  // linear maps that lie in one matrix for speed, from the top; empty: it is one
 
   double count() const {  // elements; a double, because sizes of unchecked configs must not wrap round
     double n = 1;
     for (const int64_t size : shape) n *= static_cast<double>(size);
     return n;
   }
+  std::vector<WeightPart> Parts() const { return parts.empty() ? std::vector<WeightPart>{{shape[0]}} : parts; }
   const Shape& stored_shape() const { return file_shape.empty() ? shape : file_shape; }
 };
 

@@ -6,6 +6,11 @@
 #include "model/layer_table.h"
 
 namespace taipan {
+namespace {
+
+constexpr char kEmbedding[] = "embedding", kHead[] = "head";  // groups
+
+}  // namespace
 
 void ModelParams::ForEach(const WeightVisitor& visit) {
   visit(embedding);
@@ -41,7 +46,7 @@ ModelParams DeclareParams(const ModelConfig& c, const std::vector<Layer>& layers
     return Weight({name, group, {c.vocab_size, c.hidden_size}, Role::kLinear, Init::kNormal, /*decay=*/true});
   };
   ModelParams p;
-  p.embedding = table("model.embeddings.weight", "embedding");
+  p.embedding = table("model.embeddings.weight", kEmbedding);
   for (size_t i = 0; i < layers.size(); ++i) {
     p.layers.emplace_back();
     for (const auto& branch : layers[i].branches) {
@@ -51,7 +56,7 @@ ModelParams DeclareParams(const ModelConfig& c, const std::vector<Layer>& layers
     }
   }
   p.norm = Weight({.name = "model.norm.weight", .group = "final norm", .shape = {c.hidden_size}});
-  if (!c.tie_word_embeddings) p.lm_head = table("lm_head.weight", "head");
+  if (!c.tie_word_embeddings) p.lm_head = table("lm_head.weight", kHead);
   return p;
 }
 
@@ -70,6 +75,14 @@ std::vector<WeightSpec> WeightSpecs(const ModelConfig& config) {
   std::vector<WeightSpec> specs;
   DeclareParams(config, DeclaredLayers(config)).ForEach([&](Weight& w) { specs.push_back(w.spec); });
   return specs;
+}
+
+bool IsHiddenMatrix(const WeightSpec& spec) {
+  return spec.role == Role::kLinear && spec.group != kEmbedding && spec.group != kHead;
+}
+
+bool SumsOverWidth(const WeightSpec& spec) {
+  return IsHiddenMatrix(spec) || (spec.role == Role::kVector && spec.init == Init::kNormal);
 }
 
 std::vector<ParameterGroup> ParameterGroups(const ModelConfig& config) {

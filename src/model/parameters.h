@@ -41,6 +41,13 @@ void LookUp(const Weight& embedding, std::span<const int32_t> tokens, MatrixView
 // What a config of positive sizes declares, in file order.
 std::vector<WeightSpec> WeightSpecs(const ModelConfig& config);
 
+// A matrix from activations to activations, within a layer: not the embedding, not the head.
+bool IsHiddenMatrix(const WeightSpec& spec);
+
+// A map whose outputs are sums over as many inputs as the model is wide: hidden matrices and the gate. (The head is
+// one, too; muP scales its outputs.)
+bool SumsOverWidth(const WeightSpec& spec);
+
 struct ParameterGroup {
   std::string name;  // "mamba2 in_proj"
   double count;      // a whole number; exact below 2^53

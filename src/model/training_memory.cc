@@ -13,6 +13,12 @@ namespace {
 // Absurd sizes stop at 2^60, so that their sum does not wrap round.
 int64_t Bytes(double bytes) { return static_cast<int64_t>(std::min(bytes, 0x1p60)); }
 
+double HiddenParameters(const ModelConfig& c) {
+  double sum = 0;
+  for (const WeightSpec& spec : WeightSpecs(c)) sum += IsHiddenMatrix(spec) ? spec.count() : 0;
+  return sum;
+}
+
 }  // namespace
 
 TrainingMemory PlanTraining(const ModelConfig& c, const TrainingShape& shape) {
@@ -37,8 +43,9 @@ TrainingMemory PlanTraining(const ModelConfig& c, const TrainingShape& shape) {
   const double head = tokens * (3 * 4 + e) * d + chunk_rows * vocab * 4;
   const double parameters = SumParameters(c);
   TrainingMemory memory;
-  memory.weights = memory.gradients = Bytes(4 * parameters);
-  memory.moments = Bytes(8 * parameters);
+  memory.gradients = Bytes(4 * parameters);
+  memory.weights = Bytes((shape.average ? 8 : 4) * parameters);
+  memory.moments = Bytes(8 * parameters - (shape.one_moment ? 4 * HiddenParameters(c) : 0));
   memory.copies = shape.dtype == DType::kBF16 ? Bytes(2 * parameters) : 0;
   memory.kept = Bytes(tokens * (kept + 4 * d));
   memory.scratch = Bytes(tokens * 4 * d + std::max(tokens * most_scratch, head));

@@ -11,15 +11,17 @@ struct TrainingShape {
   int64_t rows = 1, context = 1;  // sequences and tokens a sequence of one forward: the micro-batch
   DType dtype = DType::kF32;
   Recompute recompute = Recompute::kNone;
+  bool one_moment = false;  // of hidden matrices: Muon
+  bool average = false;     // of the weights
 
   int64_t tokens() const { return rows * context; }
 };
 
 struct TrainingMemory {
-  int64_t weights = 0;    // f32 masters
+  int64_t weights = 0;    // f32 masters, and their average
   int64_t copies = 0;     // of linear weights in bf16
   int64_t gradients = 0;  // f32
-  int64_t moments = 0;    // AdamW's two
+  int64_t moments = 0;    // AdamW's two, or Muon's one
   int64_t kept = 0;     // activations that wait for the backward pass; those of one block again with Recompute::kBlock
   int64_t scratch = 0;  // of the block or the head at work
 

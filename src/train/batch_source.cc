@@ -23,11 +23,18 @@ void AppendWindow(Batch& batch, const int32_t* window, int64_t n, int64_t row) {
 
 void CorpusSource::Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const {
   const int64_t n = loader_.context();
+  const int64_t context = context_.first.empty() ? n : context_.At(step + 1);
+  const int64_t batch_size = loader_.batch_size();
+  const int64_t before = rows_.first.empty() ? step * batch_size : rows_.SumBefore(step + 1);
   std::vector<int32_t> window(static_cast<size_t>(n + 1));
   ClearBatch(batch);
   for (int64_t row = first_row; row < first_row + rows; ++row) {
-    loader_.Read(step, row, window.data());
-    AppendWindow(batch, window.data(), n, row);
+    const int64_t index = before + row;
+    loader_.Read(index / batch_size, index % batch_size, window.data());
+    for (int64_t begin = 0; begin < n; begin += context) {
+      AppendWindow(batch, window.data() + begin, context, row);
+      batch.segments.back().row_begin = begin;
+    }
   }
 }
 

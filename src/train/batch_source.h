@@ -9,28 +9,34 @@
 #include "data/packing.h"
 #include "data/windows.h"
 #include "model/model.h"
+#include "train/stages.h"
 
 namespace taipan {
 
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
-  virtual int64_t batch_size() const = 0;  // rows a step
+  virtual int64_t batch_size() const = 0;  // rows a step, but for a schedule
   // Fills `batch` with the rows [first_row, first_row + rows) of a step; step counts from 0, Segment::row is the row of
   // the step. A pure function of its arguments: nothing else is saved for a resumed run.
   virtual void Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const = 0;
 };
 
-// Windows over a corpus: a row is one document of n tokens, each with a target.
+// Windows over a corpus: a row is one document of n tokens, each with a target, or several in steps of a shorter
+// context. The order of windows depends neither on the context nor on the rows of a step.
 class CorpusSource : public BatchSource {
  public:
   explicit CorpusSource(WindowLoader loader) : loader_(std::move(loader)) {}
+  // context: of documents, divisors of the loader's; rows: a step. Without stages: the loader's.
+  CorpusSource(WindowLoader loader, Stages context, Stages rows)
+      : loader_(std::move(loader)), context_(std::move(context)), rows_(std::move(rows)) {}
   int64_t batch_size() const override { return loader_.batch_size(); }
   void Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const override;
   const WindowLoader& loader() const { return loader_; }
 
  private:
   WindowLoader loader_;
+  Stages context_, rows_;
 };
 
 // Documents that share rows: each is a segment of its own, so state, convolution and attention begin anew with it.
@@ -65,7 +71,8 @@ class MixedSource : public BatchSource {
   int64_t batch_size_;
 };
 
-// Empties a batch and appends rows to it: window [n + 1] gives n inputs and n targets of row `row` of the step.
+// Empties a batch and appends rows to it: window [n + 1] gives n inputs and n targets of row `row` of the step, as one
+// document.
 void ClearBatch(Batch& batch);
 void AppendWindow(Batch& batch, const int32_t* window, int64_t n, int64_t row);
 // A piece of a document as a segment of row `row`, behind those of the row that the batch holds. Tokens of weight 0 are

@@ -8,8 +8,12 @@ namespace taipan {
 namespace {
 
 TrainingShape ShapeOf(const TrainSettings& s) {
-  return {
-      .rows = s.micro_batch_size.value(), .context = s.context, .dtype = DTypeOf(s.dtype), .recompute = s.recompute};
+  return {.rows = s.micro_batch_size.value(),
+          .context = s.context,
+          .dtype = DTypeOf(s.dtype),
+          .recompute = s.recompute,
+          .one_moment = s.optimizer == OptimizerKind::kMuon,
+          .average = s.ema > 0};
 }
 
 int64_t Needed(const ModelConfig& config, const TrainSettings& s) { return PlanTraining(config, ShapeOf(s)).total(); }

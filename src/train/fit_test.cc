@@ -44,6 +44,22 @@ TEST(CheckFits, NamesThePlanAndFlagsThatReallyFit) {
   EXPECT_EQ(Refusal(smaller, available), "");
 }
 
+TEST(CheckFits, MuonTakesOneMomentOfHiddenMatrices) {
+  const ModelConfig config = FindPreset("taipan-190m").config;
+  TrainingShape shape{.context = 512};
+  const int64_t adamw = PlanTraining(config, shape).total();
+  shape.one_moment = true;
+  const int64_t muon = PlanTraining(config, shape).total();
+  TrainSettings s = Settings();
+  s.context = 512;
+  s.batch_size = s.micro_batch_size.emplace(1);
+  EXPECT_NE(Refusal(s, (adamw + muon) / 2), "");
+  s.optimizer = OptimizerKind::kMuon;
+  EXPECT_EQ(Refusal(s, (adamw + muon) / 2), "");
+  // Nearly all parameters but the table of 128,256 x 768, 4 bytes each.
+  EXPECT_NEAR(static_cast<double>(adamw - muon), 4 * (190e6 - 128256 * 768), 0.05 * 4 * 190e6);
+}
+
 TEST(CheckFits, SaysWhereNothingHelps) {
   EXPECT_NE(Refusal(Settings(), int64_t{1} << 30).find("take a smaller model"), std::string::npos);
 }

@@ -1,15 +1,19 @@
 #pragma once
-// AdamW over all parameters of a model, with its moments.
+// AdamW over all parameters of a model, or Muon over its hidden matrices and AdamW over the rest; with their moments.
 
 #include <set>
 #include <string>
 #include <vector>
 
 #include "kernels/adamw.h"
+#include "kernels/muon.h"
 #include "model/model.h"
 #include "model/parameters.h"
 
 namespace taipan {
+
+enum class OptimizerKind { kAdamW, kMuon };
+inline std::vector<std::string> NamesOf(OptimizerKind) { return {"adamw", "muon"}; }
 
 // Euclidean norm over every gradient, sums in double in file order. NaN and infinity come through.
 double GradientNorm(ModelParams& gradients);
@@ -29,26 +33,33 @@ class WeightGroups {
   std::set<std::string> names_;
 };
 
+// Weights as initialised for one width, for a model `width` times as wide: sums of more terms keep their size.
+void ScaleNewWeights(ModelParams& params, double width);
+
 class Optimizer {
  public:
-  explicit Optimizer(ModelParams& params);  // zero moments of the parameters' shapes
+  // Zero moments of the parameters' shapes.
+  explicit Optimizer(ModelParams& params, OptimizerKind kind = OptimizerKind::kAdamW);
 
   // One update, of bf16 copies too; it leaves the gradients zero, which saves a pass over them. Weight decay acts on
   // the parameters that declare it; settings.step is the number of this update, from 1. Weights of other groups than
-  // `trained` stay, whatever their gradients.
+  // `trained` stay, whatever their gradients. Muon takes learning rate, decay and scale from the same settings.
+  // width: of the model, over the width that the learning rate is for (docs/math/mup.md).
   void Step(ModelParams& params, ModelParams& gradients, const AdamWSettings& settings,
-            const WeightGroups& trained = {});
+            const WeightGroups& trained = {}, double width = 1);
 
-  // "m.NAME" and "v.NAME" of every parameter. Load checks names and shapes (UserError).
+  // "m.NAME" of every parameter and "v.NAME" of those that AdamW updates. Load checks names and shapes (UserError).
   void Save(const std::string& path) const;
   void Load(const std::string& path);
 
  private:
   struct Moments {
     std::string name;
-    Tensor m, v;
+    Tensor m, v;  // v is empty where Muon updates
   };
+  const OptimizerKind kind_;
   std::vector<Moments> moments_;  // in the order of ForEach
+  std::vector<Arena> scratch_;    // of Muon
 };
 
 }  // namespace taipan

@@ -168,6 +168,12 @@ TEST_F(RunPackingTest, ResumesBitForBitAndKeepsItsPacking) {
   ExpectLikeStraightRun("run");
 }
 
+TEST_F(RunPackingTest, SchedulesAreForWindows) {
+  RunRequest request = Packed("run");
+  request.settings.context_schedule = "12:5";
+  EXPECT_THAT(ErrorOf(request), HasSubstr("--context-schedule: only windows over one text follow a schedule"));
+}
+
 // 60 documents of i % 30 + 3 bytes, whose first byte is no target.
 TEST_F(RunPackingTest, ValidatesDocumentsByThemselves) {
   ASSERT_EQ(RunTraining(Packed("run"), {}), RunEnd::kFinished);

@@ -15,6 +15,8 @@
 #include "train/checkpoints.h"
 #include "train/curve.h"
 #include "train/fit.h"
+#include "train/rate_range.h"
+#include "train/run_changes.h"
 #include "train/run_data.h"
 #include "train/run_folder.h"
 #include "train/run_progress.h"
@@ -42,12 +44,13 @@ class Run {
   void BeginFolder();
   void ContinueFolder();
   void PublishFirstModel();
-  void SayWhatChanges() const;
   RunEnd Loop();
   RunEnd LoopSteps(RunProgress& progress);
   std::string Describe(RunEnd end) const;
   bool Due(int64_t every) const { return every > 0 && trainer_->step() % every == 0; }
   bool AtEnd() const { return trainer_->step() >= settings_.steps; }
+  // A range test's loss has risen so far that larger rates say no more.
+  bool RangeIsOver() const { return !settings_.lr_range.empty() && RangeOf(history_, settings_).over; }
   bool Done() const { return AtEnd() && !owes_validation_; }
   bool OwesValidation() const;
   TrainingEnd EndNow(bool timed_out) const;
@@ -159,6 +162,7 @@ ModelConfig Run::ChooseConfig() {
   settings_ = ResolveSettings(asked, config, /*new_weights=*/!request_.weights);
   if (continues_) {
     CheckSameSettings(saved_, settings_, folder_ + "/run.json");
+    FitDecay(saved_, choice_.newest ? choice_.newest->step : 0, settings_);
   } else {  // a run that is shortened keeps its own
     CheckWarmUp(settings_);
   }
@@ -169,6 +173,7 @@ ModelConfig Run::ChooseConfig() {
       OpenData(settings_, continues_ && IsDirectory(own_model) ? own_model : first_model, config, vocabulary_follows);
   config.vocab_size = data_.vocab_size;
   config = ApplySettings(config, settings_);
+  if (!request_.weights && settings_.mup_base_width > 0) config.logits_scaling = WidthRatio(settings_, config);
   ValidateModelConfig(config, settings_.model);
   if (continues_) CheckContinues(config);
   return config;
@@ -188,6 +193,7 @@ LanguageModel Run::FirstModel(const ModelConfig& config) const {
     LoadWeights(model, *request_.weights);
   } else {
     model.Initialise(static_cast<uint64_t>(settings_.seed), settings_.gate_bias);
+    ScaleNewWeights(model.params(), WidthRatio(settings_, config));
   }
   return model;
 }
@@ -225,26 +231,11 @@ void Run::ContinueFolder() {
   for (const DamagedCheckpoint& d : choice_.damaged) {
     LogWarning("the damaged {} is kept as {}", d.checkpoint.path, checkpoints_.SetAside(d.checkpoint));
   }
-  SayWhatChanges();
+  NoteChanges(saved_, settings_, step + 1);
   if (WriteFields(settings_) != WriteFields(saved_)) {
     WriteFileAtomically(folder_ + "/run.json", WriteFields(settings_));
   }
   if (step == 0) PublishFirstModel();
-}
-
-void Run::SayWhatChanges() const {
-  const int64_t next = trainer_->step() + 1;
-  if (settings_.steps != saved_.steps) {
-    LogInfo(
-        "goes to step {} instead of {}: from here on the learning rate follows the schedule of {} steps ({:.2e} at "
-        "step {}, down to {:.2e}); lambda's ramp stays at {}",
-        settings_.steps, saved_.steps, settings_.steps, LearningRate(settings_, next), next,
-        settings_.min_learning_rate.value(), settings_.budget_ramp);
-  }
-  if (settings_.micro_batch_size != saved_.micro_batch_size) {
-    LogInfo("micro-batches of {} instead of {}: sums are rounded in another order, results stay equal within rounding",
-            settings_.micro_batch_size.value(), saved_.micro_batch_size.value());
-  }
 }
 
 void Run::PublishFirstModel() {
@@ -274,6 +265,8 @@ RunEnd Run::Go() {
             data_.valid ? ", validates on " + data_.valid->Describe() : std::string());
     if (!data_.valid) LogInfo("no validation data, the loss is that of training (--valid-data, or --valid-split 0.05)");
     const RunEnd end = Loop();
+    if (!settings_.lr_range.empty())
+      LogInfo("{}; {}/lr-range.svg", taipan::Describe(RangeOf(history_, settings_)), folder_);
     LogInfo("{}; the model is in {}/model", Describe(end), folder_);
     return end;
   } catch (const std::exception& error) {
@@ -331,12 +324,13 @@ RunEnd Run::LoopSteps(RunProgress& progress) {
     Report(m);
     progress.Show(m);
     const bool timed_out = settings_.time_limit > 0 && NowSeconds() - begin >= settings_.time_limit;
-    const bool last = AtEnd() || timed_out;
+    const bool last = AtEnd() || timed_out || RangeIsOver();
     if (data_.valid && (last || Due(settings_.valid_every.value()))) {
       Validate(last ? 16 * settings_.valid_tokens : settings_.valid_tokens, progress);
     }
     if (hooks_.sample && (Due(settings_.sample_every) || (last && settings_.sample_every > 0)) && !Interrupted()) {
       progress.Finish();
+      const ModelTrainer::Averaged averaged(*trainer_);
       hooks_.sample(trainer_->model(), data_.text.tokenizer.get(), m.step);
     }
     const bool interrupted = Interrupted();
@@ -344,14 +338,14 @@ RunEnd Run::LoopSteps(RunProgress& progress) {
       Save(EndNow(timed_out));
       WarnOfChangedData(progress);
     }
-    if (Done()) return RunEnd::kFinished;
+    if (Done() || RangeIsOver()) return RunEnd::kFinished;
     if (interrupted) return RunEnd::kInterrupted;
     if (timed_out) return RunEnd::kTimeLimit;
   }
 }
 
 TrainingEnd Run::EndNow(bool timed_out) const {
-  if (Done()) return {.ended = "finished"};
+  if (Done() || RangeIsOver()) return {.ended = "finished"};
   if (Interrupted()) return {.ended = "signal", .signal = SignalName(StopSignal())};
   return {.ended = timed_out ? "time_limit" : "running"};
 }
@@ -399,7 +393,10 @@ void Run::WarnOfChangedData(RunProgress& progress) {
   }
 }
 
-void Run::DrawCurve() const { WriteCurve(history_, bytes_per_token_, settings_, folder_ + "/curve.svg"); }
+void Run::DrawCurve() const {
+  WriteCurve(history_, bytes_per_token_, settings_, folder_ + "/curve.svg");
+  if (!settings_.lr_range.empty()) DrawRange(RangeOf(history_, settings_), folder_ + "/lr-range.svg");
+}
 
 }  // namespace
 

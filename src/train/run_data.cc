@@ -8,6 +8,7 @@
 #include "base/logging.h"
 #include "train/run_validation.h"
 #include "train/task_source.h"
+#include "train/trainer.h"
 
 namespace taipan {
 namespace {
@@ -21,7 +22,9 @@ std::shared_ptr<const BatchSource> SourceOf(const TrainSettings& s, const Corpus
       throw UserError({"--packing", "some tokens of the data carry no loss, which windows over joined text do not keep",
                        "documents", NameIn(s.packing)});
     }
-    return std::make_shared<CorpusSource>(WindowLoader(corpus, s.context, batch_size, s.order, seed));
+    WindowLoader loader(corpus, s.context, batch_size, s.order, seed);
+    if (batch_size == s.batch_size) return MakeCorpusSource(std::move(loader), s);
+    return std::make_shared<CorpusSource>(std::move(loader));
   }
   PackedRows rows(corpus, s.context, s.order, seed);
   LogInfo("packs {} documents into {} rows of at most {} tokens, {:.2f} % of their places empty", corpus.documents(),
@@ -154,6 +157,14 @@ std::shared_ptr<const BatchSource> MakeSource(const TrainSettings& s, const RunD
     if (part.corpus) return SourceOf(s, *part.corpus, batch_size);
     return MakeTask(part.task, s.context, batch_size, data.vocab_size, data.text.tokenizer.get());
   };
+  const bool windows = data.train[0].corpus && data.train[0].weight == 0 && !Separate(s);
+  for (const auto& [flag, given] : {std::pair("--context-schedule", !s.context_schedule.empty()),
+                                    std::pair("--batch-size-schedule", !s.batch_size_schedule.empty())}) {
+    if (given && !windows) {
+      throw UserError({flag, "only windows over one text follow a schedule",
+                       "--packing join, without weights of --data and without tasks", "another kind of rows"});
+    }
+  }
   if (data.train[0].weight == 0) return source(data.train[0], s.batch_size);
   std::vector<std::shared_ptr<const BatchSource>> sources;
   std::vector<double> weights;

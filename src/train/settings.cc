@@ -8,6 +8,7 @@
 #include "base/files.h"
 #include "model/config_validate.h"
 #include "model/default_dtype.h"
+#include "train/schedule.h"
 
 namespace taipan {
 namespace {
@@ -45,13 +46,20 @@ void VisitPaths(TrainSettings& s, const FieldVisitor& visit) {
 void VisitShape(TrainSettings& s, const FieldVisitor& visit) {
   visit({.name = "context", .help = "tokens a sequence", .range = Between(1, kMostSize)}, &s.context);
   visit({.name = "batch_size", .help = "sequences a step", .range = Between(1, kMostSize)}, &s.batch_size);
+  visit(
+      {.name = "context_schedule",
+       .help = "A:S,B:T: --context A up to step S, B up to step T; divisors of --context, into which each sequence is "
+               "cut, so that a step keeps its tokens (default: none)"},
+      &s.context_schedule);
+  visit({.name = "batch_size_schedule", .help = "A:S,B:T: --batch-size A up to step S, B up to step T (default: none)"},
+        &s.batch_size_schedule);
   visit({.name = "micro_batch_size",
          .help = "sequences a forward; gradients add up over a step (default: all)",
          .range = Between(1, kMostSize)},
         &s.micro_batch_size);
   visit({.name = "steps",
          .help = "optimizer steps; with --resume another number extends or shortens the run: from there on the rate "
-                 "follows the cosine of the new number, lambda's ramp stays",
+                 "follows the schedule of the new number, lambda's ramp stays",
          .range = Between(1, kMostSteps)},
         &s.steps);
   visit({.name = "time_limit",
@@ -79,17 +87,45 @@ void VisitShape(TrainSettings& s, const FieldVisitor& visit) {
 }
 
 void VisitOptimizer(TrainSettings& s, const FieldVisitor& visit) {
+  VisitEnum(visit,
+            {.name = "optimizer",
+             .help = "muon: of the matrices within layers, at the same learning rate; the rest stays with AdamW"},
+            &s.optimizer);
+  VisitEnum(visit,
+            {.name = "schedule",
+             .help = "of the rate after the warm-up: cosine falls from there on; wsd stays at the peak and falls over "
+                     "the last --decay-steps, so a run can be extended before them"},
+            &s.schedule);
   visit({.name = "learning_rate", .help = "peak, after the warm-up", .range = Between(0, 1000)}, &s.learning_rate);
   visit(
       {.name = "min_learning_rate", .help = "at the last step (default: 1/50 of the peak)", .range = Between(0, 1000)},
       &s.min_learning_rate);
+  visit({.name = "mup_base_width",
+         .help = "hidden_size of the model that --learning-rate and --initializer-range were found on: both are "
+                 "converted to this model's width by muP, logits too, for new weights (default: 0, as they are)",
+         .range = Between(0, kMostSize)},
+        &s.mup_base_width);
+  visit({.name = "lr_range",
+         .help =
+             "A:B: a range test: over --steps (300, say) the rate rises from A to B, lr-range.svg shows what the loss "
+             "made of it (default: none)"},
+        &s.lr_range);
   visit({.name = "warmup_steps",
          .help = "steps of rising rate (default: 1/20 of the steps, at most 2000)",
          .range = Between(0, kMostSteps)},
         &s.warmup_steps);
+  visit({.name = "decay_steps",
+         .help = "of wsd: the last steps, in which the rate falls (default: 1/5 of the steps)",
+         .range = Between(0, kMostSteps)},
+        &s.decay_steps);
   visit({.name = "weight_decay", .help = "of AdamW, on matrices only", .range = Between(0, 1000)}, &s.weight_decay);
   visit({.name = "clip_norm", .help = "largest norm of all gradients together, 0: no clipping", .range = AtLeast(0)},
         &s.clip_norm);
+  visit({.name = "ema",
+         .help = "0.999, say: validate and publish a moving average of the weights, of which a step leaves this share; "
+                 "0: the weights themselves",
+         .range = AtLeastBelow(0, 1)},
+        &s.ema);
   visit({.name = "beta1", .help = "of AdamW", .range = AtLeastBelow(0, 1)}, &s.beta1);
   visit({.name = "beta2", .help = "of AdamW", .range = AtLeastBelow(0, 1)}, &s.beta2);
   // A smaller one is 0 as a 32-bit float and divides 0 by 0 where a gradient is 0.
@@ -176,17 +212,18 @@ using OrderedJson = nlohmann::ordered_json;  // the first difference is the firs
 // What a continued run may change. Steps are looked at by the run, which knows how many are done; the tokenizer and
 // the vocabulary by what they lead to, the data's stamps and the config, since "byte" may also be what no name means.
 bool IsFree(const std::string& name) {
-  static const char* const kFree[] = {
-      "model", "data",       "out",       "valid_data", "valid_every", "valid_tokens", "sample_every",     "save_every",
-      "keep",  "time_limit", "tokenizer", "vocab_size", "recompute",   "steps",        "micro_batch_size", "eos"};
+  static const char* const kFree[] = {"model",        "data",         "out",        "valid_data", "valid_every",
+                                      "valid_tokens", "sample_every", "save_every", "keep",       "time_limit",
+                                      "tokenizer",    "vocab_size",   "recompute",  "steps",      "micro_batch_size",
+                                      "eos",          "decay_steps"};
   return std::find(std::begin(kFree), std::end(kFree), name) != std::end(kFree);
 }
 
 // What ApplySettings sets in a config.
 bool FollowsSettings(const std::string& name) {
-  static const char* const kSet[] = {"attention_budget", "budget_loss_weight",  "gumbel_temperature",
-                                     "straight_through", "selection_threshold", "initializer_range",
-                                     "refinement",       "selection",           "eos_token_id"};
+  static const char* const kSet[] = {
+      "attention_budget",  "budget_loss_weight", "gumbel_temperature", "straight_through", "selection_threshold",
+      "initializer_range", "refinement",         "selection",          "logits_scaling",   "eos_token_id"};
   return std::find(std::begin(kSet), std::end(kSet), name) != std::end(kSet);
 }
 
@@ -198,6 +235,12 @@ void CheckSameKeys(const OrderedJson& saved, const OrderedJson& now, const std::
     throw UserError({where, fmt::format("the run was begun with another \"{}\"", key), value.dump(),
                      now.contains(key) ? now.at(key).dump() : "nothing", hint});
   }
+}
+
+void CheckBatch(const char* flag, int64_t rows, int64_t context) {
+  if (static_cast<double>(rows) * static_cast<double>(context) <= kMostTokens) return;
+  throw UserError({flag, "times --context is more tokens a step than any machine holds",
+                   fmt::format("at most {:.0f}", kMostTokens), fmt::format("{} * {}", rows, context)});
 }
 
 constexpr char kOtherRun[] = "resume with the same settings, or begin a new run with --model RUN_DIR/model";
@@ -250,6 +293,25 @@ BudgetRamp ParseRamp(const std::string& text) {
   return ramp;
 }
 
+double WidthRatio(const TrainSettings& s, const ModelConfig& config) {
+  if (s.mup_base_width == 0) return 1;
+  return static_cast<double>(config.hidden_size) / static_cast<double>(s.mup_base_width);
+}
+
+RatePair ParseRates(const std::string& text) {
+  RatePair rates;
+  const char* const end = text.data() + text.size();
+  auto parsed = std::from_chars(text.data(), end, rates.low);
+  bool good = parsed.ec == std::errc() && parsed.ptr != end && *parsed.ptr == ':';
+  if (good) parsed = std::from_chars(parsed.ptr + 1, end, rates.high);
+  good = good && parsed.ec == std::errc() && parsed.ptr == end && rates.low > 0 && rates.low < rates.high &&
+         rates.high <= 1000;
+  if (!good) {
+    throw UserError({"--lr-range", "not a pair of learning rates", "A:B with 0 < A < B <= 1000", "\"" + text + "\""});
+  }
+  return rates;
+}
+
 bool ParseId(const std::string& text, int64_t& id) {
   const char* const end = text.data() + text.size();
   const auto parsed = std::from_chars(text.data(), end, id);
@@ -267,10 +329,14 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
     throw UserError({"--micro-batch-size", "larger than the batch", fmt::format("at most {}", s.batch_size),
                      std::to_string(*s.micro_batch_size)});
   }
-  if (static_cast<double>(s.batch_size) * static_cast<double>(s.context) > kMostTokens) {
-    throw UserError({"--batch-size", "times --context is more tokens a step than any machine holds",
-                     fmt::format("at most {:.0f}", kMostTokens), fmt::format("{} * {}", s.batch_size, s.context)});
+  CheckBatch("--batch-size", s.batch_size, s.context);
+  for (const Stages::Stage& stage : ContextStages(s).first) {
+    if (s.context % stage.value == 0) continue;
+    throw UserError({"--context-schedule", "a context does not divide --context",
+                     fmt::format("a divisor of {}", s.context), std::to_string(stage.value)});
   }
+  for (const Stages::Stage& stage : BatchStages(s).first) CheckBatch("--batch-size-schedule", stage.value, s.context);
+  if (!s.lr_range.empty()) s.learning_rate = ParseRates(s.lr_range).high;
   if (!s.min_learning_rate) s.min_learning_rate = s.learning_rate / 50;
   if (*s.min_learning_rate > s.learning_rate) {
     throw UserError({"--min-learning-rate", "larger than the peak", fmt::format("at most {}", s.learning_rate),
@@ -321,6 +387,12 @@ TrainSettings InheritSettings(const TrainSettings& asked, const TrainSettings& s
   ReadFields(keys, "run", settings);
   settings.out = asked.out;
   return settings;
+}
+
+void FitDecay(const TrainSettings& saved, int64_t done, TrainSettings& now) {
+  if (now.schedule != Schedule::kWsd || done == 0 || done > saved.steps - DecaySteps(saved)) return;
+  const int64_t left = std::max<int64_t>(0, now.steps - done);
+  if (DecaySteps(now) > left) now.decay_steps = left;
 }
 
 void CheckSameSettings(const TrainSettings& saved, const TrainSettings& now, const std::string& where) {

@@ -10,8 +10,12 @@
 #include "data/packing.h"
 #include "model/default_dtype.h"
 #include "model/model.h"
+#include "train/optimizer.h"
 
 namespace taipan {
+
+enum class Schedule { kCosine, kWsd };
+inline std::vector<std::string> NamesOf(Schedule) { return {"cosine", "wsd"}; }
 
 // Values without a number are filled in by ResolveSettings.
 struct TrainSettings {
@@ -25,6 +29,8 @@ struct TrainSettings {
 
   int64_t context = 512;                    // tokens a sequence
   int64_t batch_size = 8;                   // sequences a step
+  std::string context_schedule;             // "1024:2000,...": other contexts in the first steps
+  std::string batch_size_schedule;          // "4:500,...": other batches in the first steps
   std::optional<int64_t> micro_batch_size;  // sequences a forward; default: the batch
   int64_t steps = 1000;
   double time_limit = 0;  // seconds, 0: none
@@ -32,14 +38,20 @@ struct TrainSettings {
   DocumentPacking packing = DocumentPacking::kJoin;
   int64_t seed = 0;  // of weights, order and noise
 
+  OptimizerKind optimizer = OptimizerKind::kAdamW;
+  Schedule schedule = Schedule::kCosine;
   // Peak for models of 1M to 30M parameters and batches of a few thousand tokens; the paper's 5e-4 is for 190M and up
   // at half a million tokens a step.
   double learning_rate = 1e-3;
   std::optional<double> min_learning_rate;  // at the last step; default: 1/50 of the peak, the paper's ratio
   std::optional<int64_t> warmup_steps;      // default: 1/20 of the steps, at most the paper's 2000
+  std::optional<int64_t> decay_steps;       // of wsd; none: 1/5 of the steps, also of other steps by --resume
+  int64_t mup_base_width = 0;               // the hidden_size that the learning rate is for; 0: this model's
+  std::string lr_range;                     // "A:B": a range test instead of a schedule
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
   double weight_decay = 0.01;
   double clip_norm = 1.0;  // 0: no clipping
+  double ema = 0;          // decay of the average of the weights, 0: none
 
   std::optional<double> budget;                    // C; default: the config's attention_budget
   std::optional<double> budget_loss_weight;        // lambda at the end; default: 30 for new weights, else the config's
@@ -82,6 +94,12 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
 // The config of the model that a run trains: budget, lambda, temperature and estimator as the settings say.
 ModelConfig ApplySettings(ModelConfig config, const TrainSettings& resolved);
 
+// How many steps the rate falls by wsd.
+inline int64_t DecaySteps(const TrainSettings& s) { return s.decay_steps.value_or(s.steps / 5); }
+
+// hidden_size over --mup-base-width; 1 without one.
+double WidthRatio(const TrainSettings& s, const ModelConfig& config);
+
 bool ParseId(const std::string& text, int64_t& id);  // of a token: decimal digits
 
 // "A:B" as two steps.
@@ -90,8 +108,18 @@ struct BudgetRamp {
 };
 BudgetRamp ParseRamp(const std::string& text);
 
+// "A:B" as two learning rates, 0 < A < B.
+struct RatePair {
+  double low = 0, high = 0;
+};
+RatePair ParseRates(const std::string& text);
+
 // What a continued run is asked for, with the settings of the run wherever `asked` leaves them open.
 TrainSettings InheritSettings(const TrainSettings& asked, const TrainSettings& saved);
+
+// A run of `saved` whose rate was at its peak after `done` steps does not jump into the middle of a decay: that of
+// `now` begins there at the earliest.
+void FitDecay(const TrainSettings& saved, int64_t done, TrainSettings& now);
 
 // Throws, naming the first key whose value differs, where `now` would continue a run of `saved` in another way. Keys
 // that do not shape the weights (saving, validating, the time limit, paths, recomputation) may differ; so may the size

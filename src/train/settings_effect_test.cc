@@ -32,6 +32,11 @@ TEST(WithoutEffect, NamesWhatTheRunDoesNotDo) {
   EXPECT_EQ(Idle({"budget_loss_weight_start"}, LayerKind::kSelectiveAttention, true,
                  [](TrainSettings& s) { s.budget_ramp = "0:0"; }),
             "--budget-loss-weight-start: the ramp is over at the first step");
+  EXPECT_EQ(
+      Idle({"learning_rate", "schedule"}, LayerKind::kMamba2, true, [](TrainSettings& s) { s.lr_range = "1e-5:1"; }),
+      "--learning-rate, --schedule: --lr-range sets the rate");
+  EXPECT_EQ(Idle({"decay_steps"}, LayerKind::kMamba2), "--decay-steps: the cosine falls from the warm-up on");
+  EXPECT_EQ(Idle({"decay_steps"}, LayerKind::kMamba2, true, [](TrainSettings& s) { s.schedule = Schedule::kWsd; }), "");
   EXPECT_EQ(Idle({"recompute"}, LayerKind::kMamba2, true, [](TrainSettings& s) { s.recompute = Recompute::kMixer; }),
             "");
 }

@@ -160,6 +160,52 @@ TEST(Schedule, WarmUpThenCosine) {
   EXPECT_DOUBLE_EQ(LearningRate(s, s.steps + 1), 1e-5);
 }
 
+TEST(Schedule, StaysAtThePeakAndFallsOverTheLastSteps) {
+  TrainSettings s;
+  s.schedule = Schedule::kWsd;
+  s.learning_rate = 1e-3;
+  s.min_learning_rate = 1e-5;
+  s.warmup_steps = 5;
+  s.steps = 100;
+  EXPECT_DOUBLE_EQ(LearningRate(s, 1), 0.0002);
+  for (const int64_t step : {5, 6, 50, 80}) EXPECT_EQ(LearningRate(s, step), 1e-3) << step;
+  EXPECT_DOUBLE_EQ(LearningRate(s, 85), 1e-5 + (1e-3 - 1e-5) * 0.5);  // 1 - sqrt of a quarter
+  for (int64_t step = 81; step <= 100; ++step) EXPECT_LT(LearningRate(s, step), LearningRate(s, step - 1)) << step;
+  EXPECT_EQ(LearningRate(s, 100), 1e-5);
+  EXPECT_EQ(LearningRate(s, 101), 1e-5);
+  s.steps = 200;  // the decay moves with the end
+  EXPECT_EQ(LearningRate(s, 160), 1e-3);
+  EXPECT_LT(LearningRate(s, 161), 1e-3);
+  s.decay_steps = 1;
+  EXPECT_EQ(LearningRate(s, 199), 1e-3);
+  EXPECT_EQ(LearningRate(s, 200), 1e-5);
+  s.decay_steps = 0;
+  EXPECT_EQ(LearningRate(s, 199), 1e-3);
+  s.decay_steps = 1000;  // from the warm-up on
+  EXPECT_EQ(LearningRate(s, 5), 1e-3);
+  EXPECT_LT(LearningRate(s, 6), 1e-3);
+}
+
+TEST(Schedule, ADecayBeginsNoEarlierThanTheRunGoesOn) {
+  TrainSettings saved = Resolved(100);
+  saved.schedule = Schedule::kWsd;
+  const auto decay_of = [&](int64_t steps, int64_t done, std::optional<int64_t> asked = std::nullopt) {
+    TrainSettings now = saved;
+    now.steps = steps;
+    now.decay_steps = asked;
+    FitDecay(saved, done, now);
+    return now.decay_steps;
+  };
+  EXPECT_EQ(decay_of(100, 50), std::nullopt);
+  EXPECT_EQ(decay_of(1000, 80), std::nullopt);
+  EXPECT_EQ(decay_of(60, 55), 5);
+  EXPECT_EQ(decay_of(60, 30), std::nullopt);
+  EXPECT_EQ(decay_of(60, 30, 40), 30);
+  EXPECT_EQ(decay_of(60, 30, 20), 20);
+  EXPECT_EQ(decay_of(95, 90), std::nullopt);  // it falls already
+  EXPECT_EQ(decay_of(60, 0, 80), 80);
+}
+
 TEST(Schedule, LambdaRamp) {
   TrainSettings s = Resolved(300);
   EXPECT_EQ(BudgetLossWeight(s, 1), 0);

@@ -29,8 +29,10 @@ bool IsByThreshold(const ModelConfig& config) {
 
 }  // namespace
 
-TrainingStep::TrainingStep(LanguageModel& model, const std::string& only)
-    : trained_(only, ParameterGroups(model.config())), gradients_(model.NewGradients()), optimizer_(model.params()) {}
+TrainingStep::TrainingStep(LanguageModel& model, const std::string& only, OptimizerKind optimizer)
+    : trained_(only, ParameterGroups(model.config())),
+      gradients_(model.NewGradients()),
+      optimizer_(model.params(), optimizer) {}
 
 StepResult TrainingStep::Run(LanguageModel& model, std::span<const Batch> batches, const StepOptions& options) {
   const StepResult r = Gradients(model, batches, options);
@@ -42,7 +44,7 @@ StepResult TrainingStep::Run(LanguageModel& model, std::span<const Batch> batche
     adamw.gradient_scale = static_cast<float>(options.clip_norm / r.grad_norm);
   }
   const OpTimer timer("optimizer");
-  optimizer_.Step(model.params(), gradients_, adamw, trained_);
+  optimizer_.Step(model.params(), gradients_, adamw, trained_, options.width);
   gradients_are_zero_ = true;
   if (IsByThreshold(model.config())) MoveBiases(model, options);
   return r;

@@ -1,6 +1,6 @@
 #pragma once
 // One update of a model's weights, as `taipan train` and the library's Trainer make it: forward and backward of every
-// micro-batch with the divisors of the whole step, clipping, AdamW, and the thresholds of selective layers.
+// micro-batch with the divisors of the whole step, clipping, AdamW or Muon, and the thresholds of selective layers.
 
 #include <cstdint>
 #include <span>
@@ -18,6 +18,7 @@ struct StepOptions {
   LossOptions loss;
   AdamWSettings adamw;   // step: the number of this update, from 1
   double clip_norm = 0;  // 0: no clipping
+  double width = 1;      // of the model, over the width that the learning rate is for
   double pace = 1;       // the learning rate as a share of its peak, for running thresholds
   std::string hint;      // what to change where training diverges; may be empty
 };
@@ -33,7 +34,8 @@ class TrainingStep {
  public:
   // Takes the memory of gradients and moments. only: the groups of weights that are trained, separated by commas;
   // empty: all. A group that the model has not is a UserError.
-  explicit TrainingStep(LanguageModel& model, const std::string& only = "");
+  explicit TrainingStep(LanguageModel& model, const std::string& only = "",
+                        OptimizerKind optimizer = OptimizerKind::kAdamW);
 
   // The micro-batches of one step; a row of the step lies in one of them. A loss or gradient norm that is not finite is
   // a UserError naming the step and the first tensor at fault; the weights are then as before the step.

@@ -30,19 +30,30 @@ void VisitFields(TrainerState& s, const FieldVisitor& visit) {
 
 }  // namespace
 
+std::shared_ptr<const BatchSource> MakeCorpusSource(WindowLoader loader, const TrainSettings& settings) {
+  return std::make_shared<CorpusSource>(std::move(loader), ContextStages(settings), BatchStages(settings));
+}
+
 ModelTrainer::ModelTrainer(LanguageModel model, const TrainSettings& settings,
                            std::shared_ptr<const BatchSource> source)
     : model_(std::move(model)),
       settings_(ResolveSettings(settings, model_.config(), /*new_weights=*/false)),
       source_(std::move(source)),
-      training_(model_, settings_.train_only) {
+      training_(model_, settings_.train_only, settings_.optimizer) {
   CHECK_EQ(source_->batch_size(), settings_.batch_size);
   model_.SetDType(DTypeOf(settings_.dtype));
   training_.context().SetRecompute(settings_.recompute);
+  if (settings_.ema > 0) average_.emplace(model_.params(), settings_.ema);
+}
+
+void ModelTrainer::SwapAverage() {
+  if (!average_) return;
+  average_->Swap(model_.params());
+  model_.RefreshCopies();
 }
 
 void ModelTrainer::FillBatches() {
-  const int64_t rows = settings_.batch_size, micro = settings_.micro_batch_size.value();
+  const int64_t rows = BatchStages(settings_).At(step_ + 1), micro = settings_.micro_batch_size.value();
   batches_.resize(static_cast<size_t>((rows + micro - 1) / micro));
   for (size_t i = 0; i < batches_.size(); ++i) {
     const int64_t first = static_cast<int64_t>(i) * micro;
@@ -86,6 +97,7 @@ StepMetrics ModelTrainer::Step() {
                                       .weight_decay = settings_.weight_decay,
                                       .step = m.step},
                             .clip_norm = settings_.clip_norm,
+                            .width = WidthRatio(settings_, model_.config()),
                             .pace = settings_.learning_rate > 0 ? m.lr / settings_.learning_rate : 1,
                             .hint = "lower --learning-rate, lengthen --warmup-steps or lower --clip-norm"};
   const StepResult r = training_.Run(model_, batches_, options);
@@ -94,6 +106,10 @@ StepMetrics ModelTrainer::Step() {
   m.budget_loss = r.budget_loss;
   m.grad_norm = r.grad_norm;
   m.selected_share = r.selected_share;
+  if (average_) {
+    const OpTimer timer("average of weights");
+    average_->Add(model_.params(), m.step);
+  }
 
   ++step_;
   tokens_ += r.tokens;
@@ -116,6 +132,7 @@ std::optional<ValidMetrics> ModelTrainer::Validate(const Corpus& corpus, const T
   options.seed = static_cast<uint64_t>(settings_.seed);
   options.step = step_;
   options.stop = std::move(stop);
+  const Averaged averaged(*this);
   return taipan::Validate(model_, corpus, tokenizer, options, training_.context());
 }
 
@@ -126,7 +143,11 @@ void ModelTrainer::Save(const std::string& directory, const TrainingEnd& end) {
                      "finite numbers", "weight " + bad, "lower --learning-rate"});
   }
   MakeDirectories(directory + "/model");
-  SaveModel(model_, directory + "/model");
+  if (average_) SaveTrainedWeights(model_.params(), directory + "/weights.safetensors");
+  {
+    const Averaged averaged(*this);
+    SaveModel(model_, directory + "/model");
+  }
   training_.optimizer().Save(directory + "/optimizer.safetensors");
   WriteFileAtomically(directory + "/trainer.json", StateText(end));
 }
@@ -140,6 +161,10 @@ void ModelTrainer::Load(const std::string& directory) {
   TrainerState state;
   ReadFields(ParseJson(ReadFile(path), path), path, state);
   LoadWeights(model_, OpenCheckpoint(directory + "/model"));
+  if (average_) {
+    average_.emplace(model_.params(), settings_.ema);
+    LoadTrainedWeights(model_.params(), directory + "/weights.safetensors");
+  }
   model_.RefreshCopies();
   training_.optimizer().Load(directory + "/optimizer.safetensors");
   step_ = state.step;

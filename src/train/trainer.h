@@ -12,6 +12,7 @@
 #include "train/settings.h"
 #include "train/step.h"
 #include "train/validation.h"
+#include "train/weight_average.h"
 
 namespace taipan {
 
@@ -21,6 +22,9 @@ struct TrainingEnd {
   std::string signal = {};        // "SIGTERM" where one ended it
   std::string error = {};         // of a run that failed
 };
+
+// Windows over a corpus as the settings schedule them.
+std::shared_ptr<const BatchSource> MakeCorpusSource(WindowLoader loader, const TrainSettings& settings);
 
 class ModelTrainer {
  public:
@@ -35,11 +39,24 @@ class ModelTrainer {
   std::optional<ValidMetrics> Validate(const Corpus& corpus, const Tokenizer* tokenizer, int64_t max_tokens,
                                        std::function<bool()> stop = nullptr);
 
-  // model/, optimizer.safetensors and trainer.json in an existing folder. Refuses weights that are not finite.
+  // model/, optimizer.safetensors and trainer.json in an existing folder, and where the model is an average of weights
+  // these in weights.safetensors. Refuses weights that are not finite.
   void Save(const std::string& directory, const TrainingEnd& end = {});
   std::string StateText(const TrainingEnd& end) const;  // the content of trainer.json
   // Continues from what Save wrote, bit for bit.
   void Load(const std::string& directory);
+
+  // While it lives, the model's weights are their average where there is one (settings.ema).
+  class Averaged {
+   public:
+    explicit Averaged(ModelTrainer& trainer) : trainer_(trainer) { trainer_.SwapAverage(); }
+    ~Averaged() { trainer_.SwapAverage(); }
+    Averaged(const Averaged&) = delete;
+    Averaged& operator=(const Averaged&) = delete;
+
+   private:
+    ModelTrainer& trainer_;
+  };
 
   // For measurements with random weights: SALs attend to this share of the tokens, drawn, whatever their gates say.
   void SetForcedShare(double share) { forced_share_ = share; }
@@ -52,12 +69,14 @@ class ModelTrainer {
 
  private:
   void FillBatches();
+  void SwapAverage();
   GateOptions GateOf(int64_t step) const;
 
   LanguageModel model_;
   TrainSettings settings_;
   std::shared_ptr<const BatchSource> source_;
   TrainingStep training_;
+  std::optional<WeightAverage> average_;
   std::vector<Batch> batches_;  // the micro-batches of a step
   std::optional<double> forced_share_;
   int64_t step_ = 0, tokens_ = 0;

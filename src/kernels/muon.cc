@@ -1,0 +1,182 @@
+#include "kernels/muon.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/parallel.h"
+#include "kernels/adamw.h"
+#include "kernels/element_type.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/gemm/gemm_tile.h"
+#include "kernels/scale.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/muon.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernels/simd-inl.h"
+
+#ifndef TAIPAN_MUON_COEFFICIENTS_
+#define TAIPAN_MUON_COEFFICIENTS_
+namespace taipan {
+namespace {
+
+// One step of Newton and Schulz' iteration is s <- a s + b s^3 + c s^5 on every singular value.
+constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;
+constexpr int kIterations = 5;
+
+struct MuonCoefficients {
+  float gradient_scale, momentum;
+  float decay;  // lr * weight_decay
+  float rate;   // of the orthogonal matrix
+};
+
+}  // namespace
+}  // namespace taipan
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace taipan {
+namespace HWY_NAMESPACE {
+namespace {
+
+// m <- mu m + g, u = g + mu m, g = 0.
+void MomentumSimd(const MuonCoefficients& c, int64_t n, float* gradient, float* momentum, float* u) {
+  const FloatTag d;
+  const FloatVec scale = hn::Set(d, c.gradient_scale), mu = hn::Set(d, c.momentum);
+  ForVectors(d, n, [&](int64_t i, auto part) HWY_ATTR {
+    const FloatVec g = hn::Mul(scale, Load(d, gradient + i, part));
+    const FloatVec m = hn::MulAdd(mu, Load(d, momentum + i, part), g);
+    Store(m, d, momentum + i, part);
+    Store(hn::MulAdd(mu, m, g), d, u + i, part);
+    Store(hn::Zero(d), d, gradient + i, part);
+  });
+}
+
+void SetElement(float* at, float value) { *at = value; }
+void SetElement(BF16* at, float value) { *at = ToBF16(value); }
+
+// gram <- a I + b gram + c square.
+template <class T>
+void PolynomialRows(MatrixView gram, ConstMatrixView square) {
+  const FloatTag d;
+  const FloatVec b = hn::Set(d, kB), c = hn::Set(d, kC);
+  for (int64_t r = 0; r < gram.rows; ++r) {
+    T* const row = gram.As<T>(r);
+    const float* const s = square.F32(r);
+    // The diagonal's sum is rounded once, too.
+    const float diagonal = kA + (kB * ToFloat(row[r]) + kC * s[r]);
+    ForVectors(d, gram.cols, [&](int64_t i, auto part) HWY_ATTR {
+      Store(hn::MulAdd(b, Load(d, row + i, part), hn::Mul(c, Load(d, s + i, part))), d, row + i, part);
+    });
+    SetElement(row + r, diagonal);
+  }
+}
+void PolynomialSimd(MatrixView gram, ConstMatrixView square) {
+  WithElementType(gram.dtype, [&](auto t) { PolynomialRows<decltype(t)>(gram, square); });
+}
+
+// w <- w - (decay w + rate o), and its copy.
+template <class T, bool kCopy>
+void DescendBlock(const MuonCoefficients& c, int64_t n, const T* o, float* w, BF16* copy) {
+  const FloatTag d;
+  const FloatVec decay = hn::Set(d, c.decay), rate = hn::Set(d, c.rate);
+  ForVectors(d, n, [&](int64_t i, auto part) HWY_ATTR {
+    const FloatVec old = Load(d, w + i, part);
+    const FloatVec now = hn::Sub(old, hn::MulAdd(decay, old, hn::Mul(rate, Load(d, o + i, part))));
+    Store(now, d, w + i, part);
+    if constexpr (kCopy) Store(now, d, copy + i, part);
+  });
+}
+void DescendSimd(const MuonCoefficients& c, ConstMatrixView o, float* w, BF16* copy) {
+  WithElementType(o.dtype, [&](auto t) {
+    using T = decltype(t);
+    const int64_t n = o.rows * o.cols;
+    copy != nullptr ? DescendBlock<T, true>(c, n, o.As<T>(), w, copy)
+                    : DescendBlock<T, false>(c, n, o.As<T>(), w, nullptr);
+  });
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace taipan
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace taipan {
+namespace {
+
+HWY_EXPORT(MomentumSimd);
+HWY_EXPORT(PolynomialSimd);
+HWY_EXPORT(DescendSimd);
+
+void StepOf(const MuonMatrix& w, const MuonSettings& settings, Arena& scratch) {
+  const int64_t m = w.param.rows, n = w.param.cols, size = m * n;
+  const MuonCoefficients c{
+      .gradient_scale = settings.gradient_scale,
+      .momentum = static_cast<float>(settings.momentum),
+      .decay = static_cast<float>(settings.lr * settings.weight_decay),
+      .rate = static_cast<float>(settings.lr * w.rate * 0.2 * std::sqrt(static_cast<double>(std::max(m, n)))),
+  };
+  const Arena::Scope scope(scratch);
+  const MatrixView u = scratch.Matrix(m, n);
+  HWY_DYNAMIC_DISPATCH(MomentumSimd)(c, size, w.gradient.F32(), w.momentum.F32(), u.F32());
+  const MatrixView x = scratch.Matrix(m, n, MuonProductType());
+  // The norm of what is smaller than a normal float is not to be divided by: such a matrix counts as zero.
+  const double norm = std::sqrt(SquaredNorm(u.F32(), size));
+  Scale(u, norm > 1e-37 ? static_cast<float>(1 / norm) : 0.0f, x);
+  HWY_DYNAMIC_DISPATCH(DescendSimd)
+  (c, Orthogonalise(x, scratch), w.param.F32(), w.bf16 ? w.bf16.As<BF16>() : nullptr);
+}
+
+bool WithoutGaps(ConstMatrixView v, const MuonMatrix& of) {
+  return v.rows == of.param.rows && v.cols == of.param.cols && v.stride == v.cols;
+}
+
+// FLOPs, but for a factor.
+double Work(const MuonMatrix& w) {
+  const double k = static_cast<double>(std::min(w.param.rows, w.param.cols));
+  return k * k * (2 * static_cast<double>(std::max(w.param.rows, w.param.cols)) + k);
+}
+
+}  // namespace
+
+DType MuonProductType() { return ActiveProductIsa() >= ProductIsa::kAvx512BF16 ? DType::kBF16 : DType::kF32; }
+
+MatrixView Orthogonalise(MatrixView x, Arena& scratch) {
+  const bool wide = x.rows <= x.cols;
+  const int64_t k = std::min(x.rows, x.cols);
+  MatrixView next = scratch.Matrix(x.rows, x.cols, x.dtype);
+  const MatrixView gram = scratch.Matrix(k, k, x.dtype), square = scratch.Matrix(k, k);
+  for (int i = 0; i < kIterations; ++i) {
+    MatMul(x, !wide, x, wide, gram, Accumulate::kWrite);
+    MatMul(gram, false, gram, false, square, Accumulate::kWrite);
+    HWY_DYNAMIC_DISPATCH(PolynomialSimd)(gram, square);
+    wide ? MatMul(gram, false, x, false, next, Accumulate::kWrite)
+         : MatMul(x, false, gram, false, next, Accumulate::kWrite);
+    std::swap(x, next);
+  }
+  return x;
+}
+
+void Muon(std::span<const MuonMatrix> matrices, const MuonSettings& settings, std::vector<Arena>& scratch) {
+  for (const MuonMatrix& w : matrices) {
+    CHECK(WithoutGaps(w.param, w) && WithoutGaps(w.gradient, w) && WithoutGaps(w.momentum, w));
+    CHECK(!w.bf16 || WithoutGaps(w.bf16, w));
+  }
+  // The largest first: what is left at the end is small, and threads end together.
+  std::vector<size_t> order(matrices.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return Work(matrices[a]) > Work(matrices[b]); });
+  scratch.resize(std::max(scratch.size(), static_cast<size_t>(NumThreads())));
+  for (Arena& arena : scratch) arena.Reset();
+  ParallelFor(static_cast<int64_t>(order.size()), [&](int64_t i, int thread) {
+    StepOf(matrices[order[static_cast<size_t>(i)]], settings, scratch[static_cast<size_t>(thread)]);
+  });
+}
+
+}  // namespace taipan
+#endif  // HWY_ONCE

@@ -1,0 +1,123 @@
+#include "train/optimizer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/test_folder.h"
+#include "formats/safetensors.h"
+#include "train/test_model.h"
+
+namespace taipan {
+namespace {
+
+TrainSettings MuonRun() {
+  TrainSettings s = TestSettings();
+  s.optimizer = OptimizerKind::kMuon;
+  return s;
+}
+
+// Gradients that look like noise.
+void FillGradients(ModelParams& gradients) {
+  uint32_t stream = kTestStream;
+  gradients.ForEach([&](Weight& w) {
+    ++stream;
+    for (int64_t i = 0; i < w.f32.size(); ++i) {
+      w.F32()[i] = static_cast<float>(RandomNormal({.seed = 9, .stream = stream}, static_cast<uint64_t>(i)));
+    }
+  });
+}
+
+TEST(MuonOptimizer, LearnsAtTheRateOfAdamW) {
+  TrainSettings settings = MuonRun();
+  settings.steps = 60;
+  settings.budget_ramp = "0:0";
+  TestTraining t(settings);
+  const StepMetrics first = t.trainer.Step();
+  StepMetrics last;
+  for (int i = 0; i < 59; ++i) last = t.trainer.Step();
+  EXPECT_LT(last.ce, first.ce - 0.5);
+}
+
+// A step without decay moves every part of a hidden matrix by 0.2 lr sqrt(max) O, with O near an orthogonal matrix:
+// its mean square is known. AdamW's first step moves every other element by lr.
+TEST(MuonOptimizer, OrthogonalisesTheMapsOfAMatrixEachByItself) {
+  LanguageModel model = TestModel(), before = TestModel();
+  ModelParams gradients = model.NewGradients();
+  FillGradients(gradients);
+  Optimizer optimizer(model.params(), OptimizerKind::kMuon);
+  optimizer.Step(model.params(), gradients, {.lr = 0.01, .step = 1});
+  EXPECT_EQ(GradientNorm(gradients), 0);
+  std::vector<const Weight*> old;
+  before.params().ForEach([&](Weight& w) { old.push_back(&w); });
+  size_t i = 0, parts = 0;
+  model.params().ForEach([&](Weight& w) {
+    const float* const was = old[i++]->F32();
+    if (!IsHiddenMatrix(w.spec)) {
+      for (int64_t k = 0; k < w.f32.size(); ++k) EXPECT_NEAR(std::abs(w.F32()[k] - was[k]), 0.01, 1e-5) << w.spec.name;
+      return;
+    }
+    int64_t row = 0;
+    const int64_t cols = w.spec.shape[1];
+    for (const auto& [rows, grows] : w.spec.Parts()) {
+      double sum = 0;
+      for (int64_t k = row * cols; k < (row + rows) * cols; ++k) sum += std::pow(w.F32()[k] - was[k], 2);
+      const double rms = std::sqrt(sum / static_cast<double>(rows * cols)) / 0.002;
+      EXPECT_GT(rms, 0.67) << w.spec.name << " from row " << row;
+      EXPECT_LT(rms, 1.21) << w.spec.name << " from row " << row;
+      row += rows;
+      ++parts;
+    }
+    EXPECT_EQ(row, w.spec.shape[0]);
+  });
+  EXPECT_EQ(parts, 2u * (5 + 1) + 4 + 3);  // two Mamba-2 blocks; q, k, v, o; the MLP
+}
+
+TEST(MuonOptimizer, SaveAndLoadContinueBitForBitOnAnyNumberOfThreads) {
+  for (const ComputeType dtype : {ComputeType::kF32, ComputeType::kBF16}) {
+    TrainSettings settings = MuonRun();
+    settings.dtype = dtype;
+    const TestFolder folder;
+    TestTraining straight(settings);
+    for (int i = 0; i < 3; ++i) straight.trainer.Step();
+    straight.trainer.Save(folder.path());
+    for (int i = 0; i < 3; ++i) straight.trainer.Step();
+    for (const int threads : {1, 3}) {
+      TestTraining resumed(settings);
+      SetNumThreads(threads);
+      resumed.trainer.Load(folder.path());
+      for (int i = 0; i < 3; ++i) resumed.trainer.Step();
+      EXPECT_EQ(Weights(straight.trainer), Weights(resumed.trainer)) << threads << " threads";
+    }
+    SetNumThreads(1);
+  }
+}
+
+TEST(MuonOptimizer, KeepsOneMomentOfHiddenMatrices) {
+  const TestFolder folder;
+  LanguageModel model = TestModel();
+  Optimizer(model.params(), OptimizerKind::kMuon).Save(folder / "o.safetensors");
+  const SafetensorsFile file(folder / "o.safetensors");
+  for (const WeightSpec& spec : WeightSpecs(model.config())) {
+    EXPECT_TRUE(file.Has("m." + spec.name));
+    EXPECT_EQ(file.Has("v." + spec.name), !IsHiddenMatrix(spec)) << spec.name;
+  }
+}
+
+TEST(MuonOptimizer, RefusesTheStateOfAnotherOptimizer) {
+  const TestFolder folder;
+  const std::string path = folder / "o.safetensors";
+  LanguageModel model = TestModel();
+  Optimizer adamw(model.params()), muon(model.params(), OptimizerKind::kMuon);
+  muon.Save(path);
+  EXPECT_EQ(UserErrorOf([&] { adamw.Load(path); }),
+            path + ": the state of another optimizer, expected adamw, found muon");
+  adamw.Save(path);
+  EXPECT_EQ(UserErrorOf([&] { muon.Load(path); }),
+            path + ": the state of another optimizer, expected muon, found adamw");
+  EXPECT_NO_THROW(adamw.Load(path));
+}
+
+}  // namespace
+}  // namespace taipan
