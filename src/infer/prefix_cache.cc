@@ -155,6 +155,7 @@ std::vector<int64_t> PrefixCache::Places(int64_t from, int64_t tokens, std::span
   };
   if (!can_rewind_) {
     add(tokens - 1, grid_);
+    add(tokens - 1, std::max(piece_, grid_));  // the one before may cut a piece that cannot be cut
     for (const int64_t end : ends) add(std::min(end, tokens), grid_);
     for (int64_t back = piece_; back < tokens; back *= 2) add(tokens - back, std::max(piece_, grid_));
   }

@@ -35,8 +35,8 @@ class PrefixCache {
 
   // Reads the text as a sequence of its own into the generator, which is of the same model: from the last checkpoint
   // that serves it, leaving others behind where texts may part (`ends`, of messages: positions in ascending order),
-  // before the last token, and at distances from the end that double. A change d tokens before the end costs about 2d
-  // tokens and a piece.
+  // before the last token, also where its piece begins, and at distances from the end that double. A change d tokens
+  // before the end costs about 2d tokens and a piece.
   PrefixUse Read(std::span<const int32_t> tokens, std::span<const int64_t> ends, Generator& generator,
                  const std::function<void(int64_t)>& progress = nullptr);
   // Keeps where the generator (with KeepTokens) stands after an answer, where that serves longer texts.

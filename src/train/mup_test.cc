@@ -92,6 +92,7 @@ Moved AfterSteps(const Pattern& pattern, int64_t width, OptimizerKind optimizer,
 TEST(Mup, CoordinatesMoveAsMuchInAWiderModel) {
   for (const Pattern& pattern : kPatterns) {
     for (const OptimizerKind optimizer : {OptimizerKind::kAdamW, OptimizerKind::kMuon}) {
+      if (optimizer == OptimizerKind::kMuon && &pattern != &kPatterns[0]) continue;  // time: see the table
       const Moved narrow = AfterSteps(pattern, kBase, optimizer, true),
                   wide = AfterSteps(pattern, 256, optimizer, true);
       const std::string name = std::string(pattern.name) + " " + NameIn(optimizer);
