@@ -295,7 +295,7 @@ TEST_F(TrainCommand, MixesCorporaByWeight) {
                      {"trained on other data: file 3, expected a weight of --data, 3 ("});
   ASSERT_EQ(RunTaipan({"train", "--out", folder_ / "stopped", "--resume", "--time-limit", "0"}).exit_code, 0);
   EXPECT_EQ(ReadFile(folder_ / "stopped/model/model.safetensors"), ReadFile(folder_ / "mixed/model/model.safetensors"));
-  ExpectOneLineError(Train("x", {"--data", folder_ / "text.txt=3", folder_ / "digits.txt"}), 1,
+  ExpectOneLineError(Train("x", {"--data", folder_ / "text.txt=3", folder_ / "digits.txt"}), 2,
                      {"--data", "some paths have a weight"});
 }
 
