@@ -48,21 +48,23 @@ struct Loaded {
 
 Loaded LoadToGenerate(const GenerateFlags& flags) {
   const Checkpoint checkpoint = OpenModel(flags.prompt.model);
-  ModelText text = RequireText(checkpoint, flags.tokenizer);
+  std::optional<ModelText> text;
   if (KeepsAllKeys(checkpoint.config)) {
+    text = RequireText(checkpoint, flags.tokenizer);
     const std::string where = flags.prompt.prompt_file.empty() ? "the prompt" : InputName(flags.prompt.prompt_file);
-    RequireRunMemory(checkpoint, {flags.dtype, flags.kv_dtype}, CountPromptTokens(flags.prompt, *text.tokenizer),
+    RequireRunMemory(checkpoint, {flags.dtype, flags.kv_dtype}, CountPromptTokens(flags.prompt, *text->tokenizer),
                      where);
   }
   LanguageModel model = LoadToRun(checkpoint, flags.dtype);
+  if (!text) text = RequireText(checkpoint, flags.tokenizer);
   UseBudgetIfGiven(model, checkpoint, flags.budget);
   UseKvDType(model, flags.kv_dtype);
-  CheckLogitBias(flags.sampling.options, text.tokenizer->vocab_size());
+  CheckLogitBias(flags.sampling.options, text->tokenizer->vocab_size());
   for (const std::string& stop : flags.stop) {  // its text would not be seen
-    const std::optional<int32_t> id = text.tokenizer->TokenId(stop);
-    if (id && text.tokenizer->IsAdded(*id)) text.stop_tokens.push_back(*id);
+    const std::optional<int32_t> id = text->tokenizer->TokenId(stop);
+    if (id && text->tokenizer->IsAdded(*id)) text->stop_tokens.push_back(*id);
   }
-  return {std::move(model), std::move(text)};
+  return {std::move(model), std::move(*text)};
 }
 
 // What there was before this call. Returns its last token where the file has it.

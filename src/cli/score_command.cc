@@ -93,11 +93,13 @@ void RunScore(ScoreFlags flags) {
   const LanguageModel model = [&] {
     const Checkpoint checkpoint = OpenModel(flags.model);
     const ComputeType dtype = flags.dtype == ComputeType::kAuto && exact ? ComputeType::kF32 : flags.dtype;
-    if (flags.tokens.empty()) tokenizer = RequireText(checkpoint, flags.tokenizer).tokenizer;
+    const auto require_tokenizer = [&] { tokenizer = RequireText(checkpoint, flags.tokenizer).tokenizer; };
     if (!flags.text.empty() && flags.context == 0 && KeepsAllKeys(checkpoint.config)) {
+      require_tokenizer();
       RequireRunMemory(checkpoint, {dtype, flags.kv_dtype}, CountTextTokens(*tokenizer, flags.text), flags.text);
     }
     LanguageModel loaded = LoadToRun(checkpoint, dtype);
+    if (flags.tokens.empty() && tokenizer == nullptr) require_tokenizer();
     UseBudgetIfGiven(loaded, checkpoint, flags.budget);
     UseKvDType(loaded, flags.kv_dtype);
     return loaded;
