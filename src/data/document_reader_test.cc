@@ -65,7 +65,7 @@ TEST_F(DocumentReaderTest, EveryKindInTurnAndFromAnyPlace) {
 TEST_F(DocumentReaderTest, LinesLongerThanAPiece) {
   std::string content;
   std::vector<std::string> texts;
-  for (const size_t size : {size_t{5} << 20, size_t{3}, (size_t{4} << 20) - 13, size_t{1}}) {
+  for (const size_t size : {(size_t{4} << 20) - 12, size_t{5} << 20, size_t{3}, (size_t{4} << 20) - 13, size_t{1}}) {
     texts.emplace_back(size, static_cast<char>('a' + texts.size()));
     content += "{\"text\": \"" + texts.back() + "\"}\n";
   }
