@@ -8,7 +8,7 @@
 
 #include "base/parallel.h"
 #include "model/selection.h"
-#include "task.h"
+#include "train/recall_task.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
 

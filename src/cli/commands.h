@@ -20,6 +20,8 @@ void AddScoreCommand(CLI::App& app);
 void AddEvalCommand(CLI::App& app, int& exit_code);  // likewise
 void AddCalibrateCommand(CLI::App& app);
 void AddCompareCommand(CLI::App& app);
+void AddTokenizeCommand(CLI::App& app);
+void AddContaminationCommand(CLI::App& app);
 void AddTokenizerCommand(CLI::App& app);
 void AddTokenizerApplyTemplate(CLI::App& tokenizer);
 void AddTokenizerTrain(CLI::App& tokenizer);

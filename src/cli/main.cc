@@ -104,6 +104,8 @@ int RunCommand(CLI::App& app, int argc, char** argv) {
   AddEvalCommand(app, exit_code);
   AddCalibrateCommand(app);
   AddCompareCommand(app);
+  AddTokenizeCommand(app);
+  AddContaminationCommand(app);
   AddTokenizerCommand(app);
   AddBenchCommand(app);
   RefuseEmptyNames(app);

@@ -12,6 +12,7 @@
 #include "cli/score_internal.h"
 #include "cli/token_lines.h"
 #include "data/file_kind.h"
+#include "data/unpack.h"
 #include "infer/text_feed.h"
 #include "text/recall_hits.h"
 
@@ -164,12 +165,12 @@ void RequireSomeText(const TextSize& size, const ScoreFlags& flags) {
   if (size.bytes == 0) throw UserError({InputName(flags.text), "nothing to score", "some text", "an empty file"});
 }
 
-// f(bytes of a text), slice by slice; gzip is unpacked whole.
+// f(bytes of a text), slice by slice; what is packed is unpacked whole.
 void ForEachSlice(const std::string& path, const std::function<void(std::string_view)>& f) {
   constexpr size_t kSlice = kHeadBytes;
   InputBytes input(path);
   std::string slice = input.Next(kSlice);
-  if (IsGzip(slice)) {
+  if (PackingOf(slice) != Packing::kNone) {
     for (std::string more = input.Next(kSlice); !more.empty(); more = input.Next(kSlice)) slice += more;
   }
   const std::string text = AsText(InputName(path), std::move(slice));

@@ -11,7 +11,7 @@
 #include "base/fields.h"
 #include "base/files.h"
 #include "data/file_kind.h"
-#include "data/gunzip.h"
+#include "data/unpack.h"
 #include "text/unicode/utf8.h"
 
 namespace taipan {
@@ -57,12 +57,12 @@ TextHead ReadInputHead(const std::string& path, int64_t bytes) {
   if (in.bad() || (in.fail() && !in.eof())) throw UserError(name, fmt::format("cannot read: {}", std::strerror(errno)));
   head.resize(static_cast<size_t>(in.gcount()));
   bool whole = in.eof() || in.peek() == std::istream::traits_type::eof();
-  if (IsGzip(head)) {
-    std::string unpacked = GunzipHead(head, bytes);
+  if (PackingOf(head) != Packing::kNone) {
+    std::string unpacked = UnpackHead(head, bytes);
     whole = whole && static_cast<int64_t>(unpacked.size()) < bytes;
     if (!whole) head = std::move(unpacked);
   }
-  std::string text = AsText(whole ? name : WithoutGz(name), std::move(head));
+  std::string text = AsText(whole ? name : WithoutPacking(name), std::move(head));
   if (!whole) text.resize(ValidUtf8Size(text) + kCutCharacter > text.size() ? ValidUtf8Size(text) : text.size());
   return {std::move(text), whole};
 }

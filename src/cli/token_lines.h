@@ -9,7 +9,7 @@
 
 namespace taipan {
 
-// Text; gzip is unpacked, what looks like something else (an image, an archive, UTF-16) is a UserError.
+// Text; gzip and Zstandard are unpacked, what looks like something else (an image, an archive, UTF-16) is a UserError.
 std::string ReadInput(const std::string& path);
 // The beginning of such a text, about `bytes` of it, cut between characters; the rest is not read.
 struct TextHead {

@@ -120,7 +120,7 @@ void AddTokenizerTrain(CLI::App& tokenizer) {
       ->required();
   CLI::Option* data =
       command->add_option("--data", flags->data,
-                          "Text, JSONL with {\"text\": ...} a line, gzip of these, folders of them; - is "
+                          "Text, JSONL with {\"text\": ...} a line, gzip or Zstandard of these, folders of them; - is "
                           "standard input");
   TakeTextsAsTheyAre(*data->type_name("PATH ...")->required());
   command->add_option("-o,--out", flags->out, "A file NAME.json to write, or a folder that gets a tokenizer.json")

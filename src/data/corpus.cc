@@ -11,8 +11,8 @@
 #include "base/progress.h"
 #include "data/corpus_part.h"
 #include "data/file_kind.h"
-#include "data/gunzip.h"
 #include "data/stream_input.h"
+#include "data/unpack.h"
 
 namespace taipan {
 
@@ -22,7 +22,7 @@ Corpus::Corpus(const std::vector<std::string>& paths, const Tokenizer* tokenizer
   CHECK(!eos_ || (*eos_ >= 0 && *eos_ < vocab_size));
   const DataFiles found = FindData(paths, options.use);
   for (const std::string& note : found.notes) LogInfo("{}", note);
-  for (const std::string& file : found.files) AddFile(file, tokenizer);
+  for (const std::string& file : found.files) AddFile(file, tokenizer, options);
   if (size_ == 0) throw UserError("--data", "no data was given");
 }
 
@@ -31,6 +31,7 @@ Corpus::Corpus(std::vector<int32_t> tokens, int64_t vocab_size, const std::strin
   part->path = name;
   part->size = static_cast<int64_t>(tokens.size());
   part->ids = std::move(tokens);
+  part->documents = {0};
   const int64_t bytes = part->size * 4;
   for (int64_t i = 0; i < part->size; ++i) {
     const int32_t id = part->ids[static_cast<size_t>(i)];
@@ -43,7 +44,7 @@ Corpus::Corpus(std::vector<int32_t> tokens, int64_t vocab_size, const std::strin
 
 Corpus::~Corpus() = default;
 
-void Corpus::AddFile(const std::string& path, const Tokenizer* tokenizer) {
+void Corpus::AddFile(const std::string& path, const Tokenizer* tokenizer, const CorpusOptions& options) {
   auto part = std::make_shared<CorpusPart>();
   part->path = StreamName(path);
   if (IsStream(path)) {
@@ -56,37 +57,117 @@ void Corpus::AddFile(const std::string& path, const Tokenizer* tokenizer) {
     stamps_.push_back(part->file->stamp());
   }
   part->Recognise(part->path, vocab_size_);
-  const bool packed = part->format.kind == DataKind::kGzip;
-  if (packed) {
+  std::string packing;
+  if (part->format.kind == DataKind::kPacked) {
+    packing = " in " + part->format.name;
     const int64_t room = AvailableMemoryBytes();
-    part->content = Gunzip(part->path, part->TakeContent(memory_), room > 0 ? room : int64_t{1} << 62);
-    part->Recognise(WithoutGz(part->path), vocab_size_);
-    if (part->format.kind == DataKind::kGzip) RefuseForeign(part->path, {"gzip in gzip", "unpack it first"});
+    part->content = Unpack(part->path, part->TakeContent(memory_), room > 0 ? room : int64_t{1} << 62);
+    part->Recognise(WithoutPacking(part->path), vocab_size_);
+    if (part->format.kind == DataKind::kPacked)
+      RefuseForeign(part->path, {part->format.name + packing, "unpack it first"});
   }
-  ++kinds_[part->format.name + (packed ? " in gzip" : "")];
+  ++kinds_[part->format.name + packing];
   if (part->format.is_text()) {
     if (!tokenizer) {
       throw UserError({.where = part->path,
                        .problem = "text needs a tokenizer and the model has none",
                        .hint = "give --tokenizer, or token files (.u16, .u32, .bin, .npy)"});
     }
-    part->FillFromText(*tokenizer, eos_, vocab_size_, memory_);
-    documents_ += static_cast<int64_t>(part->documents.size());
+    part->FillFromText(*tokenizer, options, vocab_size_, memory_);
     bytes_are_tokens_ = bytes_are_tokens_ && IsByteTokenizer(tokenizer);
   } else {
-    part->size = (part->content_size() - part->format.offset) / part->format.width;
+    part->size = (part->ids_end() - part->format.offset) / part->format.width;
     if (part->size == 0) throw UserError(part->path, "holds no tokens, only a header");
+    if (part->format.shard) AcceptShard(*part, tokenizer);
     part->Check(vocab_size_);
+    if (!part->format.shard) FindDocuments(*part, options.separate);
     // Without a tokenizer a vocabulary of 256 is taken for bytes.
     bytes_are_tokens_ = bytes_are_tokens_ && (tokenizer ? IsByteTokenizer(tokenizer) : vocab_size_ == 256);
   }
   AddSlice(part, 0, part->size);
 }
 
+// Throws where it was made for another reader than this one.
+void Corpus::AcceptShard(const CorpusPart& part, const Tokenizer* tokenizer) {
+  const ShardHeader& shard = *part.format.shard;
+  if (tokenizer && !digest_) digest_ = TokenizerDigest(*tokenizer);
+  if (digest_ && *digest_ != shard.tokenizer) {
+    throw UserError({part.path, "the shard was made with another tokenizer",
+                     fmt::format("one of {} tokens, digest {:016x}", tokenizer->vocab_size(), *digest_),
+                     fmt::format("one of {} tokens, digest {:016x}", shard.vocab_size, shard.tokenizer),
+                     "the folder of the shards keeps theirs in its folder tokenizer"});
+  }
+  if (!eos_ && slices_.empty()) eos_ = shard.eos;
+  if (eos_ != shard.eos) {
+    const auto name = [](std::optional<int32_t> id) { return id ? fmt::format("token {}", *id) : "none"; };
+    throw UserError(
+        {part.path, "the shard ends its documents with another token", name(eos_), name(shard.eos), "see --eos"});
+  }
+  part.CheckShard();
+}
+
+void Corpus::FindDocuments(CorpusPart& part, bool separate) const {
+  part.documents = {0};
+  if (!separate) return;
+  if (!eos_) {
+    throw UserError({.where = part.path,
+                     .problem = "where a document of this token file ends is not known",
+                     .expected = "the id that ends one",
+                     .hint = "give --eos ID, or --packing join"});
+  }
+  part.FindDocuments(*eos_);
+}
+
 void Corpus::AddSlice(std::shared_ptr<const CorpusPart> part, int64_t from, int64_t size) {
   if (size == 0) return;
-  slices_.push_back({std::move(part), from, size, size_});
+  const int64_t first = part->DocumentAt(from), last = part->DocumentAt(from + size - 1);
+  weighted_ = weighted_ || part->weighted();
+  slices_.push_back({std::move(part), from, size, size_, first, last - first + 1, documents_});
+  documents_ += last - first + 1;
   size_ += size;
+}
+
+std::vector<DocumentSpan> Corpus::Documents(int64_t first, int64_t count) const {
+  CHECK(first >= 0 && count >= 0 && first + count <= documents_);
+  std::vector<DocumentSpan> spans;
+  spans.reserve(static_cast<size_t>(count));
+  auto it = std::upper_bound(slices_.begin(), slices_.end(), first,
+                             [](int64_t number, const Slice& s) { return number < s.before; });
+  for (--it; count > 0; ++it) {
+    const int64_t from = first - it->before, n = std::min(count, it->documents - from);
+    const std::vector<int64_t> begins = it->part->DocumentBegins(it->first + from, n + 1);
+    for (int64_t i = 0; i < n; ++i) {
+      const auto at = static_cast<size_t>(i);
+      const int64_t begin = std::max(begins[at], it->from), end = std::min(begins[at + 1], it->from + it->size);
+      spans.push_back({it->begin + begin - it->from, end - begin});
+    }
+    first += n;
+    count -= n;
+  }
+  return spans;
+}
+
+const Corpus::Slice& Corpus::SliceAt(int64_t token) const {
+  CHECK(token >= 0 && token < size_);
+  auto it =
+      std::upper_bound(slices_.begin(), slices_.end(), token, [](int64_t at, const Slice& s) { return at < s.begin; });
+  return *--it;
+}
+
+int64_t Corpus::DocumentAt(int64_t token) const {
+  const Slice& s = SliceAt(token);
+  return s.before + s.part->DocumentAt(s.from + token - s.begin) - s.first;
+}
+
+void Corpus::ReadWeights(int64_t begin, int64_t count, float* out) const {
+  while (count > 0) {
+    const Slice& s = SliceAt(begin);
+    const int64_t from = begin - s.begin, n = std::min(count, s.size - from);
+    s.part->ReadWeights(s.from + from, n, out);
+    begin += n;
+    out += n;
+    count -= n;
+  }
 }
 
 std::unique_ptr<Corpus> Corpus::HoldOut(double share) {
@@ -98,7 +179,7 @@ std::unique_ptr<Corpus> Corpus::HoldOut(double share) {
   held->eos_ = eos_;
   const std::vector<Slice> all = std::move(slices_);
   slices_.clear();
-  size_ = 0;
+  size_ = documents_ = 0;
   double owed = 0;  // tokens that should have been held out and were not yet
   for (const Slice& s : all) {
     const auto n = static_cast<double>(s.size);

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <nlohmann/json.hpp>
 
+#include "base/content_hash.h"
 #include "base/error.h"
 #include "base/logging.h"
 #include "base/parallel.h"
@@ -58,9 +60,59 @@ void CorpusPart::Read(int64_t from, int64_t count, int32_t* out) const {
   for (int64_t i = 0; i < count; ++i) out[i] = static_cast<int32_t>(LoadLittle(bytes + i * format.width, format.width));
 }
 
+std::vector<int64_t> CorpusPart::DocumentBegins(int64_t first, int64_t count) const {
+  std::vector<int64_t> begins(static_cast<size_t>(count), size);
+  const int64_t there = std::min(count, document_count() - first);
+  if (!format.shard) {
+    std::copy_n(documents.begin() + first, there, begins.begin());
+    return begins;
+  }
+  std::string buffer;
+  const char* const bytes = Bytes(format.shard->documents_begin() + 8 * first, 8 * there, buffer);
+  for (int64_t i = 0; i < there; ++i)
+    begins[static_cast<size_t>(i)] = static_cast<int64_t>(LoadLittle(bytes + 8 * i, 8));
+  return begins;
+}
+
+int64_t CorpusPart::DocumentAt(int64_t token) const {
+  int64_t low = 0, high = document_count();  // the answer is in [low, high)
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    (DocumentBegins(middle, 1)[0] <= token ? low : high) = middle;
+  }
+  return low;
+}
+
+void CorpusPart::ReadWeights(int64_t from, int64_t count, float* out) const {
+  if (!weighted()) {
+    std::fill_n(out, count, 1.0f);
+  } else if (!format.shard) {
+    std::copy_n(weights.begin() + from, count, out);
+  } else {
+    std::string buffer;
+    const char* const bytes = Bytes(format.shard->weights_begin() + 4 * from, 4 * count, buffer);
+    for (int64_t i = 0; i < count; ++i) {
+      out[i] = std::bit_cast<float>(static_cast<uint32_t>(LoadLittle(bytes + 4 * i, 4)));
+    }
+  }
+}
+
+void CorpusPart::FindDocuments(int32_t eos) {
+  constexpr int64_t kPiece = int64_t{1} << 20;  // ids
+  std::vector<int32_t> read(static_cast<size_t>(std::min(kPiece, size)));
+  documents = {0};
+  for (int64_t at = 0; at < size; at += kPiece) {
+    const int64_t count = std::min(kPiece, size - at);
+    Read(at, count, read.data());
+    for (int64_t i = 0; i < count; ++i) {
+      if (read[static_cast<size_t>(i)] == eos && at + i + 1 < size) documents.push_back(at + i + 1);
+    }
+  }
+}
+
 void CorpusPart::Check(int64_t vocab_size) const {
   constexpr int64_t kPiece = int64_t{4} << 20, kLong = int64_t{256} << 20;  // bytes
-  const int64_t last = content_size(), width = format.width;
+  const int64_t last = ids_end(), width = format.width;
   std::optional<ProgressLine> progress;
   if (last > kLong) progress.emplace();
   std::string buffer;
@@ -79,6 +131,21 @@ void CorpusPart::Check(int64_t vocab_size) const {
       if (id >= static_cast<uint64_t>(vocab_size)) RejectId((at - format.offset) / width + i, id, vocab_size);
     }
   }
+}
+
+void CorpusPart::CheckShard() const {
+  constexpr int64_t kPiece = int64_t{4} << 20;  // bytes
+  ContentHash hash;
+  std::string buffer;
+  for (int64_t at = format.offset; at < content_size(); at += kPiece) {
+    const int64_t bytes = std::min(kPiece, content_size() - at);
+    hash.Add(Bytes(at, bytes, buffer), bytes);
+  }
+  const uint64_t found = hash.Finish();
+  if (found == format.shard->checksum) return;
+  throw UserError({path, "the shard is damaged: its content has another checksum than it was written with",
+                   fmt::format("{:016x}", format.shard->checksum), fmt::format("{:016x}", found),
+                   "taipan tokenize makes it again"});
 }
 
 void CorpusPart::RejectId(int64_t at, uint64_t id, int64_t vocab_size) const {
@@ -109,62 +176,86 @@ std::string CorpusPart::TakeContent(int64_t& memory) {
   return file->Take(memory);
 }
 
-void CorpusPart::FillFromText(const Tokenizer& tokenizer, std::optional<int32_t> eos, int64_t vocab_size,
+void CorpusPart::FillFromText(const Tokenizer& tokenizer, const CorpusOptions& options, int64_t vocab_size,
                               int64_t& memory) {
   const bool bytes = IsByteTokenizer(&tokenizer);
   if (format.kind != DataKind::kText) {
-    std::vector<std::string> texts;
-    ForEachJsonText(TakeContent(memory), format.kind, path,
-                    [&](std::string text) { texts.push_back(std::move(text)); });
-    eos ? Separate(texts, tokenizer, *eos) : Join(texts, tokenizer);
+    const std::string json = TakeContent(memory);
+    content.clear();
+    if (options.eos || options.separate) {
+      Separate(json, tokenizer, DocumentEncoder(tokenizer, options.eos, options.chat));
+    } else {
+      Join(json, tokenizer);
+    }
     if (size == 0) throw UserError(path, "the file holds no text");
     return;
   }
   if (!bytes) content = TakeContent(memory);
   Check(vocab_size);
   documents = {0};
-  end = eos;
+  end = options.eos;
   if (!bytes) {
-    ids = tokenizer.Encode(content);
+    ids = EncodeParallel(tokenizer, content);
     std::string().swap(content);
   }
   size = (bytes ? content_size() : static_cast<int64_t>(ids.size())) + (end ? 1 : 0);
 }
 
-void CorpusPart::Join(const std::vector<std::string>& texts, const Tokenizer& tokenizer) {
-  content.clear();
-  for (const std::string& text : texts) {
+// One text, a line feed between two where the first does not end in one.
+void CorpusPart::Join(std::string_view json, const Tokenizer& tokenizer) {
+  ForEachObject(json, format.kind, path, [&](const nlohmann::json& object, const std::string& where) {
     if (!content.empty() && content.back() != '\n') content += '\n';
-    content += text;
-  }
+    content += TextOf(object, where);
+    for (const char* key : {"loss_mask", "loss_weight"}) {
+      if (!object.contains(key)) continue;
+      throw UserError({.where = where,
+                       .problem = fmt::format("\"{}\" cannot be kept where texts are joined", key),
+                       .hint = "--packing documents"});
+    }
+  });
   documents = {0};
   size = static_cast<int64_t>(content.size());
   if (IsByteTokenizer(&tokenizer)) return;
-  ids = tokenizer.Encode(content);
+  ids = EncodeParallel(tokenizer, content);
   size = static_cast<int64_t>(ids.size());
   std::string().swap(content);
 }
 
-void CorpusPart::Separate(const std::vector<std::string>& texts, const Tokenizer& tokenizer, int32_t eos) {
-  const bool bytes = IsByteTokenizer(&tokenizer);
-  std::vector<std::vector<int32_t>> encoded(bytes ? 0 : texts.size());
-  ParallelFor(static_cast<int64_t>(encoded.size()),
-              [&](int64_t i) { encoded[static_cast<size_t>(i)] = tokenizer.Encode(texts[static_cast<size_t>(i)]); });
-  content.clear();
-  for (size_t i = 0; i < texts.size(); ++i) {
-    if (bytes ? texts[i].empty() : encoded[i].empty()) continue;
-    documents.push_back(size);
-    if (bytes) {
-      content += texts[i] + static_cast<char>(eos);
-    } else {
-      ids.insert(ids.end(), encoded[i].begin(), encoded[i].end());
-      ids.push_back(eos);
-      std::vector<int32_t>().swap(encoded[i]);
-    }
-    size = static_cast<int64_t>(bytes ? content.size() : ids.size());
+void CorpusPart::Separate(std::string_view json, const Tokenizer& tokenizer, const DocumentEncoder& encoder) {
+  constexpr size_t kBatch = 4096;  // objects, side by side
+  std::vector<std::pair<nlohmann::json, std::string>> batch;
+  int64_t texts = 0;
+  const auto encode = [&] {
+    std::vector<EncodedDocument> encoded(batch.size());
+    ParallelFor(static_cast<int64_t>(batch.size()), [&](int64_t i) {
+      const auto& [object, where] = batch[static_cast<size_t>(i)];
+      encoded[static_cast<size_t>(i)] = encoder.Object(object, where);
+    });
+    for (const EncodedDocument& document : encoded) Append(document, IsByteTokenizer(&tokenizer));
+    texts += static_cast<int64_t>(batch.size());
+    batch.clear();
+  };
+  ForEachObject(json, format.kind, path, [&](nlohmann::json object, const std::string& where) {
+    batch.emplace_back(std::move(object), where);
+    if (batch.size() == kBatch) encode();
+  });
+  encode();
+  const int64_t empty = texts - static_cast<int64_t>(documents.size());
+  if (empty > 0) LogInfo("{}: {} of {} texts are empty and left out", path, empty, texts);
+}
+
+void CorpusPart::Append(const EncodedDocument& document, bool bytes) {
+  if (document.ids.empty()) return;
+  documents.push_back(size);
+  if (!document.weights.empty() && weights.empty()) weights.assign(static_cast<size_t>(size), 1.0f);
+  if (bytes) {
+    for (const int32_t id : document.ids) content += static_cast<char>(id);
+  } else {
+    ids.insert(ids.end(), document.ids.begin(), document.ids.end());
   }
-  const size_t empty = texts.size() - documents.size();
-  if (empty > 0) LogInfo("{}: {} of {} texts are empty and left out", path, empty, texts.size());
+  size += static_cast<int64_t>(document.ids.size());
+  weights.insert(weights.end(), document.weights.begin(), document.weights.end());
+  if (!weights.empty()) weights.resize(static_cast<size_t>(size), 1.0f);
 }
 
 }  // namespace taipan

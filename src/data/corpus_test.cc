@@ -121,12 +121,12 @@ TEST_F(CorpusTest, JsonListsGiveTheirTexts) {
                         tokenizer_.get(), 256)),
             "one\ntwo\nthree");
   EXPECT_NE(ErrorOf(Write("b.json", R"([{"text": "a"}, {"body": "b", "n": 1}])"))
-                .find("no string \"text\" in element 2 of the list, expected {\"text\": \"...\"}, found the keys "
+                .find("element 2 of the list: no string \"text\", expected {\"text\": \"...\"}, found the keys "
                       "\"body\", \"n\""),
             std::string::npos);
   EXPECT_NE(ErrorOf(Write("c.json", "[{\"text\": \"a\"},\n {\"text\": }]")).find("c.json:2: not valid JSON"),
             std::string::npos);
-  EXPECT_NE(ErrorOf(Write("d.json", "[1, 2]")).find("in element 1 of the list"), std::string::npos);
+  EXPECT_NE(ErrorOf(Write("d.json", "[1, 2]")).find("element 1 of the list"), std::string::npos);
 }
 
 // Ids of two bytes each and of the one that is left over.

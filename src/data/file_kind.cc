@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "data/gunzip.h"
 #include "data/token_header.h"
+#include "data/unpack.h"
 #include "text/unicode/utf8.h"
 
 namespace taipan {
@@ -32,7 +32,6 @@ const char* const kAsLines = "write its texts as JSONL, {\"text\": \"...\"} a li
 
 // At least four bytes each, so that ids which begin a file of tokens do not look like one by accident.
 const Signature kSignatures[] = {
-    {"a Zstandard archive", "\x28\xb5\x2f\xfd"sv, ".zst .zstd ", "unpack it with zstd -d"},
     {"an xz archive",
      "\xfd"
      "7zXZ\0"sv,
@@ -166,7 +165,7 @@ std::string_view WithoutBlanks(std::string_view text) {
 // How a text that opens with { goes on.
 struct FirstObject {
   bool whole_line = false;  // an object ends where the first line does, or the line is longer than what is seen
-  bool has_text = false;    // a string "text" in it
+  bool has_text = false;    // a string "text" in it, or a list "messages"
   bool more = false;        // another line follows
 };
 FirstObject ReadFirstObject(std::string_view text) {
@@ -174,11 +173,13 @@ FirstObject ReadFirstObject(std::string_view text) {
   const size_t end = std::min(text.find('\n'), text.size());
   if (end == text.size() && static_cast<int64_t>(text.size()) > kHeadBytes / 2) {
     const std::string_view inside = WithoutBlanks(text.substr(1));
-    return {.whole_line = true, .has_text = inside.starts_with("\"text\""), .more = true};
+    const bool has_text = inside.starts_with("\"text\"") || inside.starts_with("\"messages\"");
+    return {.whole_line = true, .has_text = has_text, .more = true};
   }
   const auto json = nlohmann::json::parse(text.substr(0, end), nullptr, /*allow_exceptions=*/false);
   first.whole_line = json.is_object();
-  first.has_text = json.is_object() && json.contains("text") && json["text"].is_string();
+  first.has_text = json.is_object() && ((json.contains("text") && json["text"].is_string()) ||
+                                        (json.contains("messages") && json["messages"].is_array()));
   first.more = text.find_first_not_of(kBlanks, end) != std::string_view::npos;
   return first;
 }
@@ -263,19 +264,15 @@ uint64_t LoadLittle(const char* p, int64_t bytes) {
   return value;
 }
 
-bool IsGzip(std::string_view head) {
-  return head.size() >= 10 && head.starts_with("\x1f\x8b\x08"sv) && (head[3] & 0xe0) == 0;
-}
-
-std::string WithoutGz(const std::string& path) {
-  return ExtensionOf(path) == ".gz" ? path.substr(0, path.size() - 3) : path;
-}
-
 ForeignFile FindForeign(const std::string& path, std::string_view head) {
   const std::string extension = ExtensionOf(path);
   const int64_t width = NamedWidth(extension);
-  if (width == 1 || IsGzip(head) || IsNumpyArray(head) || IsLlmcShard(head)) return {};
+  if (width == 1 || PackingOf(head) != Packing::kNone || IsNumpyArray(head) || IsLlmcShard(head) || IsShard(head)) {
+    return {};
+  }
   if (extension == ".gz") return {"the name promises a gzip file, the content is none", ""};
+  if (extension == ".zst" || extension == ".zstd")
+    return {"the name promises a Zstandard file, the content is none", ""};
   ForeignFile found = FindSignature(extension, head);
   if (found.name.empty() && width == 0) found = FindBinary(head);
   if (found.name.empty() && extension == ".json") found = FindJsonObject(head);
@@ -284,15 +281,16 @@ ForeignFile FindForeign(const std::string& path, std::string_view head) {
 }
 
 void RefuseForeign(const std::string& path, const ForeignFile& foreign) {
-  Refuse(path, foreign, "UTF-8 text, JSONL, gzip of these, or token ids (.u8, .u16, .u32, .bin, .npy)");
+  Refuse(path, foreign, "UTF-8 text, JSONL, gzip or Zstandard of these, or token ids (.u8, .u16, .u32, .bin, .npy)");
 }
 
 std::string AsText(const std::string& path, std::string content) {
   if (ExtensionOf(path) == ".u8") return content;
-  if (IsGzip(content)) content = Gunzip(path, content, std::numeric_limits<int64_t>::max());
+  if (PackingOf(content) != Packing::kNone) content = Unpack(path, content, std::numeric_limits<int64_t>::max());
   const std::string_view head = std::string_view(content).substr(0, static_cast<size_t>(kHeadBytes));
-  ForeignFile foreign = IsGzip(head) ? ForeignFile{"gzip in gzip", kUnpack} : FindForeign("", head);
-  if (IsNumpyArray(head) || IsLlmcShard(head)) foreign = {"a file of token ids", ""};
+  ForeignFile foreign =
+      PackingOf(head) != Packing::kNone ? ForeignFile{"a packed file in another", kUnpack} : FindForeign("", head);
+  if (IsNumpyArray(head) || IsLlmcShard(head) || IsShard(head)) foreign = {"a file of token ids", ""};
   if (!foreign.name.empty()) Refuse(path, foreign, "UTF-8 text");
   return content;
 }
@@ -301,9 +299,19 @@ DataFormat RecogniseData(const std::string& path, std::string_view head, int64_t
   const std::string extension = ExtensionOf(path);
   const int64_t width = NamedWidth(extension);
   if (width == 1) return {.kind = DataKind::kTokens, .name = "8-bit tokens"};
-  if (IsGzip(head)) return {.kind = DataKind::kGzip, .name = "gzip"};
+  if (const Packing packing = PackingOf(head); packing != Packing::kNone) {
+    return {.kind = DataKind::kPacked, .name = NameOf(packing)};
+  }
   if (IsNumpyArray(head)) return ReadNumpyHeader(path, head, size);
   if (IsLlmcShard(head)) return ReadLlmcHeader(path, head, size);
+  if (IsShard(head)) {
+    const ShardHeader header = ReadShardHeader(path, head, size);
+    return {.kind = DataKind::kTokens,
+            .name = "shard",
+            .offset = header.ids_begin(),
+            .width = header.width,
+            .shard = header};
+  }
   if (const ForeignFile foreign = FindForeign(path, head); !foreign.name.empty()) RefuseForeign(path, foreign);
   return width != 0 ? RecogniseTokens(path, width, head, size, vocab_size) : RecogniseText(extension, head);
 }

@@ -3,12 +3,15 @@
 // open. docs/data.md has the rules in words.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "data/shard.h"
+
 namespace taipan {
 
-enum class DataKind { kText, kJsonLines, kJsonList, kTokens, kGzip };
+enum class DataKind { kText, kJsonLines, kJsonList, kTokens, kPacked };
 
 struct DataFormat {
   DataKind kind = DataKind::kText;
@@ -16,8 +19,9 @@ struct DataFormat {
   // Of tokens: little-endian numbers of `width` bytes from byte `offset` to the end.
   int64_t offset = 0, width = 1;
   bool is_signed = false;
+  std::optional<ShardHeader> shard = {};  // where the ids end before the file does
 
-  bool is_text() const { return kind != DataKind::kTokens && kind != DataKind::kGzip; }
+  bool is_text() const { return kind != DataKind::kTokens && kind != DataKind::kPacked; }
 };
 
 // Bytes that the functions below look at.
@@ -35,17 +39,12 @@ ForeignFile FindForeign(const std::string& path, std::string_view head);
 // content that is not what the name promises.
 DataFormat RecogniseData(const std::string& path, std::string_view head, int64_t size, int64_t vocab_size);
 
-bool IsGzip(std::string_view head);
-
 // The refusal of a file that is no data.
 [[noreturn]] void RefuseForeign(const std::string& path, const ForeignFile& foreign);
 
-// The text of a file or a stream that a command reads whole; gzip is unpacked. UserError for what is no text by its
-// first bytes; under a name that ends in .u8 everything is.
+// The text of a file or a stream that a command reads whole; what is packed is unpacked. UserError for what is no text
+// by its first bytes; under a name that ends in .u8 everything is.
 std::string AsText(const std::string& path, std::string content);
-
-// The name without a .gz at its end.
-std::string WithoutGz(const std::string& path);
 
 // Little-endian whatever the machine, from any address. bytes <= 8.
 uint64_t LoadLittle(const char* p, int64_t bytes);

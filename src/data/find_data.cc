@@ -10,8 +10,9 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "data/file_kind.h"
-#include "data/gunzip.h"
+#include "data/shard_folder.h"
 #include "data/stream_input.h"
+#include "data/unpack.h"
 
 namespace taipan {
 namespace {
@@ -32,8 +33,8 @@ Head ReadHead(const std::string& path) {
     file.read(head.bytes.data(), kHeadBytes);
     head.bytes.resize(static_cast<size_t>(file.gcount()));
   }
-  if (!IsGzip(head.bytes)) return head;
-  return {WithoutGz(path), GunzipHead(head.bytes, kHeadBytes)};
+  if (PackingOf(head.bytes) == Packing::kNone) return head;
+  return {WithoutPacking(path), UnpackHead(head.bytes, kHeadBytes)};
 }
 
 bool IsText(const Head& head) {
@@ -54,7 +55,7 @@ NamedRole RoleOf(const std::string& file_name) {
   static const std::pair<const char*, Role> kWords[] = {
       {"train", Role::kTrain},      {"training", Role::kTrain}, {"val", Role::kValid},  {"valid", Role::kValid},
       {"validation", Role::kValid}, {"dev", Role::kValid},      {"eval", Role::kValid}, {"test", Role::kTest}};
-  std::string stem = fs::path(WithoutGz(file_name)).stem().string();
+  std::string stem = fs::path(WithoutPacking(file_name)).stem().string();
   std::transform(stem.begin(), stem.end(), stem.begin(), [](unsigned char c) { return std::tolower(c); });
   // The number of a shard: "train-00000-of-00002", "train_000001".
   size_t end = stem.find_last_not_of("0123456789-_.") + 1;
@@ -191,6 +192,11 @@ DataFiles FindData(const std::vector<std::string>& paths, DataUse use) {
   DataFiles all;
   for (const std::string& path : paths) {
     if (!IsStream(path) && !PathExists(path)) throw UserError(path, "no such file or folder");
+    if (!IsStream(path) && IsShardFolder(path)) {
+      const std::vector<std::string> shards = ShardsOf(path);
+      all.files.insert(all.files.end(), shards.begin(), shards.end());
+      continue;
+    }
     if (IsStream(path) || !IsDirectory(path)) {
       all.files.push_back(path);
       continue;

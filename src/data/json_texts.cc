@@ -23,27 +23,20 @@ std::string Describe(const nlohmann::json& json) {
   return keys.empty() ? "{}" : "the keys " + keys;
 }
 
-// null: there is no text in it.
-std::string* TextOf(nlohmann::json& json) {
-  if (!json.is_object() || !json.contains("text") || !json["text"].is_string()) return nullptr;
-  return &json["text"].get_ref<std::string&>();
-}
-
-nlohmann::json Parse(std::string_view text, const std::string& path, int64_t first_line, const char* problem,
-                     const char* expected) {
+nlohmann::json ParseList(std::string_view text, const std::string& path) {
   try {
     return nlohmann::json::parse(text);
   } catch (const nlohmann::json::exception& error) {
     const auto* parse_error = dynamic_cast<const nlohmann::json::parse_error*>(&error);
     const size_t byte = parse_error ? std::min(parse_error->byte, text.size()) : 0;
-    const auto line = first_line + std::count(text.begin(), text.begin() + static_cast<int64_t>(byte), '\n');
+    const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<int64_t>(byte), '\n');
     const size_t line_begin = text.substr(0, byte).rfind('\n') + 1;  // npos + 1 is 0
-    throw UserError({fmt::format("{}:{}", path, line), problem, expected,
+    throw UserError({fmt::format("{}:{}", path, line), "not valid JSON", R"([{"text": "..."}, ...])",
                      fmt::format("an error at byte {} of the line", byte - line_begin)});
   }
 }
 
-void ForEachInLines(std::string_view all, const std::string& path, const TextUse& use) {
+void ForEachInLines(std::string_view all, const std::string& path, const ObjectUse& use) {
   if (all.starts_with("\xef\xbb\xbf")) all.remove_prefix(3);
   int64_t line_number = 0;
   for (size_t begin = 0; begin < all.size();) {
@@ -52,34 +45,48 @@ void ForEachInLines(std::string_view all, const std::string& path, const TextUse
     begin = end + 1;
     ++line_number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    nlohmann::json json = Parse(line, path, line_number, "not a line of JSON", kExpected);
-    std::string* const text = TextOf(json);
-    if (text == nullptr) {
-      throw UserError(
-          {fmt::format("{}:{}", path, line_number), "no string \"text\" on this line", kExpected, Describe(json)});
-    }
-    use(std::move(*text));
+    const std::string where = fmt::format("{}:{}", path, line_number);
+    use(ParseObject(line, where), where);
   }
 }
 
-void ForEachInList(std::string_view all, const std::string& path, const TextUse& use) {
-  nlohmann::json list = Parse(all, path, 1, "not valid JSON", R"([{"text": "..."}, ...])");
+void ForEachInList(std::string_view all, const std::string& path, const ObjectUse& use) {
+  nlohmann::json list = ParseList(all, path);
   int64_t number = 0;
-  for (nlohmann::json& element : list) {
-    ++number;
-    std::string* const text = TextOf(element);
-    if (text == nullptr) {
-      throw UserError(
-          {path, fmt::format("no string \"text\" in element {} of the list", number), kExpected, Describe(element)});
-    }
-    use(std::move(*text));
-  }
+  for (nlohmann::json& element : list) use(std::move(element), WhereOfElement(path, ++number));
 }
 
 }  // namespace
 
-void ForEachJsonText(std::string_view all, DataKind kind, const std::string& path, const TextUse& use) {
+void ForEachObject(std::string_view all, DataKind kind, const std::string& path, const ObjectUse& use) {
   kind == DataKind::kJsonList ? ForEachInList(all, path, use) : ForEachInLines(all, path, use);
+}
+
+nlohmann::json ParseObject(std::string_view object, const std::string& where) {
+  try {
+    return nlohmann::json::parse(object);
+  } catch (const nlohmann::json::exception& error) {
+    const auto* parse_error = dynamic_cast<const nlohmann::json::parse_error*>(&error);
+    throw UserError({where, "not a line of JSON", kExpected,
+                     fmt::format("an error at byte {} of the line", parse_error ? parse_error->byte : 0)});
+  }
+}
+
+std::vector<std::string> ElementsOf(std::string_view list, const std::string& path) {
+  std::vector<std::string> elements;
+  for (const nlohmann::json& element : ParseList(list, path)) elements.push_back(element.dump());
+  return elements;
+}
+
+std::string WhereOfElement(const std::string& path, int64_t number) {
+  return fmt::format("{}: element {} of the list", path, number);
+}
+
+const std::string& TextOf(const nlohmann::json& object, const std::string& where) {
+  if (object.is_object() && object.contains("text") && object["text"].is_string()) {
+    return object["text"].get_ref<const std::string&>();
+  }
+  throw UserError({where, "no string \"text\"", kExpected, Describe(object)});
 }
 
 }  // namespace taipan

@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "formats/gguf.h"
 #include "infer/gguf_text.h"
+#include "text/token_names.h"
 #include "text/tokenizer_config.h"
 
 namespace taipan {
@@ -26,16 +27,6 @@ ModelText FromGguf(const GgufFile& file) {
   text.chat_template_file = file.path() + ": tokenizer.chat_template";
   text.special_tokens = SpecialTokenTexts(vocabulary);
   return text;
-}
-
-// The names that stand for tokens, with those that no file names: what a template may write.
-std::map<std::string, std::string> NamesOfTokens(const TokenizerConfig& config, const Tokenizer& tokenizer) {
-  std::map<std::string, std::string> names = config.special_tokens;
-  std::erase_if(names, [&](const auto& name) { return !tokenizer.TokenId(name.second); });
-  for (const auto& [name, id] : {std::pair("bos_token", tokenizer.bos()), std::pair("eos_token", tokenizer.eos())}) {
-    if (id && tokenizer.IsSpecial(*id)) names.try_emplace(name, tokenizer.TokenBytes(*id));
-  }
-  return names;
 }
 
 // A folder, or a tokenizer file with what stands beside it.

@@ -38,4 +38,50 @@ void CorpusSource::Fill(int64_t step, int64_t first_row, int64_t rows, Batch& ba
   }
 }
 
+void AppendPiece(Batch& batch, const Corpus& corpus, const Piece& piece, int64_t row) {
+  std::vector<int32_t> window(static_cast<size_t>(piece.inputs + 1));
+  corpus.Read(piece.begin, piece.inputs + 1, window.data());
+  int64_t row_begin = 0;
+  if (!batch.segments.empty() && batch.segments.back().row == row) {
+    row_begin = batch.segments.back().row_begin + batch.segments.back().length;
+  }
+  AppendWindow(batch, window.data(), piece.inputs, row);
+  batch.segments.back().row_begin = row_begin;
+  if (!corpus.weighted()) return;
+  const size_t first = batch.weights.size();
+  batch.weights.resize(batch.tokens.size());
+  corpus.ReadWeights(piece.begin + 1, piece.inputs, &batch.weights[first]);
+  for (size_t i = first; i < batch.weights.size(); ++i) {
+    if (batch.weights[i] == 0) batch.targets[i] = -1;
+  }
+}
+
+void PackedSource::Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const {
+  ClearBatch(batch);
+  for (int64_t row = first_row; row < first_row + rows; ++row) {
+    for (const Piece& piece : rows_.Row(step * batch_size_ + row)) AppendPiece(batch, corpus_, piece, row);
+  }
+}
+
+void MixedSource::Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const {
+  ClearBatch(batch);
+  Batch one;
+  for (int64_t row = first_row; row < first_row + rows; ++row) {
+    const MixPick pick = mix_.At(step * batch_size_ + row);
+    sources_[static_cast<size_t>(pick.source)]->Fill(pick.index, 0, 1, one);
+    for (Segment segment : one.segments) {
+      segment.begin += batch.size();
+      segment.row = row;
+      batch.segments.push_back(segment);
+    }
+    if (!one.weights.empty() || !batch.weights.empty()) {
+      batch.weights.resize(batch.tokens.size(), 1.0f);
+      batch.weights.insert(batch.weights.end(), one.weights.begin(), one.weights.end());
+      batch.weights.resize(batch.tokens.size() + one.tokens.size(), 1.0f);
+    }
+    batch.tokens.insert(batch.tokens.end(), one.tokens.begin(), one.tokens.end());
+    batch.targets.insert(batch.targets.end(), one.targets.begin(), one.targets.end());
+  }
+}
+
 }  // namespace taipan

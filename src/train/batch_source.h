@@ -3,7 +3,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
+#include "data/mixing.h"
+#include "data/packing.h"
 #include "data/windows.h"
 #include "model/model.h"
 #include "train/stages.h"
@@ -36,9 +39,44 @@ class CorpusSource : public BatchSource {
   Stages context_, rows_;
 };
 
+// Documents that share rows: each is a segment of its own, so state, convolution and attention begin anew with it.
+class PackedSource : public BatchSource {
+ public:
+  // The corpus must outlive it.
+  PackedSource(const Corpus& corpus, PackedRows rows, int64_t batch_size)
+      : corpus_(corpus), rows_(std::move(rows)), batch_size_(batch_size) {}
+  int64_t batch_size() const override { return batch_size_; }
+  void Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const override;
+  const PackedRows& rows() const { return rows_; }
+
+ private:
+  const Corpus& corpus_;
+  PackedRows rows_;
+  int64_t batch_size_;
+};
+
+// Rows of several sources in given shares.
+class MixedSource : public BatchSource {
+ public:
+  // sources: of one row a step each.
+  MixedSource(std::vector<std::shared_ptr<const BatchSource>> sources, const std::vector<double>& weights,
+              int64_t batch_size, uint64_t seed)
+      : sources_(std::move(sources)), mix_(weights, seed), batch_size_(batch_size) {}
+  int64_t batch_size() const override { return batch_size_; }
+  void Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const override;
+
+ private:
+  std::vector<std::shared_ptr<const BatchSource>> sources_;
+  MixSchedule mix_;
+  int64_t batch_size_;
+};
+
 // Empties a batch and appends rows to it: window [n + 1] gives n inputs and n targets of row `row` of the step, as one
 // document.
 void ClearBatch(Batch& batch);
 void AppendWindow(Batch& batch, const int32_t* window, int64_t n, int64_t row);
+// A piece of a document as a segment of row `row`, behind those of the row that the batch holds. Tokens of weight 0 are
+// no targets.
+void AppendPiece(Batch& batch, const Corpus& corpus, const Piece& piece, int64_t row);
 
 }  // namespace taipan

@@ -92,11 +92,9 @@ Run::Run(const RunRequest& request, const RunHooks& hooks)
   const ModelConfig config = ChooseConfig();
   CheckFits(config, settings_, AvailableMemoryBytes());
 
-  const WindowLoader loader(*data_.train, settings_.context, settings_.batch_size, settings_.order,
-                            static_cast<uint64_t>(settings_.seed));
-  bytes_per_token_ = BytesPerToken(*data_.train, data_.text.tokenizer.get());
+  bytes_per_token_ = data_.first() ? BytesPerToken(*data_.first(), data_.text.tokenizer.get()) : 0;
   trainer_ = std::make_unique<ModelTrainer>(choice_.newest ? LanguageModel(config) : FirstModel(config), settings_,
-                                            MakeCorpusSource(loader, settings_));
+                                            MakeSource(settings_, data_));
   if (choice_.newest) trainer_->Load(choice_.newest->path);
   saved_step_ = trainer_->step();
   CheckSteps(settings_, saved_step_);
@@ -173,7 +171,7 @@ ModelConfig Run::ChooseConfig() {
   const std::string first_model = request_.weights ? request_.weights->path : "";
   data_ =
       OpenData(settings_, continues_ && IsDirectory(own_model) ? own_model : first_model, config, vocabulary_follows);
-  config.vocab_size = data_.train->vocab_size();
+  config.vocab_size = data_.vocab_size;
   config = ApplySettings(config, settings_);
   if (!request_.weights && settings_.mup_base_width > 0) config.logits_scaling = WidthRatio(settings_, config);
   ValidateModelConfig(config, settings_.model);
@@ -262,8 +260,8 @@ RunEnd Run::Go() {
       return RunEnd::kAlreadyFinished;
     }
     LogInfo("trains {} parameters in {} on {} (tokenizer {}, end of text {}){}",
-            CountParameters(trainer_->model().config()), NameIn(settings_.dtype), data_.train->Describe(),
-            data_.text.source, NameOfEos(data_.train->eos(), data_.text.tokenizer.get()),
+            CountParameters(trainer_->model().config()), NameIn(settings_.dtype), data_.Describe(), data_.text.source,
+            NameOfEos(data_.eos, data_.text.tokenizer.get()),
             data_.valid ? ", validates on " + data_.valid->Describe() : std::string());
     if (!data_.valid) LogInfo("no validation data, the loss is that of training (--valid-data, or --valid-split 0.05)");
     const RunEnd end = Loop();
@@ -388,8 +386,7 @@ void Run::WriteState(const TrainingEnd& end) const {
 void Run::WarnOfChangedData(RunProgress& progress) {
   if (warned_of_data_) return;
   try {
-    data_.train->CheckUnchanged();
-    if (data_.valid) data_.valid->CheckUnchanged();
+    data_.CheckUnchanged();
   } catch (const DataChanged& error) {
     progress.Print(fmt::format("warning: {}; this run goes on with what it holds in memory", error.what()));
     warned_of_data_ = true;

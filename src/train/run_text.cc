@@ -1,5 +1,6 @@
 #include "train/run_text.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -7,11 +8,28 @@
 #include "base/fields.h"
 #include "base/files.h"
 #include "base/logging.h"
+#include "data/shard_folder.h"
 #include "text/end_of_document.h"
+#include "text/token_names.h"
 #include "text/tokenizer_config.h"
+#include "train/task_source.h"
 
 namespace taipan {
 namespace {
+
+// Where the files have one; one that cannot be read is an error only where messages need it.
+std::shared_ptr<const ChatTemplate> ChatOf(const std::string& folder, const Tokenizer* tokenizer) {
+  if (tokenizer == nullptr) return nullptr;
+  const TokenizerConfig config = LoadTokenizerConfig(folder);
+  if (config.chat_template.empty()) return nullptr;
+  try {
+    return std::make_shared<ChatTemplate>(config.chat_template, config.chat_template_file,
+                                          NamesOfTokens(config, *tokenizer));
+  } catch (const UserError& error) {
+    LogInfo("{}", error.what());
+    return nullptr;
+  }
+}
 
 RunTokenizer FromFile(const std::string& path) {
   RunTokenizer t;
@@ -31,6 +49,7 @@ RunTokenizer FromFile(const std::string& path) {
   t.files.emplace_back(merges ? "vocab.json" : json ? "tokenizer.json" : "tokenizer.model", content);
   if (merges) t.files.emplace_back("merges.txt", ReadFile(folder + "/merges.txt"));
   for (auto& file : ReadTokenizerConfigFiles(folder)) t.files.push_back(std::move(file));
+  t.chat = ChatOf(folder, t.tokenizer.get());
   return t;
 }
 
@@ -43,6 +62,7 @@ RunTokenizer FromFolder(const std::string& directory, bool needed) {
     if (needed) throw;  // token files train without it
   }
   t.files = ReadTokenizerFiles(directory);
+  t.chat = ChatOf(directory, t.tokenizer.get());
   return t;
 }
 
@@ -62,18 +82,39 @@ void RunTokenizer::WriteFiles(const std::string& directory) const {
   for (const auto& [name, content] : files) WriteFileAtomically(directory + "/" + name, content);
 }
 
-RunTokenizer ChooseTokenizer(const TrainSettings& settings, const std::string& weights_directory) {
-  const bool text =
-      HoldsText(settings.data, DataUse::kTraining) || HoldsText(settings.valid_data, DataUse::kValidation);
-  if (!settings.tokenizer.empty() && !IsDirectory(settings.tokenizer)) return FromFile(settings.tokenizer);
-  if (!settings.tokenizer.empty()) {
-    RunTokenizer t = FromFolder(settings.tokenizer, /*needed=*/true);
-    if (t.tokenizer == nullptr) {
-      throw UserError({settings.tokenizer, "no tokenizer in this folder", "a tokenizer among its files", "none"});
-    }
-    return t;
+std::vector<WeightedPath> DataOf(const TrainSettings& settings) {
+  return ReadWeights(settings.data, [](const std::string& name) { return PathExists(name) || IsTask(name); });
+}
+
+std::vector<std::string> FilesOf(const TrainSettings& settings) {
+  std::vector<std::string> files;
+  for (WeightedPath& data : DataOf(settings)) {
+    if (!IsTask(data.path)) files.push_back(std::move(data.path));
   }
+  return files;
+}
+
+RunTokenizer LoadRunTokenizer(const std::string& path) {
+  if (!IsDirectory(path)) return FromFile(path);
+  RunTokenizer t = FromFolder(path, /*needed=*/true);
+  if (t.tokenizer == nullptr) {
+    throw UserError({path, "no tokenizer in this folder", "a tokenizer among its files", "none"});
+  }
+  return t;
+}
+
+RunTokenizer ChooseTokenizer(const TrainSettings& settings, const std::string& weights_directory) {
+  const std::vector<WeightedPath> data = DataOf(settings);
+  const bool text = HoldsText(FilesOf(settings), DataUse::kTraining) ||
+                    HoldsText(settings.valid_data, DataUse::kValidation) ||
+                    std::any_of(data.begin(), data.end(),
+                                [](const WeightedPath& d) { return IsTask(d.path) && TaskNeedsTokenizer(d.path); });
+  if (!settings.tokenizer.empty()) return LoadRunTokenizer(settings.tokenizer);
   if (!weights_directory.empty() && HasTokenizer(weights_directory)) return FromFolder(weights_directory, text);
+  for (const std::string& path : FilesOf(settings)) {
+    const std::string folder = path + "/tokenizer";
+    if (IsShardFolder(path) && HasTokenizer(folder)) return FromFolder(folder, /*needed=*/true);
+  }
   if (text) return FromFile("byte");
   RunTokenizer none;
   none.source = "none";

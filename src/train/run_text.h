@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/corpus.h"
+#include "data/mixing.h"
 #include "train/settings.h"
 
 namespace taipan {
@@ -16,11 +17,19 @@ struct RunTokenizer {
   std::unique_ptr<Tokenizer> tokenizer;                    // null: token files only
   std::vector<std::pair<std::string, std::string>> files;  // name and content, for the model folder
   std::string source;                                      // "byte", a path, "none"
+  std::shared_ptr<const ChatTemplate> chat;                // null: none that can be used
 
   void WriteFiles(const std::string& directory) const;
 };
 
-// settings.tokenizer, else the one of the model in weights_directory, else bytes where any data is text.
+// settings.data: paths and tasks (task_source.h), with their weights.
+std::vector<WeightedPath> DataOf(const TrainSettings& settings);
+std::vector<std::string> FilesOf(const TrainSettings& settings);  // those that are no tasks, without weights
+
+// "byte", a tokenizer file, or a folder that has one.
+RunTokenizer LoadRunTokenizer(const std::string& path);
+// settings.tokenizer, else the one of the model in weights_directory, else that of shards among the data, else bytes
+// where any data is text.
 RunTokenizer ChooseTokenizer(const TrainSettings& settings, const std::string& weights_directory);
 
 // The id behind every document that settings.eos means; none where nothing is to stand there. of_model: what the

@@ -2,30 +2,53 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "base/error.h"
 #include "base/files.h"
+#include "data/packing.h"
 
 namespace taipan {
 
-std::unique_ptr<Corpus> OpenValidation(const TrainSettings& settings, const Tokenizer* tokenizer, Corpus& train) {
+namespace {
+
+bool AnyScored(const Corpus& corpus, int64_t tokens) {
+  if (corpus.size() < 2) return true;  // another error
+  for (const Piece& piece : PiecesBetween(corpus, 0, std::min(tokens, corpus.size() - 1))) {
+    std::vector<float> weights(static_cast<size_t>(piece.inputs));
+    corpus.ReadWeights(piece.begin + 1, piece.inputs, weights.data());
+    if (std::any_of(weights.begin(), weights.end(), [](float w) { return w > 0; })) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::unique_ptr<Corpus> OpenValidation(const TrainSettings& settings, const RunTokenizer& text, Corpus* train,
+                                       const CorpusOptions& options, int64_t vocab_size) {
   std::unique_ptr<Corpus> valid;
   std::vector<std::string> paths = settings.valid_data;
   if (settings.valid_split > 0) {
-    const int64_t all = train.size();
-    valid = train.HoldOut(settings.valid_split);
-    if (train.size() <= settings.context && all > settings.context) {
+    if (train == nullptr) throw UserError({"--valid-split", "tasks have no end to hold out", "--valid-data", "a task"});
+    const int64_t all = train->size();
+    valid = train->HoldOut(settings.valid_split);
+    if (train->size() <= settings.context && all > settings.context) {
       throw UserError({"--valid-split", "leaves too little to train on",
                        fmt::format("more than --context {} tokens", settings.context),
-                       fmt::format("{} of {}", train.size(), all)});
+                       fmt::format("{} of {}", train->size(), all)});
     }
     paths = {"--valid-split"};
   } else {
-    if (paths.empty()) paths = FindData(settings.data, DataUse::kTraining).valid;
+    if (paths.empty()) paths = FindData(FilesOf(settings), DataUse::kTraining).valid;
     if (paths.empty()) return nullptr;
-    valid = std::make_unique<Corpus>(paths, tokenizer, train.vocab_size(),
-                                     CorpusOptions{.use = DataUse::kValidation, .eos = train.eos()});
+    CorpusOptions of_valid = options;
+    of_valid.use = DataUse::kValidation;
+    valid = std::make_unique<Corpus>(paths, text.tokenizer.get(), vocab_size, of_valid);
+  }
+  if (settings.packing == DocumentPacking::kDocuments && !AnyScored(*valid, settings.valid_tokens)) {
+    throw UserError({paths[0], "none of the tokens to validate on is scored: all begin a document or carry no loss",
+                     fmt::format("one among the first {}", settings.valid_tokens), "none"});
   }
   if (valid->size() >= 2) return valid;
   throw UserError({paths[0], "too short to validate on", "at least 2 tokens", fmt::format("{}", valid->size())});

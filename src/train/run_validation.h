@@ -6,13 +6,14 @@
 #include <string>
 
 #include "data/corpus.h"
-#include "train/settings.h"
+#include "train/run_text.h"
 
 namespace taipan {
 
 // What a run validates on: a share of its data, other data, what stands beside the training data in one folder, or
-// null.
-std::unique_ptr<Corpus> OpenValidation(const TrainSettings& settings, const Tokenizer* tokenizer, Corpus& train);
+// null. train: null where it has none to hold out from. options: of the training data.
+std::unique_ptr<Corpus> OpenValidation(const TrainSettings& settings, const RunTokenizer& text, Corpus* train,
+                                       const CorpusOptions& options, int64_t vocab_size);
 
 // Whether the metrics at `path` say nothing of a validation after this step; false where there are none.
 bool LacksValidation(const std::string& path, int64_t step);

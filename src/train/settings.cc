@@ -21,7 +21,8 @@ void VisitPaths(TrainSettings& s, const FieldVisitor& visit) {
   visit({.name = "model", .help = "a preset, a model directory to train on from, or a config file for new weights"},
         &s.model);
   visit({.name = "data",
-         .help = "text, JSONL, token files (.u16, .u32, .bin, .npy), gzip of these, folders; - is standard input"},
+         .help = "text, JSONL, token files (.u16, .u32, .bin, .npy), shards, gzip or Zstandard of these, folders; - is "
+                 "standard input; PATH=WEIGHT for each: rows come from them in these shares"},
         &s.data);
   visit({.name = "out", .help = "folder of the run", .write = false}, &s.out);
   visit({.name = "valid_data", .help = "data to validate on, of the same kinds"}, &s.valid_data);
@@ -66,6 +67,12 @@ void VisitShape(TrainSettings& s, const FieldVisitor& visit) {
          .range = AtLeast(0)},
         &s.time_limit);
   VisitEnum(visit, {.name = "order", .help = "of the windows over the data"}, &s.order);
+  VisitEnum(
+      visit,
+      {.name = "packing",
+       .help = "of documents: joined and cut into windows, or each by itself, several in a row of --context tokens "
+               "where they fit, nothing of one seen by another"},
+      &s.packing);
   visit({.name = "seed", .help = "of weights, order and noise", .range = AtLeast(0)}, &s.seed);
   VisitEnum(
       visit,

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/fields.h"
-#include "data/windows.h"
+#include "data/packing.h"
 #include "model/default_dtype.h"
 #include "model/model.h"
 #include "train/optimizer.h"
@@ -35,6 +35,7 @@ struct TrainSettings {
   int64_t steps = 1000;
   double time_limit = 0;  // seconds, 0: none
   WindowOrder order = WindowOrder::kShuffled;
+  DocumentPacking packing = DocumentPacking::kJoin;
   int64_t seed = 0;  // of weights, order and noise
 
   OptimizerKind optimizer = OptimizerKind::kAdamW;

@@ -125,6 +125,7 @@ std::optional<ValidMetrics> ModelTrainer::Validate(const Corpus& corpus, const T
                                                    std::function<bool()> stop) {
   ValidationOptions options;
   options.context = settings_.context;
+  options.separate = settings_.packing == DocumentPacking::kDocuments;
   options.rows = settings_.micro_batch_size.value();
   options.max_tokens = max_tokens;
   options.noise = settings_.gumbel_noise == "on";

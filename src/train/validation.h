@@ -12,6 +12,7 @@ namespace taipan {
 
 struct ValidationOptions {
   int64_t context = 512;                 // tokens a window
+  bool separate = false;                 // each document by itself; else as one text
   int64_t rows = 8;                      // windows a forward
   int64_t max_tokens = 65536;            // scored from the start of the data
   bool noise = true;                     // gates are trained with noise: also the shares that it makes
@@ -21,9 +22,9 @@ struct ValidationOptions {
 };
 
 // Consecutive windows, each a fresh document, the last one as long as the data allows, so that every token but the
-// first is scored once. Without noise; where the model has SALs that are trained with noise, a second forward over at
-// most a quarter of the windows measures the selected shares with it, else these are the same. No value where `stop`
-// gave up.
+// first is scored once; of separate documents, every token but the first of each that carries a loss. Without noise;
+// where the model has SALs that are trained with noise, a second forward over at most a quarter of the windows measures
+// the selected shares with it, else these are the same. No value where `stop` gave up.
 std::optional<ValidMetrics> Validate(const LanguageModel& model, const Corpus& corpus, const Tokenizer* tokenizer,
                                      const ValidationOptions& options, ForwardContext& context);
 

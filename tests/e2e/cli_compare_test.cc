@@ -21,6 +21,7 @@ class CompareCommand : public testing::Test {
     std::string text;
     for (int i = 0; i < 200; ++i) text += "the number " + std::to_string(i) + " follows\n";
     WriteFileAtomically(folder_ / "text.txt", text);
+    WriteFileAtomically(folder_ / "valid.txt", text.substr(0, 3000));
   }
   void Train(const std::string& run, const std::string& model, const std::vector<std::string>& more) const {
     std::vector<std::string> all = {"train",
@@ -48,7 +49,7 @@ class CompareCommand : public testing::Test {
 };
 
 TEST_F(CompareCommand, RunsSideBySideFinishedOrNot) {
-  Train("whole", "model.json", {"--valid-data", folder_ / "text.txt", "--valid-every", "2"});
+  Train("whole", "model.json", {"--valid-data", folder_ / "valid.txt", "--valid-every", "2"});
   Train("begun", "mamba.json", {"--time-limit", "0.000001"});
   // A line that is being written at this moment.
   const std::string metrics = folder_ / "begun/metrics.jsonl";

@@ -18,6 +18,7 @@ class Streams : public testing::Test {
     std::string text;
     for (int i = 0; i < 200; ++i) text += "the number " + std::to_string(i) + " follows\n";
     WriteFileAtomically(tiny_ / "text.txt", text);
+    WriteFileAtomically(tiny_ / "valid.txt", text.substr(0, 3000));
   }
   // Exit code of `taipan ARGUMENTS REDIRECTIONS` in a shell; in a pipeline that of taipan.
   int Taipan(const std::string& arguments, const std::string& redirections) const {
@@ -28,7 +29,7 @@ class Streams : public testing::Test {
   }
   std::string Train(const std::string& run, const std::string& model = "given.json") const {
     return "train --model " + model +
-           " --data text.txt --valid-data text.txt --valid-every 1 --sample-every 1 "
+           " --data text.txt --valid-data valid.txt --valid-every 1 --sample-every 1 "
            "--sample-tokens 4 --steps 3 --context 32 --batch-size 2 --out " +
            run;
   }

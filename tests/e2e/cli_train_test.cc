@@ -22,6 +22,7 @@ class TrainCommand : public testing::Test {
     std::string text;
     for (int i = 0; i < 200; ++i) text += "the number " + std::to_string(i) + " follows\n";
     WriteFileAtomically(folder_ / "text.txt", text);
+    WriteFileAtomically(folder_ / "valid.txt", text.substr(0, 3000));
   }
   // taipan train with a small model and some data, changed by the arguments that follow.
   ProgramResult Train(const std::string& run, const std::vector<std::string>& more = {},
@@ -94,8 +95,27 @@ TEST_F(TrainCommand, LearnsToStop) {
   EXPECT_EQ(nlohmann::json::parse(text.out).at("text"), " not to be") << text.out;
 }
 
+TEST_F(TrainCommand, ShardsTrainLikeTheirText) {
+  WriteFileAtomically(folder_ / "lines.jsonl", "{\"text\": \"" + std::string(300, 'a') + "\"}\n{\"text\": \"b\"}\n");
+  const ProgramResult made =
+      RunTaipan({"tokenize", "--data", folder_ / "lines.jsonl", folder_ / "text.txt", "--tokenizer", "byte", "--eos",
+                 "0", "--shard-tokens", "1000", "--out", folder_ / "shards"});
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  EXPECT_NE(made.err.find("tokens in 3 documents, 2 shards, end of text 0"), std::string::npos) << made.err;
+  const ProgramResult shards = Train("shards-run", {"--valid-split", "0.1"}, "shards");
+  ASSERT_EQ(shards.exit_code, 0) << shards.err;
+  ASSERT_EQ(
+      Train("text-run", {"--data", folder_ / "lines.jsonl", folder_ / "text.txt", "--eos", "0", "--valid-split", "0.1"})
+          .exit_code,
+      0);
+  EXPECT_EQ(ReadFile(folder_ / "shards-run/model/model.safetensors"),
+            ReadFile(folder_ / "text-run/model/model.safetensors"));
+  EXPECT_TRUE(PathExists(folder_ / "shards-run/model/tokenizer.json"));
+  EXPECT_EQ(RunTaipan({"train", "--out", folder_ / "shards-run", "--resume", "--steps", "6"}).exit_code, 0);
+}
+
 TEST_F(TrainCommand, TrainsValidatesSamplesAndSaves) {
-  const ProgramResult result = Train("run", {"--valid-data", folder_ / "text.txt", "--valid-every", "2",
+  const ProgramResult result = Train("run", {"--valid-data", folder_ / "valid.txt", "--valid-every", "2",
                                              "--sample-every", "4", "--sample-prompt", "the number"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.out, "");
@@ -244,20 +264,46 @@ TEST_F(TrainCommand, AFinishedRunGoesOn) {
 
 TEST_F(TrainCommand, PathsWithBracketsAreTheirNames) {
   MakeDirectories(folder_ / "[v2]");
+  MakeDirectories(folder_ / "[w]");
+  WriteFileAtomically(folder_ / "[w]/[a,b].txt", ReadFile(folder_ / "valid.txt"));
   WriteFileAtomically(folder_ / "[v2]/[a,b].txt", ReadFile(folder_ / "text.txt"));
   WriteFileAtomically(folder_ / "list.txt", ReadFile(folder_ / "text.txt"));
   const std::string here = std::filesystem::current_path().string();
   std::filesystem::current_path(folder_ / "");
   const ProgramResult folder = Train("folder", {"--data", "[v2]", "list.txt"});
-  const ProgramResult file = Train("file", {"--valid-data", "[v2]/[a,b].txt"}, "[v2]/[a,b].txt");
+  const ProgramResult file = Train("file", {"--valid-data", "[w]/[a,b].txt"}, "[v2]/[a,b].txt");
   std::filesystem::current_path(folder_ / "[v2]");
-  const ProgramResult list = Train("list", {"--data", "[a,b].txt", "--valid-data", "[a,b].txt"});
+  const ProgramResult list = Train("list", {"--data", "[a,b].txt", "--valid-data", "../[w]/[a,b].txt"});
   const ProgramResult missing = Train("missing", {"--data", "[x]"});
   std::filesystem::current_path(here);
   EXPECT_NE(folder.err.find("2 files (text)"), std::string::npos) << folder.err;
   EXPECT_EQ(file.exit_code, 0) << file.err;
   EXPECT_EQ(list.exit_code, 0) << list.err;
   ExpectOneLineError(missing, 1, {"[x]: no such file"});
+}
+
+TEST_F(TrainCommand, MixesCorporaByWeight) {
+  WriteFileAtomically(folder_ / "digits.txt", std::string(2000, '7'));
+  const std::vector<std::string> data = {"--data", folder_ / "text.txt=3", folder_ / "digits.txt=1"};
+  const ProgramResult mixed = Train("mixed", data);
+  ASSERT_EQ(mixed.exit_code, 0) << mixed.err;
+  EXPECT_NE(mixed.err.find(" tokens; 1 file (text), 2.0 KiB, 2.0K tokens"), std::string::npos) << mixed.err;
+  std::vector<std::string> stopped = data;
+  stopped.insert(stopped.end(), {"--time-limit", "0.000001"});
+  ASSERT_EQ(Train("stopped", stopped).exit_code, 0);
+  ExpectOneLineError(Train("stopped", {"--data", folder_ / "text.txt=2", folder_ / "digits.txt=1", "--resume"}), 1,
+                     {"trained on other data: file 3, expected a weight of --data, 3 ("});
+  ASSERT_EQ(RunTaipan({"train", "--out", folder_ / "stopped", "--resume", "--time-limit", "0"}).exit_code, 0);
+  EXPECT_EQ(ReadFile(folder_ / "stopped/model/model.safetensors"), ReadFile(folder_ / "mixed/model/model.safetensors"));
+  ExpectOneLineError(Train("x", {"--data", folder_ / "text.txt=3", folder_ / "digits.txt"}), 2,
+                     {"--data", "some paths have a weight"});
+}
+
+TEST_F(TrainCommand, RefusesToValidateOnTrainingData) {
+  WriteFileAtomically(folder_ / "copy.txt", ReadFile(folder_ / "text.txt"));
+  ExpectOneLineError(Train("x", {"--valid-data", folder_ / "copy.txt"}), 1,
+                     {"copy.txt: has the content of a training file, text.txt", "--valid-split"});
+  EXPECT_FALSE(PathExists(folder_ / "x"));
 }
 
 TEST_F(TrainCommand, ReadsStandardInput) {

@@ -1,4 +1,4 @@
-#include "task.h"
+#include "train/recall_task.h"
 
 #include "base/rng.h"
 
