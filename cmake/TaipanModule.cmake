@@ -31,10 +31,11 @@ function(taipan_parsed_once group target)
   endif()
 endfunction()
 
-# taipan_module(NAME DEPS ...): src/NAME becomes the library taipan_NAME; its *_test.cc one test program.
+# taipan_module(NAME [UNSANITIZED] DEPS ...): src/NAME becomes the library taipan_NAME; its *_test.cc one test program,
+# under sanitizers too but where it is UNSANITIZED.
 # A dependency without :: is another module. The installed library is made of these modules (TaipanInstall).
 function(taipan_module name)
-  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "UNSANITIZED" "" "DEPS" ${ARGN})
   set(target taipan_${name})
   add_library(${target} STATIC)
   taipan_sources(${target} src/${name})
@@ -49,7 +50,7 @@ function(taipan_module name)
   set_property(GLOBAL APPEND PROPERTY TAIPAN_MODULES ${target})
 
   file(GLOB_RECURSE tests CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${name}/*_test.cc")
-  if(TAIPAN_BUILD_TESTS AND tests)
+  if(TAIPAN_BUILD_TESTS AND tests AND NOT (TAIPAN_SANITIZE AND ARG_UNSANITIZED))
     taipan_test_program(${name} unit SOURCES ${tests} LIBRARIES ${target})
   endif()
 endfunction()
