@@ -50,6 +50,9 @@ def changed_config(preset, changes, file, args):
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run([args.program, "init", "--preset", preset, "--out", f"{folder}/model"], check=True)
             config = json.loads(pathlib.Path(folder, "model/config.json").read_text())
+        if args.tokenizer:
+            tokenizer = json.loads(pathlib.Path(args.tokenizer).read_text())
+            config["vocab_size"] = len(tokenizer["model"]["vocab"])
         file.write_text(json.dumps({**config, **changes}, indent=1) + "\n")
     return str(file)
 
