@@ -131,16 +131,7 @@ ContaminationReport FindContamination(const std::vector<std::string>& training,
   const std::vector<std::string> files = FindData(training, DataUse::kTraining).files;
   const int64_t total = BytesOf(files);
   DocumentReader reader(files);
-  std::vector<RawDocument> batch;
-  size_t bytes = 0;
-  for (bool more = true; more;) {
-    RawDocument document;
-    more = reader.Next(document);
-    if (more) {
-      bytes += document.bytes.size();
-      batch.push_back(std::move(document));
-    }
-    if (more && bytes < kBatch) continue;
+  for (std::vector<RawDocument> batch; !(batch = reader.NextBatch(kBatch)).empty();) {
     std::vector<std::vector<uint64_t>> common(batch.size());
     ParallelFor(static_cast<int64_t>(batch.size()), [&](int64_t i) {
       common[static_cast<size_t>(i)] = Common(TextFrom(batch[static_cast<size_t>(i)]), evaluation);
@@ -149,8 +140,6 @@ ContaminationReport FindContamination(const std::vector<std::string>& training,
       for (const uint64_t hash : hashes) evaluation.found[hash] = true;
     }
     report.training_documents += static_cast<int64_t>(batch.size());
-    batch.clear();
-    bytes = 0;
     if (progress) progress(reader.bytes_read(), total);
   }
   report.documents = std::move(evaluation.documents);

@@ -157,6 +157,16 @@ bool DocumentReader::Next(RawDocument& document) {
   }
 }
 
+std::vector<RawDocument> DocumentReader::NextBatch(size_t bytes) {
+  std::vector<RawDocument> batch;
+  size_t held = 0;
+  for (RawDocument document; (batch.empty() || held < bytes) && Next(document); document = {}) {
+    held += document.bytes.size();
+    batch.push_back(std::move(document));
+  }
+  return batch;
+}
+
 void DocumentReader::SkipTo(const DocumentPosition& position) {
   Close();
   file_ = position.file - 1;

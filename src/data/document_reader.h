@@ -34,6 +34,8 @@ class DocumentReader {
 
   // false: the end. UserError naming the file for what cannot be read, is empty, damaged or no text.
   bool Next(RawDocument& document);
+  // The next ones until they hold that many bytes, one at least; none at the end.
+  std::vector<RawDocument> NextBatch(size_t bytes);
   // Goes on behind what was read before; the files must be those.
   void SkipTo(const DocumentPosition& position);
   int64_t bytes_read() const { return bytes_before_ + bytes_; }  // of the files, packed as they are

@@ -126,20 +126,9 @@ ShardManifest Tokenization::Go() {
   for (int64_t i = 0; i < manifest_.next.file; ++i) skipped_bytes_ += manifest_.sources[static_cast<size_t>(i)].bytes;
   first_bytes_ = reader.bytes_read();
   const size_t most = std::min(kBatch, static_cast<size_t>(request_.shard_tokens) * 4);
-  std::vector<RawDocument> batch;
-  size_t bytes = 0;
-  for (bool more = true; more;) {
-    RawDocument document;
-    more = reader.Next(document);
-    if (more) {
-      bytes += document.bytes.size();
-      batch.push_back(std::move(document));
-    }
-    if (bytes < most && more) continue;
+  for (std::vector<RawDocument> batch; !(batch = reader.NextBatch(most)).empty();) {
     Take(batch);
     Show(reader);
-    batch.clear();
-    bytes = 0;
   }
   if (builder_->documents() > 0) FinishShard(done_);
   if (manifest_.shards.empty()) throw UserError(request_.data.at(0), "the data holds no text");

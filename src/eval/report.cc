@@ -34,34 +34,11 @@ constexpr std::string_view kHead = R"html(<!DOCTYPE html>
 <body>
 )html";
 
-std::string Escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
-
 std::string TextOf(const OrderedJson& value) {
   if (value.is_null()) return "-";
-  if (value.is_string()) return Escaped(value.get<std::string>());
+  if (value.is_string()) return XmlEscaped(value.get<std::string>());
   if (value.is_number_float()) return fmt::format("{:.4f}", value.get<double>());
-  return Escaped(value.dump());
+  return XmlEscaped(value.dump());
 }
 
 std::string Row(const char* tag, const std::vector<std::string>& cells) {
@@ -162,7 +139,7 @@ std::string EvalPage(const OrderedJson& report) {
   std::string html(kHead);
   html += "<h1>Evaluation</h1>\n<table>\n";
   for (const auto& [key, value] : report.items()) {
-    if (!value.is_structured()) html += Row("td", {Escaped(key), TextOf(value)});
+    if (!value.is_structured()) html += Row("td", {XmlEscaped(key), TextOf(value)});
   }
   html += "</table>\n<h2>Tasks</h2>\n" + TaskTable(report);
   html +=

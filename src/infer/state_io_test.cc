@@ -16,28 +16,13 @@
 #include "base/test_fuzz.h"
 #include "formats/safetensors.h"
 #include "infer/sequence_reader.h"
+#include "infer/test_continuation.h"
 #include "infer/test_model.h"
 
 namespace taipan {
 namespace {
 
 using testing::HasSubstr;
-
-// Logits after a piece of 20 tokens and two single steps.
-std::vector<float> Continuation(const LanguageModel& model, SequenceState& state) {
-  SequenceReader reader(model);
-  reader.Read(RandomTokens(20, 9), state);
-  Tensor logits({1, 256});
-  SequenceState* const pointer = &state;
-  for (const int32_t token : {5, 250}) reader.Step({&token, 1}, {&pointer, 1}, logits.Matrix());
-  return {logits.F32(), logits.F32() + 256};
-}
-
-SequenceState StateAfter(const LanguageModel& model, int64_t tokens) {
-  SequenceState state = model.NewState();
-  SequenceReader(model).Read(RandomTokens(tokens), state);
-  return state;
-}
 
 // With 40 tokens read and logits that no model gives.
 SequenceSnapshot Example(const LanguageModel& model) {

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace taipan {
@@ -36,6 +37,9 @@ std::string SvgPlot(const std::vector<PlotSeries>& series, const PlotOptions& op
 // `color`.
 std::string TerminalPlot(const std::vector<PlotSeries>& series, const PlotOptions& options, int columns = 80,
                          int rows = 20, bool color = false);
+
+// Text as SVG and HTML hold it; control characters become blanks.
+std::string XmlEscaped(std::string_view text);
 
 // One horizontal bar from 0.
 struct PlotBar {

@@ -13,7 +13,9 @@ using internal::PlotPoint;
 
 constexpr const char* kInk = "#808080";
 
-std::string Escaped(const std::string& text) {
+}  // namespace
+
+std::string XmlEscaped(std::string_view text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
@@ -43,21 +45,19 @@ std::string Escaped(const std::string& text) {
   return out;
 }
 
-}  // namespace
-
 std::string internal::SvgBegin(const std::string& title, int width, int height) {
   std::string out = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
       "font-family=\"system-ui, sans-serif\" fill=\"{2}\">\n",
       width, height, kInk);
-  if (!title.empty()) out += fmt::format("<title>{}</title>\n", Escaped(title));
+  if (!title.empty()) out += fmt::format("<title>{}</title>\n", XmlEscaped(title));
   return out;
 }
 
 std::string internal::SvgText(double x, double y, const char* anchor, int size, const std::string& text,
                               const std::string& more) {
   return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" font-size=\"{}\"{}>{}</text>\n", x, y, anchor,
-                     size, more, Escaped(text));
+                     size, more, XmlEscaped(text));
 }
 
 std::string internal::SvgLine(double x1, double y1, double x2, double y2, double opacity) {
