@@ -1,7 +1,8 @@
-# taipan_sources(TARGET FOLDER): adds every .cc below a folder that is not a test, a benchmark or a test's reference.
+# taipan_sources(TARGET FOLDER): adds every .cc below a folder that is not a test, a benchmark, a test's reference or a
+# plugin.
 function(taipan_sources target folder)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${folder}/*.cc")
-  list(FILTER sources EXCLUDE REGEX "_(test|bench|reference)\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "_(test|bench|reference|plugin)\\.cc$")
   target_sources(${target} PRIVATE ${sources})
   target_link_libraries(${target} PRIVATE taipan_flags)
 endfunction()

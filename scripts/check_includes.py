@@ -22,6 +22,7 @@ LEVELS = {
 CONFINED = [
     (re.compile(r"(oneapi/dnnl/|dnnl).*"), re.compile(r"kernels/gemm/gemm\w*\.cc"), "oneDNN stays in kernels/gemm/gemm*.cc"),
     (re.compile(r"omp\.h"), re.compile(r"base/parallel\.cc"), "OpenMP stays in base/parallel.cc"),
+    (re.compile(r"mpi\.h"), re.compile(r"dist/mpi_plugin\.cc"), "MPI stays in dist/mpi_plugin.cc"),
     (re.compile(r"CLI/.*"), re.compile(r"cli/.*"), "CLI11 stays in cli"),
     (re.compile(r"taipan/.*"), re.compile(r"api/.*"), "the public header is for api alone"),
 ]

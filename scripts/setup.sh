@@ -4,7 +4,8 @@
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 packages=(g++ cmake ninja-build pkg-config libdnnl-dev libhwy-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev
-  libpcre2-dev libsentencepiece-dev libutf8proc-dev zlib1g-dev libzstd-dev libedit-dev libgtest-dev libgmock-dev libbenchmark-dev)
+  libpcre2-dev libsentencepiece-dev libutf8proc-dev zlib1g-dev libzstd-dev libedit-dev
+  libopenmpi-dev openmpi-bin libgtest-dev libgmock-dev libbenchmark-dev)
 optional=(ccache) # taken along when something else is missing
 case "${1:-}" in
   "") ;;

@@ -1,0 +1,13 @@
+# libtaipan_mpi.so, the one thing that is linked with MPI: the program loads it when mpirun started it (src/dist/mpi_calls.h).
+include(GNUInstallDirs)
+set(module_folder "${CMAKE_INSTALL_LIBDIR}/taipan")
+file(RELATIVE_PATH from_program "/${CMAKE_INSTALL_BINDIR}" "/${module_folder}")
+target_compile_definitions(taipan_dist PRIVATE TAIPAN_MODULE_FOLDER="${from_program}")
+if(MPI_CXX_FOUND)
+  add_library(taipan_mpi MODULE src/dist/mpi_plugin.cc)
+  target_link_libraries(taipan_mpi PRIVATE taipan_flags MPI::MPI_CXX)
+  add_dependencies(taipan_program taipan_mpi)
+  install(TARGETS taipan_mpi LIBRARY DESTINATION "${module_folder}")
+else()
+  message(STATUS "No MPI: the program trains on one rank (libopenmpi-dev and openmpi-bin have it)")
+endif()

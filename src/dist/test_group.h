@@ -1,0 +1,87 @@
+#pragma once
+// For tests: ranks that are threads of this process.
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "base/error.h"
+#include "dist/group.h"
+
+namespace taipan {
+
+class Mailboxes {
+ public:
+  void Put(int from, int to, const Message& message) {
+    const std::byte* const data = static_cast<const std::byte*>(message.data);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    boxes_[{from, to}].emplace_back(data, data + message.bytes);
+    changed_.notify_all();
+  }
+  void Take(int from, int to, const Message& message) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    auto& box = boxes_[{from, to}];
+    changed_.wait(lock, [&] { return closed_ || !box.empty(); });
+    if (box.empty()) throw UserError(fmt::format("rank {}", from), "is gone");
+    CHECK_EQ(static_cast<int64_t>(box.front().size()), message.bytes);
+    std::copy(box.front().begin(), box.front().end(), static_cast<std::byte*>(message.data));
+    box.pop_front();
+  }
+  void Close() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::pair<int, int>, std::deque<std::vector<std::byte>>> boxes_;
+  bool closed_ = false;
+};
+
+class ThreadGroup : public Group {
+ public:
+  ThreadGroup(int rank, int size, Mailboxes& boxes) : Group(rank, size), boxes_(boxes) {}
+  void Exchange(std::span<const Message> messages) override {
+    for (const Message& m : messages) {
+      if (m.way != Message::kSend) continue;
+      boxes_.Put(rank_, m.peer, m);
+      bytes_sent_ += m.bytes;
+    }
+    for (const Message& m : messages) {
+      if (m.way == Message::kReceive) boxes_.Take(m.peer, rank_, m);
+    }
+  }
+  void Abort(int) override { throw InternalError("aborted"); }
+
+ private:
+  Mailboxes& boxes_;
+};
+
+// Calls act as each of n ranks; throws what the first of them that failed threw.
+inline void AsRanks(int n, const std::function<void(Group&)>& act) {
+  Mailboxes boxes;
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(n));
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < n; ++rank) {
+    threads.emplace_back([&, rank] {
+      ThreadGroup group(rank, n, boxes);
+      try {
+        act(group);
+      } catch (...) {
+        errors[static_cast<size_t>(rank)] = std::current_exception();
+        boxes.Close();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+}  // namespace taipan
