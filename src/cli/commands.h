@@ -13,7 +13,8 @@ void AddInitCommand(CLI::App& app);
 void AddInspectCommand(CLI::App& app);
 void AddConvertCommand(CLI::App& app);
 void AddQuantizeCommand(CLI::App& app);
-void AddTrainCommand(CLI::App& app, int& exit_code);     // written where a signal stops the run
+void AddTrainCommand(CLI::App& app, int& exit_code);  // written where a signal stops the run
+void AddPlanCommand(CLI::App& app);
 void AddGenerateCommand(CLI::App& app, int& exit_code);  // likewise
 void AddChatCommand(CLI::App& app, int& exit_code);      // likewise
 void AddScoreCommand(CLI::App& app);

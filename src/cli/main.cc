@@ -98,6 +98,7 @@ int RunCommand(CLI::App& app, int argc, char** argv) {
   AddConvertCommand(app);
   AddQuantizeCommand(app);
   AddTrainCommand(app, exit_code);
+  AddPlanCommand(app);
   AddGenerateCommand(app, exit_code);
   AddChatCommand(app, exit_code);
   AddScoreCommand(app);

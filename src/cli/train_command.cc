@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "base/file_checks.h"
 #include "base/files.h"
+#include "base/logging.h"
+#include "base/parallel.h"
 #include "base/signals.h"
 #include "cli/bench/bench_model_roof.h"
 #include "cli/commands.h"
@@ -15,6 +17,7 @@
 #include "model/checkpoint.h"
 #include "text/unicode/utf8.h"
 #include "train/run.h"
+#include "train/run_ranks.h"
 #include "train/settings_effect.h"
 
 namespace taipan {
@@ -162,7 +165,37 @@ double TokensPerSecondAtRoof(const ModelConfig& config, const TrainSettings& s) 
   return roof.gflops.median * 1e9 * static_cast<double>(TokensOf(work)) / flops;
 }
 
-void RunTrain(const TrainArguments& args, int& exit_code) {
+// What the command line says about the run, for the ranks to compare.
+std::string AskedOf(const TrainArguments& args) {
+  Json asked = args.given;
+  asked["config"] = args.run_file;
+  asked["resume"] = args.resume;
+  return asked.dump();
+}
+
+// Ranks that may use the same CPUs share them out.
+void ShareThreads(const Group& group) {
+  if (group.alone() || std::getenv("OMP_NUM_THREADS") != nullptr) return;
+  SetNumThreads(std::max(1, DefaultNumThreads() / group.on_cpus()));
+}
+
+// A rank that fails where the others do not notice ends them all.
+void Follow(Group& group, Ranks& ranks) {
+  SetLogLevel(LogLevel::kError);
+  const NoteStopSignals signals;  // the first rank decides what they mean
+  try {
+    FollowTraining(ranks);
+  } catch (const std::exception& error) {
+    LogError("rank {}: {}", group.rank(), error.what());
+    group.Abort(1);
+  }
+}
+
+void RunTrain(const TrainArguments& args, bool threads_given, int& exit_code) {
+  const std::unique_ptr<Group> group = JoinGroup();
+  if (!threads_given) ShareThreads(*group);
+  Ranks ranks(*group, AskedOf(args));
+  if (!group->leads()) return Follow(*group, ranks);
   const RunRequest request = RequestOf(args);
   NoteDefaults(args, request);
   const uint64_t seed = static_cast<uint64_t>(request.settings.seed);
@@ -171,6 +204,7 @@ void RunTrain(const TrainArguments& args, int& exit_code) {
     ShowSample(model, tokenizer, step, args, seed);
   };
   hooks.roof = TokensPerSecondAtRoof;
+  hooks.ranks = &ranks;
   if (RunTraining(request, hooks) == RunEnd::kInterrupted) exit_code = 128 + StopSignal();
 }
 
@@ -203,7 +237,7 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
   AddThreadsFlag(*command);
   command->callback([command, args, &exit_code] {
     args->sample_flags = GivenFlags(*command, {"--sample-prompt", "--sample-tokens"});
-    RunTrain(*args, exit_code);
+    RunTrain(*args, command->count("--threads") > 0, exit_code);
   });
 }
 

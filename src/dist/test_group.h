@@ -62,10 +62,11 @@ class ThreadGroup : public Group {
   Mailboxes& boxes_;
 };
 
-// Calls act as each of n ranks; throws what the first of them that failed threw.
+// Calls act as each of n ranks; throws what that one threw that failed first.
 inline void AsRanks(int n, const std::function<void(Group&)>& act) {
   Mailboxes boxes;
-  std::vector<std::exception_ptr> errors(static_cast<size_t>(n));
+  std::exception_ptr first;
+  std::mutex mutex;
   std::vector<std::thread> threads;
   for (int rank = 0; rank < n; ++rank) {
     threads.emplace_back([&, rank] {
@@ -73,15 +74,14 @@ inline void AsRanks(int n, const std::function<void(Group&)>& act) {
       try {
         act(group);
       } catch (...) {
-        errors[static_cast<size_t>(rank)] = std::current_exception();
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (!first) first = std::current_exception();
         boxes.Close();
       }
     });
   }
   for (std::thread& thread : threads) thread.join();
-  for (const std::exception_ptr& error : errors) {
-    if (error) std::rethrow_exception(error);
-  }
+  if (first) std::rethrow_exception(first);
 }
 
 }  // namespace taipan

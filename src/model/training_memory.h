@@ -13,6 +13,7 @@ struct TrainingShape {
   Recompute recompute = Recompute::kNone;
   bool one_moment = false;  // of hidden matrices: Muon
   bool average = false;     // of the weights
+  int64_t ranks = 1;        // that train together: each has its share of the moments
 
   int64_t tokens() const { return rows * context; }
 };

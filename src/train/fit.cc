@@ -1,5 +1,7 @@
 #include "train/fit.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/progress.h"
 #include "model/training_memory.h"
@@ -7,20 +9,23 @@
 namespace taipan {
 namespace {
 
-TrainingShape ShapeOf(const TrainSettings& s) {
-  return {.rows = s.micro_batch_size.value(),
+TrainingShape ShapeOf(const TrainSettings& s, int64_t ranks) {
+  return {.rows = std::min(s.micro_batch_size.value(), s.batch_size / ranks),
           .context = s.context,
           .dtype = DTypeOf(s.dtype),
           .recompute = s.recompute,
           .one_moment = s.optimizer == OptimizerKind::kMuon,
-          .average = s.ema > 0};
+          .average = s.ema > 0,
+          .ranks = ranks};
 }
 
-int64_t Needed(const ModelConfig& config, const TrainSettings& s) { return PlanTraining(config, ShapeOf(s)).total(); }
+int64_t Needed(const ModelConfig& config, const TrainSettings& s, int64_t ranks) {
+  return PlanTraining(config, ShapeOf(s, ranks)).total();
+}
 
 // The mildest change that fits: what costs no accuracy and little time comes first. "" where nothing does.
-std::string FlagsThatFit(const ModelConfig& config, const TrainSettings& asked, int64_t available) {
-  const auto fits = [&](const TrainSettings& s) { return Needed(config, s) <= available; };
+std::string FlagsThatFit(const ModelConfig& config, const TrainSettings& asked, int64_t available, int64_t ranks) {
+  const auto fits = [&](const TrainSettings& s) { return Needed(config, s, ranks) <= available; };
   TrainSettings s = asked;
   for (const Recompute recompute : {Recompute::kNone, Recompute::kMixer, Recompute::kBlock}) {
     if (asked.recompute == Recompute::kBlock || recompute < asked.recompute) continue;
@@ -48,10 +53,10 @@ std::string FlagsThatFit(const ModelConfig& config, const TrainSettings& asked, 
 
 }  // namespace
 
-void CheckFits(const ModelConfig& config, const TrainSettings& resolved, int64_t available) {
-  const TrainingMemory plan = PlanTraining(config, ShapeOf(resolved));
+void CheckFits(const ModelConfig& config, const TrainSettings& resolved, int64_t available, int64_t ranks) {
+  const TrainingMemory plan = PlanTraining(config, ShapeOf(resolved, ranks));
   if (available <= 0 || plan.total() <= available) return;
-  const std::string flags = FlagsThatFit(config, resolved, available);
+  const std::string flags = FlagsThatFit(config, resolved, available, ranks);
   throw UserError({"memory", "this training does not fit", "at most " + FormatBytes(available) + ", what is available",
                    Describe(plan), flags.empty() ? "take a smaller model" : "it fits with " + flags});
 }

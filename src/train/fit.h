@@ -7,7 +7,8 @@
 
 namespace taipan {
 
-// available: bytes that the process may still take. UserError with the plan and the flags that would make it fit.
-void CheckFits(const ModelConfig& config, const TrainSettings& resolved, int64_t available);
+// available: bytes that the process, one of `ranks`, may still take. UserError with the plan and the flags that would
+// make it fit.
+void CheckFits(const ModelConfig& config, const TrainSettings& resolved, int64_t available, int64_t ranks = 1);
 
 }  // namespace taipan

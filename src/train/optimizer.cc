@@ -32,10 +32,16 @@ void ScaleNewWeights(ModelParams& params, double width) {
   });
 }
 
-Optimizer::Optimizer(ModelParams& params, OptimizerKind kind) : kind_(kind) {
+Optimizer::Optimizer(ModelParams& params, OptimizerKind kind, Group& group)
+    : kind_(kind),
+      shards_(
+          params, group, kind == OptimizerKind::kMuon ? &IsHiddenMatrix : [](const WeightSpec&) { return false; }) {
   params.ForEach([&](Weight& p) {
     const bool one = kind_ == OptimizerKind::kMuon && IsHiddenMatrix(p.spec);
-    moments_.push_back({p.spec.name, Tensor(p.spec.shape), one ? Tensor() : Tensor(p.spec.shape)});
+    const auto [begin, end] = shards_.Own(moments_.size());
+    const bool all = end - begin == static_cast<int64_t>(p.spec.count());
+    const std::vector<int64_t> own = all ? p.spec.shape : std::vector<int64_t>{end - begin};
+    moments_.push_back({p.spec.name, p.spec.shape, one, Tensor(own), one ? Tensor() : Tensor(own)});
   });
 }
 
@@ -80,29 +86,33 @@ void Optimizer::Step(ModelParams& params, ModelParams& gradients, const AdamWSet
     AdamWSettings own = settings;
     if (!p.spec.decay) own.weight_decay = 0;
     Moments& moments = moments_[i];
+    auto [begin, end] = shards_.Own(i);
     float* const gradient = g[i++];
-    if (!trained.Has(p.spec.group)) {
-      std::fill_n(gradient, p.f32.size(), 0.0f);
-      return;
-    }
-    if (moments.v.empty()) return AppendParts(p, gradient, moments.m, width, matrices);
+    if (!trained.Has(p.spec.group)) end = begin;
+    std::fill_n(gradient, begin, 0.0f);
+    std::fill_n(gradient + end, p.f32.size() - end, 0.0f);
+    if (begin == end) return;
+    if (moments.one) return AppendParts(p, gradient, moments.m, width, matrices);
     if (SumsOverWidth(p.spec)) {
       own.lr /= width;
       own.weight_decay *= width;
     }
-    AdamW({p.F32(), gradient, moments.m.F32(), moments.v.F32(), p.f32.size()}, own,
-          {.bf16 = p.bf16.empty() ? nullptr : p.bf16.As<BF16>(), .clear = gradient});
+    AdamW({p.F32() + begin, gradient + begin, moments.m.F32(), moments.v.F32(), end - begin}, own,
+          {.bf16 = p.bf16.empty() ? nullptr : p.bf16.As<BF16>() + begin, .clear = gradient + begin});
   });
   Muon(matrices, {.lr = settings.lr, .weight_decay = settings.weight_decay, .gradient_scale = settings.gradient_scale},
        scratch_);
+  shards_.GatherWeights(params, trained);
 }
 
 void Optimizer::Save(const std::string& path) const {
   std::vector<SafetensorsItem> items;
+  const bool gathered = !shards_.group().alone();
   for (const Moments& moments : moments_) {
-    items.push_back({"m." + moments.name, DType::kF32, moments.m.shape(), moments.m.data()});
-    if (moments.v.empty()) continue;
-    items.push_back({"v." + moments.name, DType::kF32, moments.v.shape(), moments.v.data()});
+    for (size_t k = 0; k < moments.count(); ++k) {
+      const Tensor& all = gathered ? whole_.at(items.size()) : k == 0 ? moments.m : moments.v;
+      items.push_back({(k == 0 ? "m." : "v.") + moments.name, DType::kF32, moments.shape, all.data()});
+    }
   }
   WriteSafetensors(path, items);
 }
@@ -111,9 +121,9 @@ void Optimizer::Load(const std::string& path) {
   const SafetensorsFile file(path);
   size_t expected = 0;
   for (const Moments& moments : moments_) {
-    expected += moments.v.empty() ? 1 : 2;
+    expected += moments.count();
     // AdamW has two moments of every weight; one alone is Muon's.
-    if (!file.Has("m." + moments.name) || file.Has("v." + moments.name) == !moments.v.empty()) continue;
+    if (!file.Has("m." + moments.name) || file.Has("v." + moments.name) == !moments.one) continue;
     throw UserError({path, "the state of another optimizer", NameIn(kind_),
                      NameIn(kind_ == OptimizerKind::kMuon ? OptimizerKind::kAdamW : OptimizerKind::kMuon)});
   }
@@ -121,10 +131,60 @@ void Optimizer::Load(const std::string& path) {
     throw UserError({path, "not the optimizer state of this model", fmt::format("{} tensors", expected),
                      fmt::format("{} tensors", file.entries().size())});
   }
+  whole_.clear();
+  const bool scattered = !shards_.group().alone();
   for (Moments& moments : moments_) {
-    moments.m = file.ReadF32("m." + moments.name, moments.m.shape());
-    if (!moments.v.empty()) moments.v = file.ReadF32("v." + moments.name, moments.v.shape());
+    for (size_t k = 0; k < moments.count(); ++k) {
+      Tensor all = file.ReadF32((k == 0 ? "m." : "v.") + moments.name, moments.shape);
+      if (scattered) {
+        whole_.push_back(std::move(all));
+      } else {
+        (k == 0 ? moments.m : moments.v) = std::move(all);
+      }
+    }
   }
+}
+
+// Between the first rank's whole tensors and every rank's own elements; way: of the first rank.
+void Optimizer::Move(Message::Way way) {
+  Group& group = shards_.group();
+  size_t next = 0;
+  for (size_t i = 0; i < moments_.size(); ++i) {
+    for (size_t k = 0; k < moments_[i].count(); ++k, ++next) {
+      Tensor& own = k == 0 ? moments_[i].m : moments_[i].v;
+      std::vector<Message> messages;
+      if (!group.leads()) {
+        messages.push_back({way == Message::kSend ? Message::kReceive : Message::kSend, 0, own.data(), own.bytes()});
+        group.Exchange(messages);
+        continue;
+      }
+      float* const all = whole_[next].F32();
+      for (int rank = 1; rank < group.size(); ++rank) {
+        const auto [begin, end] = shards_.PieceOf(i, rank);
+        messages.push_back({way, rank, all + begin, (end - begin) * int64_t{sizeof(float)}});
+      }
+      group.Exchange(messages);
+      const auto [begin, end] = shards_.Own(i);
+      if (begin == end) continue;
+      way == Message::kSend ? std::copy_n(all + begin, end - begin, own.F32())
+                            : std::copy_n(own.F32(), end - begin, all + begin);
+    }
+  }
+}
+
+void Optimizer::Gather() {
+  if (shards_.group().alone()) return;
+  whole_.clear();
+  for (const Moments& moments : moments_) {
+    for (size_t k = 0; k < moments.count() && shards_.group().leads(); ++k) whole_.emplace_back(moments.shape);
+  }
+  Move(Message::kReceive);
+}
+
+void Optimizer::Scatter() {
+  if (shards_.group().alone()) return;
+  Move(Message::kSend);
+  whole_.clear();
 }
 
 }  // namespace taipan

@@ -1,5 +1,6 @@
 #pragma once
-// AdamW over all parameters of a model, or Muon over its hidden matrices and AdamW over the rest; with their moments.
+// AdamW over all parameters of a model, or Muon over its hidden matrices and AdamW over the rest; with their moments,
+// of which each rank of a group keeps its share.
 
 #include <set>
 #include <string>
@@ -9,6 +10,7 @@
 #include "kernels/muon.h"
 #include "model/model.h"
 #include "model/parameters.h"
+#include "train/shards.h"
 
 namespace taipan {
 
@@ -39,26 +41,44 @@ void ScaleNewWeights(ModelParams& params, double width);
 class Optimizer {
  public:
   // Zero moments of the parameters' shapes.
-  explicit Optimizer(ModelParams& params, OptimizerKind kind = OptimizerKind::kAdamW);
+  explicit Optimizer(ModelParams& params, OptimizerKind kind = OptimizerKind::kAdamW, Group& group = Alone());
 
   // One update, of bf16 copies too; it leaves the gradients zero, which saves a pass over them. Weight decay acts on
   // the parameters that declare it; settings.step is the number of this update, from 1. Weights of other groups than
   // `trained` stay, whatever their gradients. Muon takes learning rate, decay and scale from the same settings.
-  // width: of the model, over the width that the learning rate is for (docs/math/mup.md).
+  // width: of the model, over the width that the learning rate is for (docs/math/mup.md). Of several ranks each updates
+  // its own elements, whose gradients alone it needs, and gets the others' weights; bf16 copies of these are old then.
   void Step(ModelParams& params, ModelParams& gradients, const AdamWSettings& settings,
             const WeightGroups& trained = {}, double width = 1);
 
   // "m.NAME" of every parameter and "v.NAME" of those that AdamW updates. Load checks names and shapes (UserError).
+  // Files hold everything, whatever the number of ranks: of several ranks the first saves after Gather and loads before
+  // Scatter.
   void Save(const std::string& path) const;
   void Load(const std::string& path);
+
+  // By all ranks: brings everything to the first; gives everybody what the first has loaded. No-ops of a group of one.
+  void Gather();
+  void Scatter();
+  void DropGathered() { whole_.clear(); }
+
+  Shards& shards() { return shards_; }
 
  private:
   struct Moments {
     std::string name;
-    Tensor m, v;  // v is empty where Muon updates
+    std::vector<int64_t> shape;  // of the parameter
+    bool one = false;            // Muon updates
+    Tensor m, v;                 // of this rank's elements; v is empty where Muon updates
+
+    size_t count() const { return one ? 1 : 2; }
   };
+  void Move(Message::Way way);
+
   const OptimizerKind kind_;
+  Shards shards_;
   std::vector<Moments> moments_;  // in the order of ForEach
+  std::vector<Tensor> whole_;     // m, v of every parameter: gathered or loaded, in the order of the file
   std::vector<Arena> scratch_;    // of Muon
 };
 

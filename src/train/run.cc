@@ -20,6 +20,7 @@
 #include "train/run_data.h"
 #include "train/run_folder.h"
 #include "train/run_progress.h"
+#include "train/run_ranks.h"
 #include "train/run_validation.h"
 #include "train/schedule.h"
 
@@ -64,6 +65,7 @@ class Run {
 
   const RunRequest request_;
   const RunHooks hooks_;
+  Ranks& ranks_;
   const std::string folder_;
   const FolderLock lock_;  // while anything below lives
   Checkpoints checkpoints_;
@@ -72,6 +74,7 @@ class Run {
   TrainSettings saved_;      // of the run that is continued
   TrainSettings settings_;   // resolved
   RunData data_;
+  std::string tokenizer_folder_;  // of a model that brings its own
   std::unique_ptr<ModelTrainer> trainer_;
   int64_t saved_step_ = 0;  // of the newest checkpoint
   MetricsHistory history_;
@@ -85,16 +88,20 @@ class Run {
 Run::Run(const RunRequest& request, const RunHooks& hooks)
     : request_(request),
       hooks_(hooks),
+      ranks_(hooks.ranks ? *hooks.ranks : OneRank()),
       folder_(request.settings.out),
       lock_(folder_),
       checkpoints_(folder_, request.settings.keep) {
   ReadFolder();
   const ModelConfig config = ChooseConfig();
-  CheckFits(config, settings_, AvailableMemoryBytes());
+  const Group& group = ranks_.group();
+  CheckRanks(settings_, group.size());
+  CheckFits(config, settings_, AvailableMemoryBytes() / group.on_machine(), group.size());
+  InviteRanks(ranks_, settings_, config, tokenizer_folder_, data_);
 
   bytes_per_token_ = data_.first() ? BytesPerToken(*data_.first(), data_.text.tokenizer.get()) : 0;
   trainer_ = std::make_unique<ModelTrainer>(choice_.newest ? LanguageModel(config) : FirstModel(config), settings_,
-                                            MakeSource(settings_, data_));
+                                            MakeSource(settings_, data_), ranks_);
   if (choice_.newest) trainer_->Load(choice_.newest->path);
   saved_step_ = trainer_->step();
   CheckSteps(settings_, saved_step_);
@@ -169,8 +176,8 @@ ModelConfig Run::ChooseConfig() {
   // A run keeps its tokenizer beside its model, so it does not depend on the folder that the first weights came from.
   const std::string own_model = (choice_.newest ? choice_.newest->path : folder_) + "/model";
   const std::string first_model = request_.weights ? request_.weights->path : "";
-  data_ =
-      OpenData(settings_, continues_ && IsDirectory(own_model) ? own_model : first_model, config, vocabulary_follows);
+  tokenizer_folder_ = continues_ && IsDirectory(own_model) ? own_model : first_model;
+  data_ = OpenData(settings_, tokenizer_folder_, config, vocabulary_follows);
   config.vocab_size = data_.vocab_size;
   config = ApplySettings(config, settings_);
   if (!request_.weights && settings_.mup_base_width > 0) config.logits_scaling = WidthRatio(settings_, config);
@@ -259,9 +266,10 @@ RunEnd Run::Go() {
       WriteState({.ended = "finished"});
       return RunEnd::kAlreadyFinished;
     }
-    LogInfo("trains {} parameters in {} on {} (tokenizer {}, end of text {}){}",
+    LogInfo("trains {} parameters in {} on {} (tokenizer {}, end of text {}){}{}",
             CountParameters(trainer_->model().config()), NameIn(settings_.dtype), data_.Describe(), data_.text.source,
             NameOfEos(data_.eos, data_.text.tokenizer.get()),
+            ranks_.group().alone() ? "" : fmt::format(", {} ranks", ranks_.group().size()),
             data_.valid ? ", validates on " + data_.valid->Describe() : std::string());
     if (!data_.valid) LogInfo("no validation data, the loss is that of training (--valid-data, or --valid-split 0.05)");
     const RunEnd end = Loop();
@@ -299,7 +307,7 @@ std::string Run::Describe(RunEnd end) const {
 
 RunEnd Run::Loop() {
   RunProgress progress(settings_, bytes_per_token_, trainer_->step(), trainer_->seconds(),
-                       hooks_.roof ? hooks_.roof(trainer_->model().config(), settings_) : 0);
+                       hooks_.roof && ranks_.group().alone() ? hooks_.roof(trainer_->model().config(), settings_) : 0);
   try {
     return LoopSteps(progress);
   } catch (const DataChanged& error) {

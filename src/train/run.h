@@ -11,6 +11,7 @@
 #include <string>
 
 #include "model/checkpoint.h"
+#include "train/ranks.h"
 #include "train/settings.h"
 #include "train/trainer.h"
 
@@ -29,6 +30,7 @@ struct RunHooks {
   std::function<void(const LanguageModel&, const Tokenizer*, int64_t step)> sample;
   // Tokens a second that the machine's matrix products would allow; null, or 0: not known.
   std::function<double(const ModelConfig&, const TrainSettings&)> roof;
+  Ranks* ranks = nullptr;  // that train together, of which this is the first; null: it trains alone
 };
 
 enum class RunEnd { kFinished, kAlreadyFinished, kTimeLimit, kInterrupted };

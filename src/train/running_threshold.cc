@@ -19,6 +19,11 @@ void RunningThreshold::Collect(const ForwardContext& context, int64_t tokens) {
   }
 }
 
+void RunningThreshold::Gather(Group& group) {
+  if (group.alone()) return;
+  for (std::vector<float>& margins : margins_) margins = GatherFloats(group, margins);
+}
+
 std::vector<double> RunningThreshold::Falls(const std::vector<double>& delta, double budget, double pace) {
   std::vector<double> falls;
   for (size_t s = 0; s < margins_.size(); ++s) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/op_timer.h"
 #include "model/selection.h"
@@ -9,35 +10,54 @@
 namespace taipan {
 namespace {
 
-[[noreturn]] void ReportNonFinite(const StepResult& r, const StepOptions& options, ModelParams& weights,
-                                  ModelParams& gradients) {
-  // A bad weight makes every gradient bad: it is the cause.
-  std::string tensor = FirstNonFinite(weights);
-  std::string culprit = "weight " + tensor;
-  if (tensor.empty()) {
-    tensor = FirstNonFinite(gradients);
-    culprit = tensor.empty() ? "no weight and no gradient, the loss alone" : "gradient of " + tensor;
-  }
-  throw UserError({fmt::format("step {}", options.adamw.step),
-                   fmt::format("training diverged: loss {}, gradient norm {}", r.loss, r.grad_norm), "finite numbers",
-                   culprit + " (the first that is not finite)", options.hint});
-}
-
 bool IsByThreshold(const ModelConfig& config) {
   return config.num_sals() > 0 && config.selection == Selection::kThreshold;
 }
 
+// Adds up over the ranks what their rows came to.
+void SumOverRanks(Group& group, double& negative_log_p, BudgetSums& sums, SelectionCounts& selection) {
+  if (group.alone()) return;
+  std::vector<double> all = {negative_log_p, static_cast<double>(selection.tokens)};
+  all.insert(all.end(), selection.selected.begin(), selection.selected.end());
+  for (const std::vector<double>& rows : sums.m) all.insert(all.end(), rows.begin(), rows.end());
+  group.Sum(std::span<double>(all));
+  auto next = all.begin();
+  negative_log_p = *next++;
+  selection.tokens = static_cast<int64_t>(*next++);
+  for (double& selected : selection.selected) selected = *next++;
+  for (std::vector<double>& rows : sums.m) {
+    for (double& m : rows) m = *next++;
+  }
+}
+
 }  // namespace
 
-TrainingStep::TrainingStep(LanguageModel& model, const std::string& only, OptimizerKind optimizer)
-    : trained_(only, ParameterGroups(model.config())),
+TrainingStep::TrainingStep(LanguageModel& model, const std::string& only, OptimizerKind optimizer, Group& group)
+    : group_(group),
+      trained_(only, ParameterGroups(model.config())),
       gradients_(model.NewGradients()),
-      optimizer_(model.params(), optimizer) {}
+      optimizer_(model.params(), optimizer, group) {}
+
+void TrainingStep::ReportNonFinite(const StepResult& r, const StepOptions& options, ModelParams& weights) {
+  // A bad weight makes every gradient bad: it is the cause.
+  std::string tensor = FirstNonFinite(weights);
+  std::string culprit = "weight " + tensor;
+  if (tensor.empty()) {
+    size_t i = 0;
+    gradients_.ForEach([&](Weight& g) {
+      if (!std::isfinite(squares_[i++]) && tensor.empty()) tensor = g.spec.name;
+    });
+    culprit = tensor.empty() ? "no weight and no gradient, the loss alone" : "gradient of " + tensor;
+  }
+  throw Diverged({fmt::format("step {}", options.adamw.step),
+                  fmt::format("training diverged: loss {}, gradient norm {}", r.loss, r.grad_norm), "finite numbers",
+                  culprit + " (the first that is not finite)", options.hint});
+}
 
 StepResult TrainingStep::Run(LanguageModel& model, std::span<const Batch> batches, const StepOptions& options) {
   const StepResult r = Gradients(model, batches, options);
   if (!std::isfinite(r.loss) || !std::isfinite(r.grad_norm)) {
-    ReportNonFinite(r, options, model.params(), gradients_);
+    ReportNonFinite(r, options, model.params());
   }
   AdamWSettings adamw = options.adamw;
   if (options.clip_norm > 0 && r.grad_norm > options.clip_norm) {
@@ -47,6 +67,7 @@ StepResult TrainingStep::Run(LanguageModel& model, std::span<const Batch> batche
   optimizer_.Step(model.params(), gradients_, adamw, trained_, options.width);
   gradients_are_zero_ = true;
   if (IsByThreshold(model.config())) MoveBiases(model, options);
+  if (!group_.alone()) model.RefreshCopies();
   return r;
 }
 
@@ -61,9 +82,36 @@ void TrainingStep::MoveBiases(LanguageModel& model, const StepOptions& options) 
   });
 }
 
+// Of the step, which this rank's batches are a part of.
+StepTotals TrainingStep::Totals(std::span<const Batch> batches, int64_t rows) {
+  StepTotals totals = TotalsOf(batches);
+  if (group_.alone()) return totals;
+  totals.row_lengths.resize(static_cast<size_t>(rows), 0);
+  std::vector<double> all(totals.row_lengths.begin(), totals.row_lengths.end());
+  all.push_back(totals.targets);
+  group_.Sum(std::span<double>(all));
+  totals.targets = all.back();
+  std::transform(all.begin(), all.end() - 1, totals.row_lengths.begin(),
+                 [](double length) { return static_cast<int64_t>(length); });
+  return totals;
+}
+
+void TrainingStep::SumGradients(StepResult& r) {
+  gradients_.ForEach([&](Weight& g) {
+    if (!trained_.Has(g.spec.group)) std::fill_n(g.F32(), g.f32.size(), 0.0f);
+  });
+  {
+    const OpTimer timer("ranks");
+    optimizer_.shards().SumGradients(gradients_, trained_);
+  }
+  const OpTimer timer("gradient norm");
+  squares_ = optimizer_.shards().SquaredNorms(gradients_);
+  r.grad_norm = std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0));
+}
+
 StepResult TrainingStep::Gradients(const LanguageModel& model, std::span<const Batch> batches,
                                    const StepOptions& options) {
-  const StepTotals totals = TotalsOf(batches);
+  const StepTotals totals = Totals(batches, options.rows);
   CHECK_GT(totals.targets, 0);
   if (!gradients_are_zero_) gradients_.Zero();
   gradients_are_zero_ = false;
@@ -80,16 +128,14 @@ StepResult TrainingStep::Gradients(const LanguageModel& model, std::span<const B
     selection.Add(context_, batch.size());
     if (IsByThreshold(model.config())) threshold_.Collect(context_, batch.size());
   }
+  SumOverRanks(group_, negative_log_p, sums, selection);
+  if (IsByThreshold(model.config())) threshold_.Gather(group_);
   r.ce = negative_log_p / totals.targets;
   r.budget_loss = sums.m.empty() ? 0.0 : BudgetLoss(sums, totals, options.loss.budget);
   r.loss = r.ce + options.loss.budget_weight * r.budget_loss;
   r.selected_share = selection.Shares();
   r.tokens = selection.tokens;
-  const OpTimer timer("gradient norm");
-  gradients_.ForEach([&](Weight& g) {
-    if (!trained_.Has(g.spec.group)) std::fill_n(g.F32(), g.f32.size(), 0.0f);
-  });
-  r.grad_norm = GradientNorm(gradients_);
+  SumGradients(r);
   return r;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // One update of a model's weights, as `taipan train` and the library's Trainer make it: forward and backward of every
-// micro-batch with the divisors of the whole step, clipping, AdamW or Muon, and the thresholds of selective layers.
+// micro-batch with the divisors of the whole step, clipping, AdamW or Muon, and the thresholds of selective layers. Of
+// several ranks each computes its own rows; results and weights are the same on all.
 
 #include <cstdint>
 #include <span>
@@ -21,6 +22,13 @@ struct StepOptions {
   double width = 1;      // of the model, over the width that the learning rate is for
   double pace = 1;       // the learning rate as a share of its peak, for running thresholds
   std::string hint;      // what to change where training diverges; may be empty
+  int64_t rows = 0;      // of the step, over all ranks; 0: those of the batches
+};
+
+// The loss or the gradient is not finite; noticed by all ranks in the same place.
+class Diverged : public UserError {
+ public:
+  using UserError::UserError;
 };
 
 struct StepResult {
@@ -35,10 +43,10 @@ class TrainingStep {
   // Takes the memory of gradients and moments. only: the groups of weights that are trained, separated by commas;
   // empty: all. A group that the model has not is a UserError.
   explicit TrainingStep(LanguageModel& model, const std::string& only = "",
-                        OptimizerKind optimizer = OptimizerKind::kAdamW);
+                        OptimizerKind optimizer = OptimizerKind::kAdamW, Group& group = Alone());
 
-  // The micro-batches of one step; a row of the step lies in one of them. A loss or gradient norm that is not finite is
-  // a UserError naming the step and the first tensor at fault; the weights are then as before the step.
+  // This rank's micro-batches of one step; a row of the step lies in one of them. A loss or gradient norm that is not
+  // finite throws Diverged, naming the step and the first tensor at fault; the weights are then as before the step.
   StepResult Run(LanguageModel& model, std::span<const Batch> batches, const StepOptions& options);
 
   Optimizer& optimizer() { return optimizer_; }
@@ -46,10 +54,15 @@ class TrainingStep {
 
  private:
   StepResult Gradients(const LanguageModel& model, std::span<const Batch> batches, const StepOptions& options);
+  StepTotals Totals(std::span<const Batch> batches, int64_t rows);
+  void SumGradients(StepResult& r);
+  [[noreturn]] void ReportNonFinite(const StepResult& r, const StepOptions& options, ModelParams& weights);
   void MoveBiases(LanguageModel& model, const StepOptions& options);
 
+  Group& group_;
   WeightGroups trained_;
   ModelParams gradients_;
+  std::vector<double> squares_;  // of each weight's gradient
   Optimizer optimizer_;
   ForwardContext context_;
   RunningThreshold threshold_;

@@ -35,15 +35,17 @@ std::shared_ptr<const BatchSource> MakeCorpusSource(WindowLoader loader, const T
 }
 
 ModelTrainer::ModelTrainer(LanguageModel model, const TrainSettings& settings,
-                           std::shared_ptr<const BatchSource> source)
-    : model_(std::move(model)),
+                           std::shared_ptr<const BatchSource> source, Ranks& ranks)
+    : ranks_(ranks),
+      model_(std::move(model)),
       settings_(ResolveSettings(settings, model_.config(), /*new_weights=*/false)),
       source_(std::move(source)),
-      training_(model_, settings_.train_only, settings_.optimizer) {
+      training_(model_, settings_.train_only, settings_.optimizer, ranks.group()) {
   CHECK_EQ(source_->batch_size(), settings_.batch_size);
   model_.SetDType(DTypeOf(settings_.dtype));
   training_.context().SetRecompute(settings_.recompute);
-  if (settings_.ema > 0) average_.emplace(model_.params(), settings_.ema);
+  // What is validated and saved, by the first rank.
+  if (settings_.ema > 0 && ranks.group().leads()) average_.emplace(model_.params(), settings_.ema);
 }
 
 void ModelTrainer::SwapAverage() {
@@ -52,13 +54,27 @@ void ModelTrainer::SwapAverage() {
   model_.RefreshCopies();
 }
 
-void ModelTrainer::FillBatches() {
-  const int64_t rows = BatchStages(settings_).At(step_ + 1), micro = settings_.micro_batch_size.value();
+// The micro-batches of this rank's rows, which follow those of the rank before.
+void ModelTrainer::FillOwnRows() {
+  const Group& group = ranks_.group();
+  const int64_t rows = BatchStages(settings_).At(step_ + 1) / group.size(), before = group.rank() * rows;
+  const int64_t micro = std::min(settings_.micro_batch_size.value(), rows);
   batches_.resize(static_cast<size_t>((rows + micro - 1) / micro));
   for (size_t i = 0; i < batches_.size(); ++i) {
     const int64_t first = static_cast<int64_t>(i) * micro;
-    source_->Fill(step_, first, std::min(micro, rows - first), batches_[i]);
+    source_->Fill(step_, before + first, std::min(micro, rows - first), batches_[i]);
   }
+}
+
+// Data may fail on one rank alone.
+void ModelTrainer::FillBatches() {
+  std::exception_ptr error;
+  try {
+    FillOwnRows();
+  } catch (const std::exception&) {
+    error = std::current_exception();
+  }
+  ranks_.Agree(error);
 }
 
 GateOptions ModelTrainer::GateOf(int64_t step) const {
@@ -77,9 +93,20 @@ GateOptions ModelTrainer::GateOf(int64_t step) const {
   return gate;
 }
 
+StepResult ModelTrainer::RunStep(const StepOptions& options) {
+  try {
+    return training_.Run(model_, batches_, options);
+  } catch (const Diverged&) {
+    ranks_.Done();
+    throw;
+  }
+}
+
 StepMetrics ModelTrainer::Step() {
   const double begin = NowSeconds();
   model_.RequireMasters("training");
+  if (!shared_) Share();
+  ranks_.Start(RankTask::kStep);
   StepMetrics m;
   m.step = step_ + 1;
   m.lr = LearningRate(settings_, m.step);
@@ -99,8 +126,10 @@ StepMetrics ModelTrainer::Step() {
                             .clip_norm = settings_.clip_norm,
                             .width = WidthRatio(settings_, model_.config()),
                             .pace = settings_.learning_rate > 0 ? m.lr / settings_.learning_rate : 1,
-                            .hint = "lower --learning-rate, lengthen --warmup-steps or lower --clip-norm"};
-  const StepResult r = training_.Run(model_, batches_, options);
+                            .hint = "lower --learning-rate, lengthen --warmup-steps or lower --clip-norm",
+                            .rows = BatchStages(settings_).At(m.step)};
+  const StepResult r = RunStep(options);
+  ranks_.Done();
   m.loss = r.loss;
   m.ce = r.ce;
   m.budget_loss = r.budget_loss;
@@ -142,6 +171,9 @@ void ModelTrainer::Save(const std::string& directory, const TrainingEnd& end) {
     throw UserError({fmt::format("step {}", step_), "training diverged: the update left weights that are not finite",
                      "finite numbers", "weight " + bad, "lower --learning-rate"});
   }
+  ranks_.Start(RankTask::kGather);
+  training_.optimizer().Gather();
+  ranks_.Done();
   MakeDirectories(directory + "/model");
   if (average_) SaveTrainedWeights(model_.params(), directory + "/weights.safetensors");
   {
@@ -149,6 +181,7 @@ void ModelTrainer::Save(const std::string& directory, const TrainingEnd& end) {
     SaveModel(model_, directory + "/model");
   }
   training_.optimizer().Save(directory + "/optimizer.safetensors");
+  training_.optimizer().DropGathered();
   WriteFileAtomically(directory + "/trainer.json", StateText(end));
 }
 
@@ -170,6 +203,52 @@ void ModelTrainer::Load(const std::string& directory) {
   step_ = state.step;
   tokens_ = state.tokens;
   seconds_ = state.seconds;
+  shared_ = false;
+  loaded_ = true;
+}
+
+// Brings all ranks to where the first one is.
+void ModelTrainer::Share() {
+  shared_ = true;
+  Group& group = ranks_.group();
+  if (group.alone()) return;
+  ranks_.Start(RankTask::kShare);
+  double counters[] = {static_cast<double>(step_), static_cast<double>(tokens_), seconds_, loaded_ ? 1.0 : 0.0};
+  group.Broadcast(std::as_writable_bytes(std::span<double>(counters)));
+  step_ = static_cast<int64_t>(counters[0]);
+  tokens_ = static_cast<int64_t>(counters[1]);
+  seconds_ = counters[2];
+  model_.params().ForEach([&](Weight& w) {
+    group.Broadcast(std::as_writable_bytes(std::span<float>(w.F32(), static_cast<size_t>(w.f32.size()))));
+  });
+  model_.RefreshCopies();
+  if (counters[3] != 0) training_.optimizer().Scatter();
+  ranks_.Done();
+}
+
+void ModelTrainer::Follow() {
+  shared_ = true;  // when the first rank says so
+  for (;;) {
+    try {
+      switch (ranks_.Next()) {
+        case RankTask::kShare:
+          Share();
+          break;
+        case RankTask::kStep:
+          Step();
+          break;
+        case RankTask::kGather:
+          training_.optimizer().Gather();
+          break;
+        case RankTask::kEnd:
+          return;
+        case RankTask::kBegin:
+          CHECK(false);
+      }
+    } catch (const FailedElsewhere&) {
+    } catch (const Diverged&) {  // on all ranks alike: the first one says so
+    }
+  }
 }
 
 }  // namespace taipan

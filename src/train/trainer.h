@@ -9,6 +9,7 @@
 
 #include "train/batch_source.h"
 #include "train/metrics.h"
+#include "train/ranks.h"
 #include "train/settings.h"
 #include "train/step.h"
 #include "train/validation.h"
@@ -28,11 +29,16 @@ std::shared_ptr<const BatchSource> MakeCorpusSource(WindowLoader loader, const T
 
 class ModelTrainer {
  public:
-  // settings: what they leave open comes from the model's config. The source gives settings.batch_size rows a step.
-  ModelTrainer(LanguageModel model, const TrainSettings& settings, std::shared_ptr<const BatchSource> source);
+  // settings: what they leave open comes from the model's config. The source gives settings.batch_size rows a step,
+  // of which each rank takes its part.
+  ModelTrainer(LanguageModel model, const TrainSettings& settings, std::shared_ptr<const BatchSource> source,
+               Ranks& ranks = OneRank());
 
   // The next update of the weights (step.h).
   StepMetrics Step();
+
+  // Of all ranks but the first: does what that one does, until it ends. Their weights come from it.
+  void Follow();
 
   // Scores at most `max_tokens` tokens from the start of the data, without noise, and selected shares with noise. The
   // tokenizer tells how many bytes tokens stand for; null: tokens are bytes or nobody knows. stop: see validation.h.
@@ -69,9 +75,15 @@ class ModelTrainer {
 
  private:
   void FillBatches();
+  void FillOwnRows();
+  void Share();
+  StepResult RunStep(const StepOptions& options);
   void SwapAverage();
   GateOptions GateOf(int64_t step) const;
 
+  Ranks& ranks_;
+  bool shared_ = false;  // with the other ranks, since the weights came from elsewhere
+  bool loaded_ = false;  // moments, too
   LanguageModel model_;
   TrainSettings settings_;
   std::shared_ptr<const BatchSource> source_;

@@ -17,7 +17,7 @@ class Running {
  public:
   // Its stderr, and its stdout where a name is given, go to files; its standard input is `in`.
   Running(const std::vector<std::string>& arguments, const std::string& err, const std::string& out = "",
-          int in = STDIN_FILENO) {
+          int in = STDIN_FILENO, const char* program = TAIPAN_PROGRAM) {
     std::vector<char*> argv = {const_cast<char*>("taipan")};
     for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
@@ -27,12 +27,13 @@ class Running {
     ::dup2(in, STDIN_FILENO);
     ::dup2(Open(err), STDERR_FILENO);
     if (!out.empty()) ::dup2(Open(out), STDOUT_FILENO);
-    ::execv(TAIPAN_PROGRAM, argv.data());
+    ::execvp(program, argv.data());
     ::_exit(127);
   }
   ~Running() {
     if (child_ > 0) ::kill(child_, SIGKILL), Wait();
   }
+  pid_t process() const { return child_; }
   void Send(int signal) const { ::kill(child_, signal); }
   int Wait() {  // waitpid's status
     int status = 0;

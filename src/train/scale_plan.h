@@ -1,0 +1,56 @@
+#pragma once
+// What a run takes on one machine or on many, before it is begun: a stated model, fed with measured rates.
+// docs/scale.md says what is assumed and compares it with runs.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/training_memory.h"
+#include "train/optimizer.h"
+
+namespace taipan {
+
+struct ScaleRequest {
+  double tokens = 0;        // of the run
+  int64_t ranks = 1;        // one a machine
+  double network = 0;       // bits a second that a machine sends, and receives at the same time
+  int64_t context = 4096;   // tokens a sequence
+  int64_t batch = 128;      // sequences a step, over all ranks
+  int64_t micro_batch = 1;  // sequences a forward
+  DType dtype = DType::kBF16;
+  OptimizerKind optimizer = OptimizerKind::kAdamW;
+};
+
+// Of one machine, measured.
+struct ScaleRates {
+  double seconds_per_micro_batch = 0;  // forward and backward
+  double optimizer_seconds = 0;        // of all parameters, with the gradient's norm
+  double copy_bytes_per_second = 0;    // of memory
+};
+
+struct ScalePlan {
+  double parameters = 0, flops_per_token = 0;
+  int64_t steps = 0, rows_per_rank = 0;
+  double sent_bytes = 0;                                                                     // by a rank, a step
+  double compute_seconds = 0, network_seconds = 0, copy_seconds = 0, optimizer_seconds = 0;  // a step
+
+  double step_seconds() const { return compute_seconds + network_seconds + copy_seconds + optimizer_seconds; }
+  double seconds() const { return static_cast<double>(steps) * step_seconds(); }
+};
+
+// UserError where the sequences of a step cannot be shared out evenly.
+void CheckScale(const ScaleRequest& request);
+// The memory of a rank; recompute: how it trains.
+TrainingMemory ScaleMemory(const ModelConfig& config, const ScaleRequest& request, Recompute recompute);
+// The mildest recomputation that fits into so many bytes; the last one where none does.
+Recompute MildestRecompute(const ModelConfig& config, const ScaleRequest& request, int64_t available);
+ScalePlan PlanScale(const ModelConfig& config, const ScaleRequest& request, const ScaleRates& rates);
+
+// What one rank sends for one step: its part of the gradients' sums and its updated weights to all others, f32.
+double SentBytes(double parameters, int64_t ranks);
+
+// "100B", "27.5M", "4096": a number of tokens. UserError.
+double ParseCount(const std::string& flag, const std::string& text);
+
+}  // namespace taipan
