@@ -30,10 +30,7 @@ struct PlanOptions {
 // Of steps of a model that is a few layers high.
 struct SliceTime {
   double body = 0, optimizer = 0;  // seconds: forward and backward, the rest
-
-  SliceTime Plus(const SliceTime& other, double factor) const {
-    return {body + factor * other.body, optimizer + factor * other.optimizer};
-  }
+  double parameters = 0;
 };
 
 SliceTime MeasureSlice(ModelConfig config, const std::vector<LayerKind>& pattern, const ScaleRequest& r,
@@ -54,7 +51,7 @@ SliceTime MeasureSlice(ModelConfig config, const std::vector<LayerKind>& pattern
                        std::make_shared<RandomRows>(r.micro_batch, r.context, config.vocab_size));
   if (config.num_sals() > 0) trainer.SetForcedShare(config.expected_share());
   trainer.Step();
-  SliceTime best{1e300, 0};
+  SliceTime best{1e300, 0, SumParameters(config)};
   double spent = 0;
   for (int run = 0; run < 2 || (run < 20 && spent < 0.5); ++run) {
     const OpRecorder recorder;
@@ -67,13 +64,13 @@ SliceTime MeasureSlice(ModelConfig config, const std::vector<LayerKind>& pattern
       if (op.op == "optimizer" || op.op == "gradient norm") now.optimizer += op.seconds;
     }
     now.body = seconds - now.optimizer;
-    if (now.body + now.optimizer < best.body + best.optimizer) best = now;
+    if (now.body + now.optimizer < best.body + best.optimizer) best.body = now.body, best.optimizer = now.optimizer;
   }
   return best;
 }
 
 // The whole model's, from slices of it: what a layer of each kind adds to one layer, and what one layer takes beside
-// itself (embedding, head, loss).
+// itself (embedding, head, loss); of the optimizer, the time of a parameter.
 SliceTime MeasureModel(const ModelConfig& config, const ScaleRequest& r, Recompute recompute) {
   std::map<LayerKind, int64_t> count;
   for (const LayerKind kind : config.layer_pattern) ++count[kind];
@@ -82,13 +79,17 @@ SliceTime MeasureModel(const ModelConfig& config, const ScaleRequest& r, Recompu
   int64_t done = 0;
   const SliceTime one = MeasureSlice(config, {first}, r, recompute);
   progress.Update(++done);
-  SliceTime all = one;
+  SliceTime slices = one, all = one;
   for (const auto& [kind, layers] : count) {
-    const SliceTime layer = MeasureSlice(config, {first, kind}, r, recompute).Plus(one, -1);
+    const SliceTime two = MeasureSlice(config, {first, kind}, r, recompute);
     progress.Update(++done);
-    all = all.Plus(layer, static_cast<double>(kind == first ? layers - 1 : layers));
+    slices.optimizer += two.optimizer;
+    slices.parameters += two.parameters;
+    all.body += static_cast<double>(kind == first ? layers - 1 : layers) * std::max(0.0, two.body - one.body);
   }
   progress.Finish();
+  all.parameters = SumParameters(config);
+  all.optimizer = slices.optimizer / slices.parameters * all.parameters;
   return all;
 }
 
