@@ -58,7 +58,7 @@ int RunChat(const ChatFlags& flags) {
 void AddChatCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("chat", "Talk to a model, in its own chat template, with an editable history");
   auto flags = std::make_shared<ChatFlags>();
-  command->add_option("MODEL,-m,--model", flags->model, "Model directory or .gguf file")->required();
+  AddModelFlag(*command, "MODEL,-m,--model", flags->model);
   AddTokenizerFlag(*command, flags->tokenizer);
   AddDTypeFlag(*command, flags->dtype);
   AddKvDTypeFlag(*command, flags->kv_dtype);

@@ -277,9 +277,7 @@ void AddDraftFlag(CLI::App& command, DraftOptions& draft) {
 void AddGenerateCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("generate", "Generate text, streamed to standard output");
   auto flags = std::make_shared<GenerateFlags>();
-  command->add_option("-m,--model", flags->prompt.model, "Model directory or .gguf file")
-      ->type_name("MODEL")
-      ->required();
+  AddModelFlag(*command, "-m,--model", flags->prompt.model);
   AddTokenizerFlag(*command, flags->tokenizer);
   AddDTypeFlag(*command, flags->dtype);
   AddKvDTypeFlag(*command, flags->kv_dtype);

@@ -30,6 +30,24 @@ bool IsConfigFile(const std::string& path) {
 
 }  // namespace
 
+std::string ShippedModel() {
+  std::error_code ignored;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  for (const char* folder : {"models", "share/taipan/models"}) {
+    const auto model = program.parent_path().parent_path() / folder / "taipan-books";
+    if (std::filesystem::exists(model / "config.json", ignored)) return model.string();
+  }
+  return "";
+}
+
+void AddModelFlag(CLI::App& command, const std::string& names, std::string& model) {
+  model = ShippedModel();
+  CLI::Option* option = command.add_option(names, model)->type_name("MODEL");
+  option->description(std::string("Model directory or .gguf file") +
+                      (model.empty() ? "" : " (default: taipan-books, a small one that is shipped)"));
+  if (model.empty()) option->required();
+}
+
 void AddLoadFlags(CLI::App& command) {
   command.add_flag("--ignore-extra", ignore_extra, "Leave out tensors that the model's config does not have");
 }

@@ -15,6 +15,11 @@
 
 namespace taipan {
 
+// The model to run, under the option's names; not required where the program finds the model that is shipped with it.
+void AddModelFlag(CLI::App& command, const std::string& names, std::string& model);
+// models/taipan-books of the source tree or of the installation that the running program stands in; "" without one.
+std::string ShippedModel();
+
 // The flags of every command that reads a model's weights: --ignore-extra.
 void AddLoadFlags(CLI::App& command);
 

@@ -119,7 +119,7 @@ void AddScoreCommand(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("score", "Log-probabilities of a text, of token sequences or of continuations");
   auto flags = std::make_shared<ScoreFlags>();
-  command->add_option("-m,--model", flags->model, "Model directory or .gguf file")->type_name("MODEL")->required();
+  AddModelFlag(*command, "-m,--model", flags->model);
   AddTokenizerFlag(*command, flags->tokenizer);
   CLI::Option* dtype = AddDTypeFlag(*command, flags->dtype);
   AddKvDTypeFlag(*command, flags->kv_dtype);

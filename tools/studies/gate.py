@@ -20,6 +20,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # name -> preset, flags ({half}: half of the steps) and changes of the config
 VARIANTS = {
     "mamba2": ("mamba2", []),
+    "transformer": ("transformer", []),
+    "jamba": ("jamba", []),
     "samba": ("samba", []),
     "paper": ("taipan", ["--paper"]),
     "mix, no noise": ("taipan", ["--paper", "--gumbel-noise", "off"]),
