@@ -15,7 +15,10 @@ size_t LastCut(std::string_view text, const F& allowed) {
   for (int tries = 0; tries < kTries;) {
     at = at > 0 ? text.rfind(' ', at - 1) : text.npos;
     if (at == text.npos || at == 0) return 0;
-    if (TrailingSpaces(text.substr(0, at)) > 0) continue;
+    if (const size_t blanks = TrailingSpaces(text.substr(0, at)); blanks > 0) {
+      at -= blanks - 1;  // on to the first of them
+      continue;
+    }
     if (allowed(at)) return at;
     ++tries;
   }
