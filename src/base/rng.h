@@ -18,6 +18,8 @@ enum RandomStream : uint32_t {
   kSampleStream = 0x40000000,   // index = position of the token
   kTaskStream = 0x50000000,     // synthetic data
   kTestStream = 0x60000000,
+  kStateStream = 0x70000000,     // + index of the layer: initial states
+  kDocumentStream = 0x80000000,  // groups of documents; + 1: within a group; step = epoch
 };
 
 struct RandomKey {

@@ -15,6 +15,7 @@ WindowLoader::WindowLoader(const Corpus& corpus, int64_t context, int64_t batch_
                      fmt::format("at least {} tokens (the context and one more)", context + 1),
                      fmt::format("{} tokens", corpus.size()), "shorten --context or add data"});
   }
+  if (order == WindowOrder::kDocuments) documents_.emplace(corpus, seed);
 }
 
 int64_t WindowLoader::WindowStart(int64_t step, int64_t row) const {
@@ -23,7 +24,7 @@ int64_t WindowLoader::WindowStart(int64_t step, int64_t row) const {
   const int64_t index = step * batch_size_ + row;
   const int64_t epoch = index / windows_;
   int64_t window = index % windows_;
-  if (order_ == WindowOrder::kShuffled) {
+  if (order_ != WindowOrder::kSequential) {
     const RandomKey key{.seed = seed_, .stream = kShuffleStream, .step = static_cast<uint32_t>(epoch)};
     window =
         static_cast<int64_t>(RandomPermutation(key, static_cast<uint64_t>(window), static_cast<uint64_t>(windows_)));
@@ -32,7 +33,9 @@ int64_t WindowLoader::WindowStart(int64_t step, int64_t row) const {
 }
 
 void WindowLoader::Read(int64_t step, int64_t row, int32_t* out) const {
-  corpus_.Read(WindowStart(step, row), context_ + 1, out);
+  const int64_t begin = WindowStart(step, row);
+  if (!documents_) return corpus_.Read(begin, context_ + 1, out);
+  documents_->Read((step * batch_size_ + row) / windows_, begin, context_ + 1, out);
 }
 
 }  // namespace taipan

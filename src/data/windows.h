@@ -2,15 +2,17 @@
 // Which tokens a row of a step reads: a pure function of (seed, step, row), so a resumed run needs the step alone.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "data/corpus.h"
+#include "data/document_order.h"
 
 namespace taipan {
 
-enum class WindowOrder { kSequential, kShuffled };
-inline std::vector<std::string> NamesOf(WindowOrder) { return {"sequential", "shuffled"}; }
+// kDocuments: documents are shuffled before they are joined and cut, and then the windows are.
+enum class WindowOrder { kSequential, kShuffled, kDocuments };
+inline std::vector<std::string> NamesOf(WindowOrder) { return {"sequential", "shuffled", "documents"}; }
 
 // Cuts N tokens into floor((N-1)/n) windows an epoch, window k starting at token k*n; a window has n inputs and n
 // targets, n + 1 tokens of which the last is the next window's first. Rows of steps take windows in turn; after the
@@ -23,7 +25,7 @@ class WindowLoader {
   int64_t context() const { return context_; }
   int64_t batch_size() const { return batch_size_; }
   int64_t windows_per_epoch() const { return windows_; }
-  // First token of the window of a row; step counts from 0.
+  // First token of the window of a row, in the text of its epoch; step counts from 0.
   int64_t WindowStart(int64_t step, int64_t row) const;
   // out: n + 1 token ids.
   void Read(int64_t step, int64_t row, int32_t* out) const;
@@ -33,6 +35,7 @@ class WindowLoader {
   int64_t context_, batch_size_, windows_;
   WindowOrder order_;
   uint64_t seed_;
+  std::optional<DocumentOrder> documents_;
 };
 
 }  // namespace taipan

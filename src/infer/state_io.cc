@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
 #include <deque>
 #include <functional>
 #include <map>
@@ -11,6 +10,7 @@
 #include "base/content_hash.h"
 #include "formats/safetensors_header.h"
 #include "infer/sequence_reader.h"
+#include "layers/kv_rows.h"
 #include "model/default_dtype.h"
 
 namespace taipan {
@@ -20,30 +20,6 @@ constexpr const char* kFormat = "taipan-state-2";
 constexpr std::string_view kAnyVersion = "taipan-state-";
 
 std::string LayerName(size_t layer, const char* part) { return fmt::format("layers.{}.{}", layer, part); }
-
-// The cache's rows in one piece: [count, width].
-struct GatheredRows {
-  Tensor rows, scales;  // scales: of int8
-};
-GatheredRows Gather(const KvCache& kv, DType dtype, bool values) {
-  CHECK(kv.count() == 0 || kv.dtype() == dtype);
-  GatheredRows out{Tensor::Unset({kv.count(), kv.width()}, dtype), {}};
-  if (dtype == DType::kI8) out.scales = Tensor({kv.count(), kv.heads()});
-  const int64_t element = SizeOf(dtype), bytes = kv.width() * element;
-  std::vector<KeySpan> spans(static_cast<size_t>(kv.pages()));
-  spans.resize(static_cast<size_t>(kv.Spans(kv.first(), spans.data())));
-  int64_t row = 0;
-  for (const KeySpan& span : spans) {
-    const float* const scales = values ? span.v_scales : span.k_scales;
-    if (scales != nullptr) std::copy_n(scales, span.count * kv.heads(), out.scales.F32() + row * kv.heads());
-    for (int64_t i = 0; i < span.count; ++i, ++row) {
-      const char* from = static_cast<const char*>(values ? span.v : span.k) + i * span.stride * element;
-      std::memcpy(static_cast<char*>(out.rows.data()) + row * bytes, from, static_cast<size_t>(bytes));
-    }
-  }
-  CHECK_EQ(row, kv.count());
-  return out;
-}
 
 std::string ScaleName(size_t layer, const char* part) { return LayerName(layer, part) + "_scale"; }
 
@@ -210,7 +186,7 @@ void SaveSequence(const LanguageModel& model, const SequenceSnapshot& sequence, 
   const SequenceState& state = sequence.state;
   CHECK_EQ(state.layers.size(), model.layers().size());
   std::vector<SafetensorsItem> items;
-  std::deque<GatheredRows> gathered;  // items point into it
+  std::deque<CachedRows> gathered;  // items point into it
   ForEachState(model, [&](size_t i, const StateSpec& spec) {
     const LayerState& layer = state.layers[i];
     const std::string name = LayerName(i, spec.name.c_str());
@@ -220,7 +196,7 @@ void SaveSequence(const LanguageModel& model, const SequenceSnapshot& sequence, 
     }
     std::vector<int64_t> shape = {layer.kv.count()};
     shape.insert(shape.end(), spec.shape.begin(), spec.shape.end());
-    gathered.push_back(Gather(layer.kv, model.kv_dtype(), /*values=*/spec.name == "v"));
+    gathered.push_back(CopyCache(layer.kv, model.kv_dtype(), /*values=*/spec.name == "v"));
     const auto& [rows, scales] = gathered.back();
     items.push_back({name, rows.dtype(), shape, rows.data()});
     if (scales.empty()) return;

@@ -63,6 +63,52 @@ void PackedSource::Fill(int64_t step, int64_t first_row, int64_t rows, Batch& ba
   }
 }
 
+namespace {
+
+// Runs of equal length with at most `most` windows of the corpus.
+int64_t WindowsOfRun(const Corpus& corpus, int64_t context, int64_t most) {
+  const int64_t all = std::max<int64_t>(1, (corpus.size() - 1) / context);
+  return all / ((all + most - 1) / most);
+}
+
+}  // namespace
+
+CarriedSource::CarriedSource(const Corpus& corpus, const CarriedWindows& shape, int64_t batch_size, WindowOrder order,
+                             uint64_t seed)
+    : corpus_(corpus),
+      context_(shape.context),
+      windows_(WindowsOfRun(corpus, shape.context, shape.windows)),
+      separate_(shape.separate),
+      runs_(corpus, windows_ * shape.context, batch_size, order, seed) {}
+
+// Were all rows to begin at once, all states would be equally old and the loss would rise and fall with them.
+CarriedSource::Place CarriedSource::At(int64_t step, int64_t row) const {
+  const int64_t windows_read = step + row * windows_ / batch_size(), window = windows_read % windows_;
+  return {window, runs_.WindowStart(windows_read / windows_, row) + window * context_};
+}
+
+bool CarriedSource::GoesOn(int64_t step, int64_t row) const {
+  const Place place = At(step, row);
+  if (step == 0 || place.window == 0) return false;
+  if (!separate_) return true;
+  const DocumentSpan document = corpus_.Documents(corpus_.DocumentAt(place.begin), 1)[0];
+  return document.begin < place.begin && place.begin < document.begin + document.length - 1;
+}
+
+void CarriedSource::Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const {
+  std::vector<int32_t> window(static_cast<size_t>(context_ + 1));
+  ClearBatch(batch);
+  for (int64_t row = first_row; row < first_row + rows; ++row) {
+    const int64_t begin = At(step, row).begin;
+    if (separate_) {
+      for (const Piece& piece : PiecesBetween(corpus_, begin, context_)) AppendPiece(batch, corpus_, piece, row);
+      continue;
+    }
+    corpus_.Read(begin, context_ + 1, window.data());
+    AppendWindow(batch, window.data(), context_, row);
+  }
+}
+
 void MixedSource::Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const {
   ClearBatch(batch);
   Batch one;

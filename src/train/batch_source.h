@@ -20,6 +20,8 @@ class BatchSource {
   // Fills `batch` with the rows [first_row, first_row + rows) of a step; step counts from 0, Segment::row is the row of
   // the step. A pure function of its arguments: nothing else is saved for a resumed run.
   virtual void Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const = 0;
+  // Whether a row begins where it ended in the step before, within the same document.
+  virtual bool GoesOn(int64_t, int64_t) const { return false; }  // step, row
 };
 
 // Windows over a corpus: a row is one document of n tokens, each with a target, or several in steps of a shorter
@@ -39,6 +41,11 @@ class CorpusSource : public BatchSource {
   Stages context_, rows_;
 };
 
+struct CarriedWindows {
+  int64_t context = 0, windows = 1;
+  bool separate = false;
+};
+
 // Documents that share rows: each is a segment of its own, so state, convolution and attention begin anew with it.
 class PackedSource : public BatchSource {
  public:
@@ -53,6 +60,31 @@ class PackedSource : public BatchSource {
   const Corpus& corpus_;
   PackedRows rows_;
   int64_t batch_size_;
+};
+
+// Text in its own order, a window a step: row r goes on where it ended in the step before. An epoch is cut into runs of
+// consecutive windows, as many in each as are wanted or a little fewer, so that nearly all are used; rows take runs in
+// turn, in a random order where shuffled, and begin theirs at different steps.
+class CarriedSource : public BatchSource {
+ public:
+  // windows: of a run, at most. separate: documents are segments of their own. The corpus must outlive it.
+  CarriedSource(const Corpus& corpus, const CarriedWindows& shape, int64_t batch_size, WindowOrder order,
+                uint64_t seed);
+  int64_t batch_size() const override { return runs_.batch_size(); }
+  void Fill(int64_t step, int64_t first_row, int64_t rows, Batch& batch) const override;
+  bool GoesOn(int64_t step, int64_t row) const override;
+  int64_t windows() const { return windows_; }  // of a run
+
+ private:
+  struct Place {
+    int64_t window = 0, begin = 0;  // of the run; the token where it begins
+  };
+  Place At(int64_t step, int64_t row) const;
+
+  const Corpus& corpus_;
+  int64_t context_, windows_;
+  bool separate_;
+  WindowLoader runs_;
 };
 
 // Rows of several sources in given shares.

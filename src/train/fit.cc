@@ -4,14 +4,21 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "model/memory_plan.h"
 #include "model/training_memory.h"
 
 namespace taipan {
 namespace {
 
+bool Cuts(const TrainSettings& s) { return s.segment > 0 && s.segment < s.context; }
+
+int64_t RowsAtATime(const TrainSettings& s, int64_t ranks) {
+  return std::min(s.micro_batch_size.value(), s.batch_size / ranks);
+}
+
 TrainingShape ShapeOf(const TrainSettings& s, int64_t ranks) {
-  return {.rows = std::min(s.micro_batch_size.value(), s.batch_size / ranks),
-          .context = s.context,
+  return {.rows = RowsAtATime(s, ranks),
+          .context = Cuts(s) ? s.segment : s.context,
           .dtype = DTypeOf(s.dtype),
           .recompute = s.recompute,
           .one_moment = s.optimizer == OptimizerKind::kMuon,
@@ -19,8 +26,31 @@ TrainingShape ShapeOf(const TrainSettings& s, int64_t ranks) {
           .ranks = ranks};
 }
 
+// States between segments, with the gradients of two; and those that rows of the step begin and end with.
+int64_t StateBytes(const ModelConfig& config, const TrainSettings& s, int64_t ranks) {
+  const auto bytes = [&](int64_t tokens, DType kv) {
+    const int64_t most = std::min(tokens, int64_t{1} << 30);
+    return static_cast<double>(PlanMemory(config, {most}, {.kv_dtype = kv}).run[0].state_bytes());
+  };
+  const double rows = static_cast<double>(RowsAtATime(s, ranks)), of_step = static_cast<double>(s.batch_size);
+  double sum = 0;
+  if (Cuts(s)) {
+    const auto between = static_cast<double>((s.context - 1) / s.segment);
+    sum += rows * (between * bytes(s.segment, DTypeOf(s.dtype)) + 2 * bytes(s.context, DType::kF32));
+  }
+  const int64_t read = s.state == StateStart::kCarry ? int64_t{1} << 30 : s.context;
+  if (s.state != StateStart::kNone) sum += 2 * of_step * bytes(read, DTypeOf(s.dtype));
+  return static_cast<int64_t>(std::min(sum, 0x1p60));
+}
+
+TrainingMemory PlanOf(const ModelConfig& config, const TrainSettings& s, int64_t ranks) {
+  TrainingMemory plan = PlanTraining(config, ShapeOf(s, ranks));
+  plan.kept += StateBytes(config, s, ranks);
+  return plan;
+}
+
 int64_t Needed(const ModelConfig& config, const TrainSettings& s, int64_t ranks) {
-  return PlanTraining(config, ShapeOf(s, ranks)).total();
+  return PlanOf(config, s, ranks).total();
 }
 
 // The mildest change that fits: what costs no accuracy and little time comes first. "" where nothing does.
@@ -43,10 +73,16 @@ std::string FlagsThatFit(const ModelConfig& config, const TrainSettings& asked, 
   s.dtype = ComputeType::kBF16;
   s.recompute = Recompute::kBlock;
   s.micro_batch_size = 1;
+  const std::string least = "--dtype bf16 --recompute block --micro-batch-size 1";
+  if (asked.segment == 0 && !KeepsAllKeys(config)) {
+    for (s.segment = 8192; s.segment >= 1024; s.segment /= 2) {
+      if (s.segment < s.context && fits(s)) return least + fmt::format(" --segment {}", s.segment);
+    }
+    s.segment = 0;
+  }
   for (; s.context >= 64; s.context /= 2) {
     if (!fits(s)) continue;
-    std::string flags = "--dtype bf16 --recompute block --micro-batch-size 1";
-    return s.context == asked.context ? flags : flags + fmt::format(" --context {}", s.context);
+    return s.context == asked.context ? least : least + fmt::format(" --context {}", s.context);
   }
   return "";
 }
@@ -54,7 +90,7 @@ std::string FlagsThatFit(const ModelConfig& config, const TrainSettings& asked, 
 }  // namespace
 
 void CheckFits(const ModelConfig& config, const TrainSettings& resolved, int64_t available, int64_t ranks) {
-  const TrainingMemory plan = PlanTraining(config, ShapeOf(resolved, ranks));
+  const TrainingMemory plan = PlanOf(config, resolved, ranks);
   if (available <= 0 || plan.total() <= available) return;
   const std::string flags = FlagsThatFit(config, resolved, available, ranks);
   throw UserError({"memory", "this training does not fit", "at most " + FormatBytes(available) + ", what is available",

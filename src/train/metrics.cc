@@ -5,7 +5,9 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <numbers>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -52,17 +54,54 @@ std::string ToJsonLine(const StepMetrics& m) {
 }
 
 std::string ToJsonLine(const ValidMetrics& m) {
-  const OrderedJson line = {
-      {"step", m.step},
-      {"valid_ce", m.ce},
-      {"valid_bits_per_byte", std::isfinite(m.bits_per_byte) ? OrderedJson(m.bits_per_byte) : OrderedJson()},
-      {"valid_tokens", m.tokens},
-      {"valid_selected_share", m.selected_share},
-      {"valid_selected_share_noise", m.selected_share_noise},
-      {"valid_recall_hits", m.recall.hit_share()},
-      {"valid_recall_hit_ce", m.recall.hit_ce()},
-      {"valid_other_ce", m.recall.other_ce()}};
+  const auto bits = [](const ValidMetrics& of) {
+    return std::isfinite(of.bits_per_byte) ? OrderedJson(of.bits_per_byte) : OrderedJson();
+  };
+  OrderedJson line = {{"step", m.step},
+                      {"valid_ce", m.ce},
+                      {"valid_bits_per_byte", bits(m)},
+                      {"valid_tokens", m.tokens},
+                      {"valid_selected_share", m.selected_share},
+                      {"valid_selected_share_noise", m.selected_share_noise},
+                      {"valid_recall_hits", m.recall.hit_share()},
+                      {"valid_recall_hit_ce", m.recall.hit_ce()},
+                      {"valid_other_ce", m.recall.other_ce()}};
+  for (const ValidMetrics& part : m.parts) {
+    line["valid_ce:" + part.source] = part.ce;
+    line["valid_bits_per_byte:" + part.source] = bits(part);
+    line["valid_tokens:" + part.source] = part.tokens;
+  }
   return line.dump() + "\n";
+}
+
+ValidMetrics Together(std::vector<ValidMetrics> parts) {
+  CHECK(!parts.empty());
+  ValidMetrics all;
+  all.step = parts[0].step;
+  all.selected_share.resize(parts[0].selected_share.size());
+  all.selected_share_noise.resize(parts[0].selected_share_noise.size());
+  double nll = 0;
+  bool bytes_known = true;
+  for (const ValidMetrics& part : parts) all.tokens += part.tokens;
+  for (const ValidMetrics& part : parts) {
+    const double share = static_cast<double>(part.tokens) / static_cast<double>(all.tokens);
+    for (size_t i = 0; i < all.selected_share.size(); ++i) {
+      all.selected_share[i] += share * part.selected_share[i];
+      all.selected_share_noise[i] += share * part.selected_share_noise[i];
+    }
+    nll += part.ce * part.weight;
+    all.weight += part.weight;
+    all.bytes += part.bytes;
+    bytes_known = bytes_known && part.bytes > 0;
+    all.recall.hit_nll += part.recall.hit_nll;
+    all.recall.other_nll += part.recall.other_nll;
+    all.recall.hits += part.recall.hits;
+    all.recall.others += part.recall.others;
+  }
+  all.ce = nll / all.weight;
+  all.bits_per_byte = bytes_known ? nll / std::numbers::ln2 / all.bytes : std::numeric_limits<double>::quiet_NaN();
+  all.parts = std::move(parts);
+  return all;
 }
 
 void MetricsHistory::Add(const StepMetrics& m) {

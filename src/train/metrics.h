@@ -33,7 +33,12 @@ struct ValidMetrics {
   std::vector<double> selected_share;        // without noise, a SAL each
   std::vector<double> selected_share_noise;  // with Gumbel noise
   RecallLoss recall;
+  double weight = 0, bytes = 0;     // of the scored targets: the sum of their weights; bytes of text, 0: not known
+  std::string source;               // of one of several validation data
+  std::vector<ValidMetrics> parts;  // one for each of several
 };
+// All parts as one: means over all tokens.
+ValidMetrics Together(std::vector<ValidMetrics> parts);
 
 std::string ToJsonLine(const StepMetrics& m);  // with the line feed
 std::string ToJsonLine(const ValidMetrics& m);

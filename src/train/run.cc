@@ -111,7 +111,7 @@ Run::Run(const RunRequest& request, const RunHooks& hooks)
 // A signal cuts a validation short, so that the run ends soon; the resumed run makes up for it.
 bool Run::OwesValidation() const {
   const int64_t step = trainer_->step();
-  if (!data_.valid || step == 0 || !(AtEnd() || Due(settings_.valid_every.value()))) return false;
+  if (data_.valid.empty() || step == 0 || !(AtEnd() || Due(settings_.valid_every.value()))) return false;
   return LacksValidation(folder_ + "/metrics.jsonl", step);
 }
 
@@ -270,8 +270,9 @@ RunEnd Run::Go() {
             CountParameters(trainer_->model().config()), NameIn(settings_.dtype), data_.Describe(), data_.text.source,
             NameOfEos(data_.eos, data_.text.tokenizer.get()),
             ranks_.group().alone() ? "" : fmt::format(", {} ranks", ranks_.group().size()),
-            data_.valid ? ", validates on " + data_.valid->Describe() : std::string());
-    if (!data_.valid) LogInfo("no validation data, the loss is that of training (--valid-data, or --valid-split 0.05)");
+            data_.valid.empty() ? std::string() : ", validates on " + DescribeParts(data_.valid));
+    if (data_.valid.empty())
+      LogInfo("no validation data, the loss is that of training (--valid-data, or --valid-split 0.05)");
     const RunEnd end = Loop();
     if (!settings_.lr_range.empty())
       LogInfo("{}; {}/lr-range.svg", taipan::Describe(RangeOf(history_, settings_)), folder_);
@@ -333,7 +334,7 @@ RunEnd Run::LoopSteps(RunProgress& progress) {
     progress.Show(m);
     const bool timed_out = settings_.time_limit > 0 && NowSeconds() - begin >= settings_.time_limit;
     const bool last = AtEnd() || timed_out || RangeIsOver();
-    if (data_.valid && (last || Due(settings_.valid_every.value()))) {
+    if (!data_.valid.empty() && (last || Due(settings_.valid_every.value()))) {
       Validate(last ? 16 * settings_.valid_tokens : settings_.valid_tokens, progress);
     }
     if (hooks_.sample && (Due(settings_.sample_every) || (last && settings_.sample_every > 0)) && !Interrupted()) {
@@ -365,12 +366,13 @@ void Run::Report(const StepMetrics& m) {
 
 void Run::Validate(int64_t max_tokens, RunProgress& progress) {
   const std::optional<ValidMetrics> m =
-      trainer_->Validate(*data_.valid, data_.text.tokenizer.get(), max_tokens, Interrupted);
+      ValidateParts(*trainer_, data_.valid, data_.text.tokenizer.get(), max_tokens, Interrupted);
   owes_validation_ = !m;
   if (!m) return;
   metrics_->Write(ToJsonLine(*m));
   history_.Add(*m);
   progress.Print(ValidationLine(*m));
+  for (const ValidMetrics& part : m->parts) progress.Print(ValidationLine(part));
   DrawCurve();
 }
 

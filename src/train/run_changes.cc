@@ -20,6 +20,10 @@ void NoteChanges(const TrainSettings& saved, const TrainSettings& now, int64_t n
     LogInfo("micro-batches of {} instead of {}: sums are rounded in another order, results stay equal within rounding",
             now.micro_batch_size.value(), saved.micro_batch_size.value());
   }
+  if (now.segment != saved.segment) {
+    LogInfo("segments of {} tokens instead of {} (0: whole sequences): results stay equal within rounding", now.segment,
+            saved.segment);
+  }
 }
 
 }  // namespace taipan

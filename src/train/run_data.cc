@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 #include "base/logging.h"
-#include "train/run_validation.h"
 #include "train/task_source.h"
 #include "train/trainer.h"
 
@@ -15,8 +14,21 @@ namespace {
 
 bool Separate(const TrainSettings& settings) { return settings.packing == DocumentPacking::kDocuments; }
 
+std::shared_ptr<const BatchSource> CarriedSourceOf(const TrainSettings& s, const Corpus& corpus) {
+  if (corpus.weighted()) {
+    throw UserError({"--state", "some tokens of the data carry no loss, and a step may meet none that does",
+                     "none or random", NameIn(s.state)});
+  }
+  auto source = std::make_shared<CarriedSource>(
+      corpus, CarriedWindows{.context = s.context, .windows = s.state_windows, .separate = Separate(s)}, s.batch_size,
+      s.order, static_cast<uint64_t>(s.seed));
+  LogInfo("states go on for {} windows, {} tokens", source->windows(), source->windows() * s.context);
+  return source;
+}
+
 std::shared_ptr<const BatchSource> SourceOf(const TrainSettings& s, const Corpus& corpus, int64_t batch_size) {
   const auto seed = static_cast<uint64_t>(s.seed);
+  if (s.state == StateStart::kCarry) return CarriedSourceOf(s, corpus);
   if (!Separate(s)) {
     if (corpus.weighted()) {
       throw UserError({"--packing", "some tokens of the data carry no loss, which windows over joined text do not keep",
@@ -32,15 +44,28 @@ std::shared_ptr<const BatchSource> SourceOf(const TrainSettings& s, const Corpus
   return std::make_shared<PackedSource>(corpus, std::move(rows), batch_size);
 }
 
+// Throws where --order documents means nothing.
+void CheckOrder(const TrainSettings& s, bool has_eos) {
+  if (s.order != WindowOrder::kDocuments) return;
+  const auto refuse = [&](const char* problem, const char* expected) {
+    throw UserError({"--order", problem, expected, NameIn(s.order), "--order shuffled"});
+  };
+  if (Separate(s)) refuse("documents that are kept apart are shuffled as rows", "--packing join");
+  if (s.state == StateStart::kCarry) refuse("states go on through the text as it stands", "--state none or random");
+  if (!has_eos) refuse("documents that follow each other in any order need an end", "--eos and a token");
+}
+
 // Throws where the model would be judged by what it has learnt by heart.
 void RefuseTrainingToValidate(const RunData& data) {
-  for (const FileStamp& valid : data.valid->stamps()) {
-    for (const FileStamp& train : data.stamps) {
-      if (valid.bytes != train.bytes || valid.hash != train.hash) continue;
-      throw UserError({.where = valid.name,
-                       .problem = "has the content of a training file, " + train.name,
-                       .expected = "other data to validate on",
-                       .hint = "--valid-split 0.05 holds out a part of the training data"});
+  for (const ValidPart& part : data.valid) {
+    for (const FileStamp& valid : part.corpus->stamps()) {
+      for (const FileStamp& train : data.stamps) {
+        if (valid.bytes != train.bytes || valid.hash != train.hash) continue;
+        throw UserError({.where = valid.name,
+                         .problem = "has the content of a training file, " + train.name,
+                         .expected = "other data to validate on",
+                         .hint = "--valid-split 0.05 holds out a part of the training data"});
+      }
     }
   }
 }
@@ -124,7 +149,7 @@ void RunData::CheckUnchanged() const {
   for (const TrainingPart& part : train) {
     if (part.corpus) part.corpus->CheckUnchanged();
   }
-  if (valid) valid->CheckUnchanged();
+  for (const ValidPart& part : valid) part.corpus->CheckUnchanged();
 }
 
 RunData OpenData(TrainSettings& settings, const std::string& model_directory, const ModelConfig& config, bool follow) {
@@ -136,15 +161,16 @@ RunData OpenData(TrainSettings& settings, const std::string& model_directory, co
   CheckVocabulary(data.text, data.vocab_size, settings.model);
   CorpusOptions options;
   options.eos = ChooseEos(settings.eos, tokenizer, config.eos_token_id, data.vocab_size);
-  options.separate = Separate(settings);
+  options.separate = Separate(settings) || settings.order == WindowOrder::kDocuments;
   options.chat = data.text.chat.get();
   OpenTraining(settings, options, data);
   options.eos = data.eos = EosOf(data, options.eos);
   settings.eos = data.eos ? fmt::format("{}", *data.eos) : "none";
   if (data.eos && tokenizer) tokenizer->set_eos(data.eos);
+  CheckOrder(settings, data.eos.has_value());
   AddStamps(data);
   data.valid = OpenValidation(settings, data.text, data.first(), options, data.vocab_size);
-  if (data.valid) RefuseTrainingToValidate(data);
+  RefuseTrainingToValidate(data);
   for (const auto& [name, content] : data.text.files) {
     const int64_t bytes = static_cast<int64_t>(content.size());
     data.stamps.push_back({name, bytes, HashContent(content.data(), bytes)});
@@ -157,12 +183,17 @@ std::shared_ptr<const BatchSource> MakeSource(const TrainSettings& s, const RunD
     if (part.corpus) return SourceOf(s, *part.corpus, batch_size);
     return MakeTask(part.task, s.context, batch_size, data.vocab_size, data.text.tokenizer.get());
   };
-  const bool windows = data.train[0].corpus && data.train[0].weight == 0 && !Separate(s);
+  const bool one_text = data.train[0].corpus && data.train[0].weight == 0;
+  const bool carry = s.state == StateStart::kCarry, windows = one_text && !Separate(s) && !carry;
+  if (carry && !one_text) {
+    throw UserError({"--state", "only one text has windows that follow each other",
+                     "--data without weights and without tasks", NameIn(s.state)});
+  }
   for (const auto& [flag, given] : {std::pair("--context-schedule", !s.context_schedule.empty()),
                                     std::pair("--batch-size-schedule", !s.batch_size_schedule.empty())}) {
     if (given && !windows) {
       throw UserError({flag, "only windows over one text follow a schedule",
-                       "--packing join, without weights of --data and without tasks", "another kind of rows"});
+                       "--packing join, without weights of --data, tasks and --state carry", "another kind of rows"});
     }
   }
   if (data.train[0].weight == 0) return source(data.train[0], s.batch_size);

@@ -8,6 +8,7 @@
 #include "model/config.h"
 #include "train/batch_source.h"
 #include "train/run_text.h"
+#include "train/run_validation.h"
 
 namespace taipan {
 
@@ -22,7 +23,7 @@ struct RunData {
   std::vector<TrainingPart> train;  // one, or one for each path that has a weight
   int64_t vocab_size = 0;
   std::optional<int32_t> eos = {};  // behind every document
-  std::unique_ptr<Corpus> valid;    // may be null
+  std::vector<ValidPart> valid;     // may be none
   std::vector<FileStamp> stamps;    // of the training data and the tokenizer's files
 
   Corpus* first() const;         // null: there are only tasks

@@ -50,7 +50,7 @@ std::vector<ProgressPart> RunProgress::Parts(const StepMetrics& m) const {
 }
 
 std::string ValidationLine(const ValidMetrics& m) {
-  std::string line = fmt::format("step {}: valid", m.step);
+  std::string line = fmt::format("step {}: valid{}", m.step, m.source.empty() ? "" : " " + m.source + ":");
   if (std::isfinite(m.bits_per_byte)) line += fmt::format(" {:.3f} bits/byte,", m.bits_per_byte);
   line += fmt::format(" {:.3f} nats a token over {} tokens", m.ce, m.tokens);
   if (m.selected_share.empty()) return line;

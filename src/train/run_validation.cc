@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <vector>
+#include <filesystem>
+#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -23,35 +25,83 @@ bool AnyScored(const Corpus& corpus, int64_t tokens) {
   return false;
 }
 
+// tokens: of a validation.
+void CheckScored(const ValidPart& part, bool separate, int64_t tokens) {
+  if (separate && !AnyScored(*part.corpus, tokens)) {
+    throw UserError({part.name, "none of the tokens to validate on is scored: all begin a document or carry no loss",
+                     fmt::format("one among the first {}", tokens), "none"});
+  }
+  if (part.corpus->size() >= 2) return;
+  throw UserError({part.name, "too short to validate on", "at least 2 tokens", fmt::format("{}", part.corpus->size())});
+}
+
+// Of the tokens of a validation, for each part.
+int64_t ShareOf(int64_t tokens, const std::vector<ValidPart>& parts) {
+  return std::max<int64_t>(1, tokens / static_cast<int64_t>(parts.size()));
+}
+
+// The last parts of paths where they differ, else the whole.
+void NameParts(std::vector<ValidPart>& parts) {
+  std::set<std::string> names;
+  const auto short_name = [](const std::string& path) {
+    const auto given = std::filesystem::path(path);
+    return (given.has_filename() ? given : given.parent_path()).filename().string();
+  };
+  for (const ValidPart& part : parts) names.insert(short_name(part.name));
+  if (names.size() < parts.size()) return;
+  for (ValidPart& part : parts) part.name = short_name(part.name);
+}
+
 }  // namespace
 
-std::unique_ptr<Corpus> OpenValidation(const TrainSettings& settings, const RunTokenizer& text, Corpus* train,
-                                       const CorpusOptions& options, int64_t vocab_size) {
-  std::unique_ptr<Corpus> valid;
-  std::vector<std::string> paths = settings.valid_data;
+std::vector<ValidPart> OpenValidation(const TrainSettings& settings, const RunTokenizer& text, Corpus* train,
+                                      const CorpusOptions& options, int64_t vocab_size) {
+  std::vector<ValidPart> parts;
   if (settings.valid_split > 0) {
     if (train == nullptr) throw UserError({"--valid-split", "tasks have no end to hold out", "--valid-data", "a task"});
     const int64_t all = train->size();
-    valid = train->HoldOut(settings.valid_split);
+    parts.push_back({"--valid-split", train->HoldOut(settings.valid_split)});
     if (train->size() <= settings.context && all > settings.context) {
       throw UserError({"--valid-split", "leaves too little to train on",
                        fmt::format("more than --context {} tokens", settings.context),
                        fmt::format("{} of {}", train->size(), all)});
     }
-    paths = {"--valid-split"};
   } else {
-    if (paths.empty()) paths = FindData(FilesOf(settings), DataUse::kTraining).valid;
-    if (paths.empty()) return nullptr;
     CorpusOptions of_valid = options;
     of_valid.use = DataUse::kValidation;
-    valid = std::make_unique<Corpus>(paths, text.tokenizer.get(), vocab_size, of_valid);
+    const auto open = [&](const std::vector<std::string>& paths) {
+      parts.push_back({paths[0], std::make_unique<Corpus>(paths, text.tokenizer.get(), vocab_size, of_valid)});
+    };
+    for (const std::string& path : settings.valid_data) open({path});
+    const std::vector<std::string> beside =
+        parts.empty() ? FindData(FilesOf(settings), DataUse::kTraining).valid : std::vector<std::string>();
+    if (!beside.empty()) open(beside);
   }
-  if (settings.packing == DocumentPacking::kDocuments && !AnyScored(*valid, settings.valid_tokens)) {
-    throw UserError({paths[0], "none of the tokens to validate on is scored: all begin a document or carry no loss",
-                     fmt::format("one among the first {}", settings.valid_tokens), "none"});
+  for (const ValidPart& part : parts) {
+    CheckScored(part, settings.packing == DocumentPacking::kDocuments, ShareOf(settings.valid_tokens, parts));
   }
-  if (valid->size() >= 2) return valid;
-  throw UserError({paths[0], "too short to validate on", "at least 2 tokens", fmt::format("{}", valid->size())});
+  NameParts(parts);
+  return parts;
+}
+
+std::string DescribeParts(const std::vector<ValidPart>& parts) {
+  std::string all;
+  for (const ValidPart& part : parts) all += (all.empty() ? "" : "; ") + part.corpus->Describe();
+  return all;
+}
+
+std::optional<ValidMetrics> ValidateParts(ModelTrainer& trainer, const std::vector<ValidPart>& parts,
+                                          const Tokenizer* tokenizer, int64_t max_tokens,
+                                          const std::function<bool()>& stop) {
+  if (parts.size() == 1) return trainer.Validate(*parts[0].corpus, tokenizer, max_tokens, stop);
+  std::vector<ValidMetrics> all;
+  for (const ValidPart& part : parts) {
+    std::optional<ValidMetrics> m = trainer.Validate(*part.corpus, tokenizer, ShareOf(max_tokens, parts), stop);
+    if (!m) return std::nullopt;
+    m->source = part.name;
+    all.push_back(std::move(*m));
+  }
+  return Together(std::move(all));
 }
 
 bool LacksValidation(const std::string& path, int64_t step) {

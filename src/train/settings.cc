@@ -8,6 +8,7 @@
 #include "base/files.h"
 #include "model/config_validate.h"
 #include "model/default_dtype.h"
+#include "train/row_states.h"
 #include "train/schedule.h"
 
 namespace taipan {
@@ -25,7 +26,9 @@ void VisitPaths(TrainSettings& s, const FieldVisitor& visit) {
                  "standard input; PATH=WEIGHT for each: rows come from them in these shares"},
         &s.data);
   visit({.name = "out", .help = "folder of the run", .write = false}, &s.out);
-  visit({.name = "valid_data", .help = "data to validate on, of the same kinds"}, &s.valid_data);
+  visit({.name = "valid_data",
+         .help = "data to validate on, of the same kinds; of several each is reported by itself, too"},
+        &s.valid_data);
   visit({.name = "valid_split",
          .help = "share of the data to hold out and validate on, from the end of each file; 0: none",
          .range = AtLeastBelow(0, 1)},
@@ -66,13 +69,33 @@ void VisitShape(TrainSettings& s, const FieldVisitor& visit) {
          .help = "stop and save after this many seconds, 0: none; shapes no schedule",
          .range = AtLeast(0)},
         &s.time_limit);
-  VisitEnum(visit, {.name = "order", .help = "of the windows over the data"}, &s.order);
+  VisitEnum(visit,
+            {.name = "order",
+             .help = "of the windows over the data; documents: these are shuffled before they are joined and "
+                     "cut, and the windows too"},
+            &s.order);
   VisitEnum(
       visit,
       {.name = "packing",
        .help = "of documents: joined and cut into windows, or each by itself, several in a row of --context tokens "
                "where they fit, nothing of one seen by another"},
       &s.packing);
+  VisitEnum(
+      visit,
+      {.name = "state",
+       .help = "that a sequence begins with: none; carry: what the one before it in the text ended with, without a "
+               "gradient across; random: noise as large as such states. With either a model stays good far beyond "
+               "--context"},
+      &s.state);
+  visit({.name = "state_windows",
+         .help = "contexts that --state carry goes on for before it begins afresh",
+         .range = Between(1, kMostSize)},
+        &s.state_windows);
+  visit({.name = "segment",
+         .help = "tokens of each sequence that are in memory at a time: backward computes one segment again after the "
+                 "other, with the gradient of the whole; best a multiple of chunk_size (default: 0, all)",
+         .range = Between(0, kMostSize)},
+        &s.segment);
   visit({.name = "seed", .help = "of weights, order and noise", .range = AtLeast(0)}, &s.seed);
   VisitEnum(
       visit,
@@ -215,7 +238,7 @@ bool IsFree(const std::string& name) {
   static const char* const kFree[] = {"model",        "data",         "out",        "valid_data", "valid_every",
                                       "valid_tokens", "sample_every", "save_every", "keep",       "time_limit",
                                       "tokenizer",    "vocab_size",   "recompute",  "steps",      "micro_batch_size",
-                                      "eos",          "decay_steps"};
+                                      "eos",          "decay_steps",  "segment"};
   return std::find(std::begin(kFree), std::end(kFree), name) != std::end(kFree);
 }
 
@@ -330,6 +353,7 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
                      std::to_string(*s.micro_batch_size)});
   }
   CheckBatch("--batch-size", s.batch_size, s.context);
+  CheckRowStates(s, config);
   for (const Stages::Stage& stage : ContextStages(s).first) {
     if (s.context % stage.value == 0) continue;
     throw UserError({"--context-schedule", "a context does not divide --context",

@@ -17,6 +17,10 @@ namespace taipan {
 enum class Schedule { kCosine, kWsd };
 inline std::vector<std::string> NamesOf(Schedule) { return {"cosine", "wsd"}; }
 
+// What the state of a row is at the beginning of a step: zero, what it was at the end of the step before, or noise.
+enum class StateStart { kNone, kCarry, kRandom };
+inline std::vector<std::string> NamesOf(StateStart) { return {"none", "carry", "random"}; }
+
 // Values without a number are filled in by ResolveSettings.
 struct TrainSettings {
   std::string model;  // preset, model directory or config file
@@ -36,7 +40,10 @@ struct TrainSettings {
   double time_limit = 0;  // seconds, 0: none
   WindowOrder order = WindowOrder::kShuffled;
   DocumentPacking packing = DocumentPacking::kJoin;
-  int64_t seed = 0;  // of weights, order and noise
+  StateStart state = StateStart::kNone;
+  int64_t state_windows = 128;  // contexts that a carried state goes on for, at most
+  int64_t segment = 0;          // tokens of a sequence that are in memory at a time, 0: all
+  int64_t seed = 0;             // of weights, order and noise
 
   OptimizerKind optimizer = OptimizerKind::kAdamW;
   Schedule schedule = Schedule::kCosine;

@@ -6,6 +6,7 @@
 
 #include "base/op_timer.h"
 #include "model/selection.h"
+#include "train/segmented.h"
 
 namespace taipan {
 namespace {
@@ -112,7 +113,10 @@ void TrainingStep::SumGradients(StepResult& r) {
 StepResult TrainingStep::Gradients(const LanguageModel& model, std::span<const Batch> batches,
                                    const StepOptions& options) {
   const StepTotals totals = Totals(batches, options.rows);
-  CHECK_GT(totals.targets, 0);
+  if (totals.targets <= 0) {
+    throw UserError({fmt::format("step {}", options.adamw.step), "none of its tokens has a label", "at least one",
+                     fmt::format("{} rows without", totals.row_lengths.size())});
+  }
   if (!gradients_are_zero_) gradients_.Zero();
   gradients_are_zero_ = false;
   threshold_ = {};
@@ -121,12 +125,14 @@ StepResult TrainingStep::Gradients(const LanguageModel& model, std::span<const B
   SelectionCounts selection;
   double negative_log_p = 0;  // weighted sum over the step's targets
   for (const Batch& batch : batches) {
-    model.Forward(batch, options.gate, /*keep=*/true, context_);
+    SegmentedPass pass(batch, options.segment);
+    pass.Forward(model, options.gate, context_, [&](int64_t tokens) {
+      AddBudgetSums(context_, static_cast<int64_t>(totals.row_lengths.size()), sums);
+      selection.Add(context_, tokens);
+      if (IsByThreshold(model.config())) threshold_.Collect(context_, tokens);
+    });
     // A row lies in one micro-batch, so its sums are complete before the backward that needs them.
-    AddBudgetSums(context_, static_cast<int64_t>(totals.row_lengths.size()), sums);
-    negative_log_p += model.Backward(context_, totals, sums, options.loss, gradients_);
-    selection.Add(context_, batch.size());
-    if (IsByThreshold(model.config())) threshold_.Collect(context_, batch.size());
+    negative_log_p += pass.Backward(model, options.gate, context_, totals, sums, options.loss, gradients_);
   }
   SumOverRanks(group_, negative_log_p, sums, selection);
   if (IsByThreshold(model.config())) threshold_.Gather(group_);

@@ -19,6 +19,7 @@ struct StepOptions {
   LossOptions loss;
   AdamWSettings adamw;   // step: the number of this update, from 1
   double clip_norm = 0;  // 0: no clipping
+  int64_t segment = 0;   // tokens of a row in memory at a time, 0: all
   double width = 1;      // of the model, over the width that the learning rate is for
   double pace = 1;       // the learning rate as a share of its peak, for running thresholds
   std::string hint;      // what to change where training diverges; may be empty

@@ -46,6 +46,9 @@ ModelTrainer::ModelTrainer(LanguageModel model, const TrainSettings& settings,
   training_.context().SetRecompute(settings_.recompute);
   // What is validated and saved, by the first rank.
   if (settings_.ema > 0 && ranks.group().leads()) average_.emplace(model_.params(), settings_.ema);
+  if (settings_.state != StateStart::kNone) {
+    states_.emplace(model_, settings_.state, static_cast<uint64_t>(settings_.seed));
+  }
 }
 
 void ModelTrainer::SwapAverage() {
@@ -64,6 +67,7 @@ void ModelTrainer::FillOwnRows() {
     const int64_t first = static_cast<int64_t>(i) * micro;
     source_->Fill(step_, before + first, std::min(micro, rows - first), batches_[i]);
   }
+  if (states_) states_->Bind(model_, *source_, step_, batches_);
 }
 
 // Data may fail on one rank alone.
@@ -124,6 +128,7 @@ StepMetrics ModelTrainer::Step() {
                                       .weight_decay = settings_.weight_decay,
                                       .step = m.step},
                             .clip_norm = settings_.clip_norm,
+                            .segment = settings_.segment,
                             .width = WidthRatio(settings_, model_.config()),
                             .pace = settings_.learning_rate > 0 ? m.lr / settings_.learning_rate : 1,
                             .hint = "lower --learning-rate, lengthen --warmup-steps or lower --clip-norm",
@@ -135,6 +140,7 @@ StepMetrics ModelTrainer::Step() {
   m.budget_loss = r.budget_loss;
   m.grad_norm = r.grad_norm;
   m.selected_share = r.selected_share;
+  if (states_) states_->Advance(model_);
   if (average_) {
     const OpTimer timer("average of weights");
     average_->Add(model_.params(), m.step);
@@ -181,6 +187,7 @@ void ModelTrainer::Save(const std::string& directory, const TrainingEnd& end) {
     SaveModel(model_, directory + "/model");
   }
   training_.optimizer().Save(directory + "/optimizer.safetensors");
+  if (states_) states_->Save(model_, directory + "/states.safetensors");
   training_.optimizer().DropGathered();
   WriteFileAtomically(directory + "/trainer.json", StateText(end));
 }
@@ -200,6 +207,7 @@ void ModelTrainer::Load(const std::string& directory) {
   }
   model_.RefreshCopies();
   training_.optimizer().Load(directory + "/optimizer.safetensors");
+  if (states_) states_->Load(model_, directory + "/states.safetensors");
   step_ = state.step;
   tokens_ = state.tokens;
   seconds_ = state.seconds;

@@ -10,6 +10,7 @@
 #include "train/batch_source.h"
 #include "train/metrics.h"
 #include "train/ranks.h"
+#include "train/row_states.h"
 #include "train/settings.h"
 #include "train/step.h"
 #include "train/validation.h"
@@ -46,7 +47,8 @@ class ModelTrainer {
                                        std::function<bool()> stop = nullptr);
 
   // model/, optimizer.safetensors and trainer.json in an existing folder, and where the model is an average of weights
-  // these in weights.safetensors. Refuses weights that are not finite.
+  // these in weights.safetensors; where rows begin with states, states.safetensors. Refuses weights that are not
+  // finite.
   void Save(const std::string& directory, const TrainingEnd& end = {});
   std::string StateText(const TrainingEnd& end) const;  // the content of trainer.json
   // Continues from what Save wrote, bit for bit.
@@ -89,7 +91,8 @@ class ModelTrainer {
   std::shared_ptr<const BatchSource> source_;
   TrainingStep training_;
   std::optional<WeightAverage> average_;
-  std::vector<Batch> batches_;  // the micro-batches of a step
+  std::optional<RowStates> states_;  // that rows begin with
+  std::vector<Batch> batches_;       // the micro-batches of a step
   std::optional<double> forced_share_;
   int64_t step_ = 0, tokens_ = 0;
   double seconds_ = 0;

@@ -111,9 +111,11 @@ std::optional<ValidMetrics> Validate(const LanguageModel& model, const Corpus& c
   }
   m.step = options.step;
   m.tokens = options.separate ? scored.tokens : targets;
-  m.ce = negative_log_p / (options.separate ? scored.weight : static_cast<double>(targets));
-  const double bytes = options.separate ? scored.bytes : TextBytes(corpus, tokenizer, targets);
-  m.bits_per_byte = bytes > 0 ? negative_log_p / std::numbers::ln2 / bytes : std::numeric_limits<double>::quiet_NaN();
+  m.weight = options.separate ? scored.weight : static_cast<double>(targets);
+  m.ce = negative_log_p / m.weight;
+  m.bytes = options.separate ? scored.bytes : TextBytes(corpus, tokenizer, targets);
+  m.bits_per_byte =
+      m.bytes > 0 ? negative_log_p / std::numbers::ln2 / m.bytes : std::numeric_limits<double>::quiet_NaN();
   m.selected_share = share.Shares();
   m.selected_share_noise = options.noise ? share_noise.Shares() : m.selected_share;
   return m;
