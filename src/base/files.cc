@@ -20,6 +20,7 @@
 #include "base/file_faults.h"
 #include "base/memory.h"
 #include "base/temporary.h"
+#include "base/write_faults.h"
 
 namespace taipan {
 namespace {
@@ -29,6 +30,10 @@ namespace {
   if (error == EFBIG) hint = "the file-size limit of this process or file system is reached";
   if (error == ENOMEM) hint = MemoryLimits();
   throw UserError({.where = path, .problem = fmt::format("cannot {}: {}", doing, std::strerror(error)), .hint = hint});
+}
+
+void MeetFault(WriteStage stage, const std::string& path, const char* doing) {
+  if (const int error = internal::WriteFaultAt(stage, path); error != 0) Fail(path, doing, error);
 }
 
 // Closes a descriptor at the end of the scope.
@@ -153,6 +158,7 @@ AtomicFile::~AtomicFile() = default;
 
 void AtomicFile::Write(const void* data, int64_t bytes) {
   CHECK(temporary_ != nullptr);
+  MeetFault(WriteStage::kWrite, path_, "write");
   const char* p = static_cast<const char*>(data);
   while (bytes > 0) {
     // May be short: large, or the disk just full.
@@ -185,11 +191,13 @@ void AtomicFile::Append(const std::string& path) {
 
 void AtomicFile::Commit() {
   CHECK(temporary_ != nullptr);
+  MeetFault(WriteStage::kSync, path_, "sync");
   if (::fsync(temporary_->fd()) != 0) Fail(path_, "sync", errno);
   // Network file systems report a full disk when a file is closed. A duplicate, because closing ends the lock.
   const int copy = ::dup(temporary_->fd());
   if (copy >= 0 && ::close(copy) != 0 && errno != EINTR) Fail(path_, "close", errno);
   {
+    MeetFault(WriteStage::kRename, path_, "rename into place");
     const auto lock = LockTemporaries();
     if (::rename(temporary_->path().c_str(), path_.c_str()) != 0) Fail(path_, "rename into place", errno);
   }
@@ -210,6 +218,7 @@ void CopyFileAtomically(const std::string& from, const std::string& to) {
 }
 
 void MakeDirectories(const std::string& path) {
+  MeetFault(WriteStage::kMakeFolder, path, "create the folder");
   std::error_code error;
   std::filesystem::create_directories(WithoutTrailingSlash(path), error);
   if (error) Fail(path, "create the folder", error.value());
@@ -267,6 +276,7 @@ void ReplaceDirectory(const std::string& from_path, const std::string& to_path) 
   const std::string from = WithoutTrailingSlash(from_path), to = WithoutTrailingSlash(to_path);
   if (!IsDirectory(from)) throw UserError({from, "cannot move into place", "a folder", "none"});
   SyncDirectory(from);
+  MeetFault(WriteStage::kRename, to, "rename into place");
   auto lock = LockTemporaries();
   if (!PathExists(to)) {
     if (::rename(from.c_str(), to.c_str()) != 0) Fail(to, "rename into place", errno);

@@ -1,23 +1,12 @@
 #include "cli/selection_page.h"
 
+#include "plot/page.h"
+
 namespace taipan {
 namespace {
 
-constexpr std::string_view kHead = R"html(<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>Selection</title>
-<style>
-  body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 72rem; margin: 1.5rem auto; padding: 0 1rem; }
-  h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 1.6rem 0 .4rem; }
-  p { margin: .3rem 0; color: #555; }
-  table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-  th, td { padding: .1rem .7rem .1rem 0; text-align: right; white-space: nowrap; } th { color: #555; font-weight: 600; }
-  th:first-child, td:first-child { text-align: left; }
-  .cell { font-family: ui-monospace, monospace; white-space: pre; background: #eee; border-radius: 3px; padding: 0 .2rem; }
+constexpr std::string_view kStyle =
+    R"html(  .cell { font-family: ui-monospace, monospace; white-space: pre; background: #eee; border-radius: 3px; padding: 0 .2rem; }
   fieldset { border: 0; padding: 0; margin: .4rem 0; } label { margin-right: 1rem; white-space: nowrap; }
   #text { font: 14px/1.75 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid #ccc;
     border-radius: 4px; padding: .8rem; max-height: 36rem; overflow-y: auto; }
@@ -27,10 +16,9 @@ constexpr std::string_view kHead = R"html(<!DOCTYPE html>
   .row { display: flex; flex-wrap: wrap; gap: 0 3rem; }
   svg text { font: 11px system-ui, sans-serif; fill: #555; }
   .key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .3em; }
-</style>
-</head>
-<body>
-<h1>Which tokens attend</h1>
+)html";
+
+constexpr std::string_view kBody = R"html(<h1>Which tokens attend</h1>
 <div id="about"></div>
 <noscript><p>The data is in this file; drawing it needs JavaScript.</p></noscript>
 <div id="sals"></div>
@@ -194,7 +182,7 @@ table('agreement', [''].concat(names), data.agreement.map((row, s) => [names[s]]
 }  // namespace
 
 std::string SelectionPage(const OrderedJson& report) {
-  std::string page(kHead);
+  std::string page = PageBegin("Selection", kStyle, /*script=*/true) + std::string(kBody);
   // Within a script element only "<" can end it or open a comment; in JSON it stands in strings alone.
   for (const char c : report.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)) {
     if (c == '<') {

@@ -79,12 +79,12 @@ struct FlagAdder {
   }
 };
 
-// Writes a short continuation of the prompt to stderr.
-void ShowSample(const LanguageModel& model, const Tokenizer* tokenizer, int64_t step, const TrainArguments& args,
-                uint64_t seed) {
-  if (!tokenizer) return;  // nothing to read
+// Writes a short continuation of the prompt to stderr and returns both.
+std::string ShowSample(const LanguageModel& model, const Tokenizer* tokenizer, int64_t step, const TrainArguments& args,
+                       uint64_t seed) {
+  if (!tokenizer) return "";  // nothing to read
   const std::vector<int32_t> prompt = tokenizer->Encode(args.sample_prompt);
-  if (prompt.empty()) return;
+  if (prompt.empty()) return "";
   Generator generator(model);
   generator.Read(prompt);
   GenerationOptions options;
@@ -98,7 +98,9 @@ void ShowSample(const LanguageModel& model, const Tokenizer* tokenizer, int64_t 
     text += stream.Append(id);
     return true;
   });
-  Note(fmt::format("sample after step {}:\n{}\n", step, text + stream.Flush()));
+  text += stream.Flush();
+  Note(fmt::format("sample after step {}:\n{}\n", step, text));
+  return text;
 }
 
 std::set<std::string> GivenKeys(const TrainArguments& args) {
@@ -151,7 +153,7 @@ RunRequest RequestOf(const TrainArguments& args) {
 }
 
 // Measured where the run is long enough to be worth the seconds it takes.
-double TokensPerSecondAtRoof(const ModelConfig& config, const TrainSettings& s) {
+double TokensPerSecondAtRoof(const ModelConfig& config, const TrainSettings& s, bool again) {
   constexpr double kLong = 2e13;  // FLOPs: minutes on a small machine
   const Workload work{.phase = Phase::kTrain,
                       .context = s.context,
@@ -160,8 +162,7 @@ double TokensPerSecondAtRoof(const ModelConfig& config, const TrainSettings& s) 
                       .element_bytes = SizeOf(DTypeOf(s.dtype))};
   const double flops = TotalFlops(CostByOperation(config, work));
   if (flops * static_cast<double>(s.steps) < kLong) return 0;
-  const ModelRoof roof =
-      RoofOf(config, work, s.context * s.micro_batch_size.value(), NameIn(s.dtype), /*refresh=*/false);
+  const ModelRoof roof = RoofOf(config, work, s.context * s.micro_batch_size.value(), NameIn(s.dtype), again);
   return roof.gflops.median * 1e9 * static_cast<double>(TokensOf(work)) / flops;
 }
 
@@ -201,7 +202,7 @@ void RunTrain(const TrainArguments& args, bool threads_given, int& exit_code) {
   const uint64_t seed = static_cast<uint64_t>(request.settings.seed);
   RunHooks hooks;
   hooks.sample = [&](const LanguageModel& model, const Tokenizer* tokenizer, int64_t step) {
-    ShowSample(model, tokenizer, step, args, seed);
+    return ShowSample(model, tokenizer, step, args, seed);
   };
   hooks.roof = TokensPerSecondAtRoof;
   hooks.ranks = &ranks;

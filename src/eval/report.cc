@@ -6,6 +6,7 @@
 #include <map>
 #include <vector>
 
+#include "plot/page.h"
 #include "plot/plot.h"
 
 namespace taipan {
@@ -13,26 +14,8 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
-constexpr std::string_view kHead = R"html(<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Evaluation</title>
-<style>
-  body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem; margin: 1.5rem auto; padding: 0 1rem; }
-  h1 { font-size: 1.4rem; margin: 0 0 .6rem; } h2 { font-size: 1.1rem; margin: 1.6rem 0 .4rem; }
-  p { margin: .3rem 0; color: #555; }
-  table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-  th, td { padding: .15rem .8rem .15rem 0; text-align: right; white-space: nowrap; } th { color: #555; font-weight: 600; }
-  th:first-child, td:first-child { text-align: left; }
-  td.share { text-align: center; padding: .15rem .6rem; }
-  svg { max-width: 100%; height: auto; }
-</style>
-</head>
-<body>
-)html";
+constexpr std::string_view kStyle =
+    "  td.share { text-align: center; padding: .15rem .6rem; }\n  svg { max-width: 100%; height: auto; }\n";
 
 std::string TextOf(const OrderedJson& value) {
   if (value.is_null()) return "-";
@@ -136,7 +119,7 @@ std::string EvalSvg(const OrderedJson& report) {
 }
 
 std::string EvalPage(const OrderedJson& report) {
-  std::string html(kHead);
+  std::string html = PageBegin("Evaluation", kStyle);
   html += "<h1>Evaluation</h1>\n<table>\n";
   for (const auto& [key, value] : report.items()) {
     if (!value.is_structured()) html += Row("td", {XmlEscaped(key), TextOf(value)});
@@ -152,7 +135,7 @@ std::string EvalPage(const OrderedJson& report) {
     html += "<h2>" + TextOf(task.at("task")) + "</h2>\n";
     html += task.contains("found") ? "<p>Share found, by depth and tokens.</p>\n" + DepthGrid(cells) : CellTable(cells);
   }
-  return html + "</body>\n</html>\n";
+  return html + std::string(kPageEnd);
 }
 
 }  // namespace taipan

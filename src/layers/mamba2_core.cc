@@ -93,6 +93,24 @@ TrainingBytes Mamba2Mixer::Bytes(double e, Keep keep) const {
   return {e * projected + (all ? mixed : 0), (all ? 0 : mixed) + e * (3 * inner + projected + conv + d) + normed + ssd};
 }
 
+namespace {
+
+TimeStepReport Summary(ConstMatrixView dt) {
+  TimeStepReport report;
+  for (int64_t t = 0; t < dt.rows; ++t) {
+    const float* const row = dt.F32(t);
+    const auto [least, most] = std::minmax_element(row, row + dt.cols);
+    report.least = report.count == 0 ? *least : std::min(report.least, *least);
+    report.most = report.count == 0 ? *most : std::max(report.most, *most);
+    for (int64_t i = 0; i < dt.cols; ++i) report.mean += row[i];
+    report.count += dt.cols;
+  }
+  report.mean /= static_cast<double>(std::max<int64_t>(1, report.count));
+  return report;
+}
+
+}  // namespace
+
 void Mamba2Mixer::Forward(const Mamba2Weights& p, const ForwardCall& call, ConstMatrixView u, MatrixView h,
                           Mamba2Saved& s) const {
   Arena::Scope scope(*call.scratch);
@@ -109,6 +127,7 @@ void Mamba2Mixer::Forward(const Mamba2Weights& p, const ForwardCall& call, Const
   const Mamba2Mixed mixed =
       Mix(p, s.zxbcdt, segments, s.has_mixed, s.has_mixed ? *call.results : *call.scratch, *call.scratch);
   if (s.has_mixed) s.mixed = mixed;
+  if (auto* const report = dynamic_cast<TimeStepReport*>(call.report)) *report = Summary(mixed.dt);
   const OpTimer timer("out_proj");
   ScaledLinear(mixed.gated, p.out_proj, dims_.out_multiplier, h, Accumulate::kAdd, *call.scratch);
 }

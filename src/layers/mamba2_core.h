@@ -51,6 +51,13 @@ struct Mamba2Mixed {
   void* entering;     // states that enter the chunks; null: not kept
 };
 
+// What the time steps of one forward were like.
+struct TimeStepReport : BranchReport {
+  float least = 0, most = 0;
+  double mean = 0;
+  int64_t count = 0;  // 0: there are none
+};
+
 struct Mamba2Segments {
   std::span<ConvSegment> conv;
   std::span<SsdSegment> ssd;
@@ -72,6 +79,7 @@ struct Mamba2Gradients {
   Accumulate acc = Accumulate::kWrite;
 };
 
+// A call's report may be a TimeStepReport.
 class Mamba2Mixer {
  public:
   explicit Mamba2Mixer(const Mamba2Dims& dims) : dims_(dims) {}

@@ -17,9 +17,11 @@ struct ForwardContext::Impl {
   std::vector<GateControls> controls;                            // a SAL each
   std::vector<GateReport> gates;                                 // a SAL each
   std::vector<GateGradientReport> gate_gradients;                // a SAL each
-  bool reporting = true;                                         // off while a layer is computed again
-  std::vector<LayerSegment> segments;                            // of the layer at work
-  std::vector<int64_t> positions;                                // of the batch's segments
+  std::vector<TimeStepReport> time_steps;                        // a layer each
+  bool watches_time_steps = false;
+  bool reporting = true;               // off while a layer is computed again
+  std::vector<LayerSegment> segments;  // of the layer at work
+  std::vector<int64_t> positions;      // of the batch's segments
 };
 
 }  // namespace taipan

@@ -81,6 +81,8 @@ ForwardContext::ForwardContext(ForwardContext&&) noexcept = default;
 ForwardContext& ForwardContext::operator=(ForwardContext&&) noexcept = default;
 const std::vector<GateReport>& ForwardContext::gates() const { return impl_->gates; }
 const std::vector<GateGradientReport>& ForwardContext::gate_gradients() const { return impl_->gate_gradients; }
+void ForwardContext::WatchTimeSteps(bool watch) { impl_->watches_time_steps = watch; }
+const std::vector<TimeStepReport>& ForwardContext::time_steps() const { return impl_->time_steps; }
 void ForwardContext::SetRecompute(Recompute recompute) { impl_->recompute = recompute; }
 int64_t ForwardContext::peak_bytes() const {
   return impl_->results.peak_bytes() + impl_->scratch.peak_bytes() + impl_->again.peak_bytes();
@@ -205,6 +207,7 @@ void LanguageModel::Forward(const Batch& batch, const GateOptions& gate, bool ke
   c.entries.assign(layers_.size(), {});
   c.gates.resize(static_cast<size_t>(config_.num_sals()));
   c.controls.resize(c.gates.size());
+  c.time_steps.assign(c.watches_time_steps ? layers_.size() : 0, {});
   for (size_t sal = 0; sal < c.controls.size(); ++sal) c.controls[sal] = ControlsOf(gate, sal);
   c.positions.clear();
   for (const Segment& s : batch.segments) {
@@ -250,6 +253,8 @@ void LanguageModel::ForwardLayer(size_t index, Keep keep, ForwardContext& contex
       call.controls = &c.controls[sal];
       call.report = c.reporting ? &c.gates[sal] : nullptr;
       ++sal;
+    } else if (c.watches_time_steps && c.reporting) {
+      call.report = &c.time_steps[index];
     }
     const bool keeps = keep != Keep::kNothing;
     if (keeps && !saved[i]) saved[i] = branches[i]->NewSaved();

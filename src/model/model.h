@@ -87,6 +87,8 @@ class ForwardContext {
   void SetRecompute(Recompute recompute);                         // of the forwards to come
   const std::vector<GateReport>& gates() const;                   // of the last forward, one a SAL
   const std::vector<GateGradientReport>& gate_gradients() const;  // of the last backward, one a SAL
+  void WatchTimeSteps(bool watch);                                // of the forwards to come
+  const std::vector<TimeStepReport>& time_steps() const;          // of the last forward, one a layer, where watched
   int64_t peak_bytes() const;
 
  private:

@@ -155,13 +155,19 @@ LanguageModel LoadModel(const Checkpoint& checkpoint, Binding binding) {
 
 LanguageModel LoadModel(const std::string& path, Binding binding) { return LoadModel(OpenCheckpoint(path), binding); }
 
-void SaveModel(LanguageModel& model, const std::string& directory) {
+std::vector<SafetensorsItem> ModelItems(LanguageModel& model) {
   std::vector<SafetensorsItem> items;
   model.RequireF32("saving a model");
   model.params().ForEach([&](Weight& w) {
     items.push_back({w.spec.name, DType::kF32, w.spec.stored_shape(), std::as_const(w.f32).data()});
   });
-  WriteSafetensors(directory + "/model.safetensors", items, {{"format", "pt"}});
+  return items;
+}
+
+std::map<std::string, std::string> ModelMetadata() { return {{"format", "pt"}}; }
+
+void SaveModel(LanguageModel& model, const std::string& directory) {
+  WriteSafetensors(directory + "/model.safetensors", ModelItems(model), ModelMetadata());
   WriteFileAtomically(directory + "/config.json", ToJson(model.config()));
 }
 

@@ -1,12 +1,16 @@
 #pragma once
 // Models in files: reading any format (checkpoint.h), writing our own.
 
+#include <map>
 #include <string>
+#include <vector>
 
 #include "model/checkpoint.h"
 #include "model/model.h"
 
 namespace taipan {
+
+struct SafetensorsItem;
 
 // Weights are bound once, at the type that will be used, and converted piece by piece where the file holds another. A
 // model bound in bf16 computes in bf16.
@@ -19,6 +23,9 @@ DType BoundDType(const ModelConfig& config, Binding binding);
 int64_t BoundBytes(const Checkpoint& checkpoint, Binding binding);
 // Writes config.json and model.safetensors into an existing directory, each atomically; equal weights give equal bytes.
 void SaveModel(LanguageModel& model, const std::string& directory);
+// The weights as model.safetensors holds them; they point to those of the model.
+std::vector<SafetensorsItem> ModelItems(LanguageModel& model);
+std::map<std::string, std::string> ModelMetadata();  // that goes with them
 // Replaces the weights of `model` by those of another with the same architecture and sizes; the config
 // there may differ in what does not change shapes.
 void LoadWeights(LanguageModel& model, const Checkpoint& checkpoint);

@@ -27,6 +27,7 @@ struct TrainingMemory {
   int64_t scratch = 0;  // of the block or the head at work
 
   int64_t total() const { return weights + copies + gradients + moments + kept + scratch; }
+  int64_t snapshot() const { return weights + moments; }  // more, while a checkpoint is written beside training
 };
 
 TrainingMemory PlanTraining(const ModelConfig& config, const TrainingShape& shape);

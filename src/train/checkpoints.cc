@@ -82,8 +82,8 @@ std::string DamageOf(const std::string& checkpoint) try {
   return fmt::format("{} is damaged", kManifest);
 }
 
-Checkpoints::Checkpoints(const std::string& run_dir, int64_t keep) : folder_(run_dir + "/checkpoints"), keep_(keep) {
-  CHECK_GE(keep, 1);
+Checkpoints::Checkpoints(const std::string& run_dir, Keep keep) : folder_(run_dir + "/checkpoints"), keep_(keep) {
+  CHECK_GE(keep.newest, 1);
 }
 
 std::vector<SavedStep> Checkpoints::List() const {
@@ -132,9 +132,37 @@ SavedStep Checkpoints::Write(int64_t step, const std::function<void(const std::s
     RemoveTree(unfinished);
     throw;
   }
-  const std::vector<SavedStep> all = List();
-  for (size_t i = 0; i + static_cast<size_t>(keep_) < all.size(); ++i) RemoveTree(all[i].path);
+  RemoveOld();
   return done;
+}
+
+void Checkpoints::RemoveOld() const {
+  const std::vector<SavedStep> all = List();
+  int64_t oldest_target = 0;  // of a rewind from now on
+  for (const SavedStep& saved : all) {
+    if (Regular(saved) && saved.step <= all.back().step - keep_.rewind) oldest_target = saved.step;
+  }
+  int64_t last_span = 0;  // of keep_.every steps, the one that the checkpoint before lies in
+  for (size_t i = 0; i + static_cast<size_t>(keep_.newest) < all.size(); ++i) {
+    const int64_t span = keep_.every > 0 ? all[i].step / keep_.every : 0;
+    const bool target = keep_.rewind > 0 && Regular(all[i]) && all[i].step >= oldest_target;
+    if (span == last_span && !target) RemoveTree(all[i].path);
+    last_span = span;
+  }
+}
+
+std::optional<SavedStep> Checkpoints::RewindTarget(int64_t step) const {
+  const std::vector<SavedStep> all = List();
+  for (auto it = all.rbegin(); it != all.rend(); ++it) {
+    if (it->step <= step && Regular(*it) && DamageOf(it->path).empty()) return *it;
+  }
+  return std::nullopt;
+}
+
+void Checkpoints::RemoveAfter(int64_t step) {
+  for (const SavedStep& saved : List()) {
+    if (saved.step > step) RemoveTree(saved.path);
+  }
 }
 
 void Checkpoints::RemoveUnfinished() {

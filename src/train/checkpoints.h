@@ -28,14 +28,27 @@ struct CheckpointChoice {
 
 class Checkpoints {
  public:
-  Checkpoints(const std::string& run_dir, int64_t keep);
+  // Which stay when one is written.
+  struct Keep {
+    int64_t newest = 2;  // so many
+    int64_t every = 0;   // of every so many steps the first one, 0: none
+    // What a run may have to go back to, so many steps; 0: it never does. Only checkpoints of every save_every-th step
+    // are gone back to, so that a run goes where it would have gone without an interruption.
+    int64_t rewind = 0, save_every = 0;
+  };
+  Checkpoints(const std::string& run_dir, Keep keep);
+  Checkpoints(const std::string& run_dir, int64_t newest) : Checkpoints(run_dir, Keep{.newest = newest}) {}
 
   // Reads the files of the newest one, and of the one before while they are not what was written.
   CheckpointChoice Choose() const;
+  // The newest whole one of this step or before that a run may go back to.
+  std::optional<SavedStep> RewindTarget(int64_t step) const;
+  void RemoveAfter(int64_t step);
   bool Any() const { return !List().empty(); }
+  std::vector<SavedStep> List() const;  // whole or not, ascending
 
   // fill writes the files, each durably, into the folder it is given. On an error nothing is left of it and the
-  // checkpoints there were stay. Afterwards all but the `keep` newest are removed.
+  // checkpoints there were stay. Afterwards those that are not to be kept are removed.
   SavedStep Write(int64_t step, const std::function<void(const std::string& directory)>& fill);
 
   void RemoveUnfinished();  // what a killed process left half-written
@@ -43,9 +56,10 @@ class Checkpoints {
   std::string SetAside(const SavedStep& damaged);
 
  private:
-  std::vector<SavedStep> List() const;  // ascending
+  void RemoveOld() const;
+  bool Regular(const SavedStep& saved) const { return keep_.save_every == 0 || saved.step % keep_.save_every == 0; }
   std::string folder_;
-  int64_t keep_;
+  Keep keep_;
 };
 
 // "" where the files of a checkpoint's folder are what was written, else what is wrong with the first that is not.

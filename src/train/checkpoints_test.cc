@@ -12,12 +12,13 @@ namespace {
 
 class CheckpointsTest : public testing::Test {
  protected:
-  SavedStep Write(int64_t step, int64_t keep = 2) {
-    return Checkpoints(folder_.path(), keep).Write(step, [&](const std::string& directory) {
-      MakeDirectories(directory + "/model");
-      WriteFileAtomically(directory + "/model/weights", fmt::format("weights of step {}", step));
-      WriteFileAtomically(directory + "/trainer.json", "{}");
-    });
+  SavedStep Write(int64_t step, int64_t keep = 2, int64_t keep_every = 0) {
+    return Checkpoints(folder_.path(), {.newest = keep, .every = keep_every})
+        .Write(step, [&](const std::string& directory) {
+          MakeDirectories(directory + "/model");
+          WriteFileAtomically(directory + "/model/weights", fmt::format("weights of step {}", step));
+          WriteFileAtomically(directory + "/trainer.json", "{}");
+        });
   }
   CheckpointChoice Choose() const { return Checkpoints(folder_.path(), 2).Choose(); }
   int64_t NewestStep() const {
@@ -40,6 +41,29 @@ TEST_F(CheckpointsTest, NewestIsByNumberNotByName) {
 TEST_F(CheckpointsTest, KeepsTheNewest) {
   for (int64_t step : {8, 9, 10, 11}) Write(step, 2);
   EXPECT_EQ(Names(), (std::vector<std::string>{"step-10", "step-11"}));
+}
+
+// Saves come late where the disk is slow: of each span of 100 steps the first checkpoint stays, whatever its number.
+TEST_F(CheckpointsTest, KeepsOneOfEverySoManySteps) {
+  for (int64_t step : {50, 99, 100, 150, 200, 250, 307, 350, 360, 399}) Write(step, 2, 100);
+  EXPECT_EQ(Names(), (std::vector<std::string>{"step-100", "step-200", "step-307", "step-360", "step-399"}));
+  EXPECT_EQ(NewestStep(), 399);
+}
+
+TEST_F(CheckpointsTest, KeepsWhatARunMayGoBackTo) {
+  Checkpoints checkpoints(folder_.path(), {.newest = 1, .rewind = 15, .save_every = 10});
+  const auto write = [&](int64_t step) {
+    checkpoints.Write(step, [](const std::string& directory) { WriteFileAtomically(directory + "/x", "x"); });
+  };
+  for (int64_t step : {10, 20, 30, 40}) write(step);
+  EXPECT_EQ(Names(), (std::vector<std::string>{"step-20", "step-30", "step-40"}));
+  write(42);  // of a signal
+  EXPECT_EQ(Names(), (std::vector<std::string>{"step-20", "step-30", "step-40", "step-42"}));
+  EXPECT_EQ(checkpoints.RewindTarget(45)->step, 40);
+  EXPECT_EQ(checkpoints.RewindTarget(39)->step, 30);
+  EXPECT_FALSE(checkpoints.RewindTarget(9));
+  checkpoints.RemoveAfter(30);
+  EXPECT_EQ(Names(), (std::vector<std::string>{"step-20", "step-30"}));
 }
 
 TEST_F(CheckpointsTest, PassesOverDamagedOnesAndSaysWhy) {

@@ -41,44 +41,69 @@ std::optional<double> TopOfLoss(const std::vector<double>& values) {
   return *std::max_element(values.begin() + static_cast<std::ptrdiff_t>(first), values.end());
 }
 
-}  // namespace
+void Add(PlotSeries s, double factor, std::vector<PlotSeries>& series) {
+  for (double& value : s.y) value *= factor;
+  Smooth(s.x, s.y, kPoints);
+  series.push_back(std::move(s));
+}
 
-void WriteCurve(const MetricsHistory& history, double bytes_per_token, const TrainSettings& settings,
-                const std::string& path) {
-  if (history.step.empty()) return;
-  const bool bytes = bytes_per_token > 0;
-  const double scale = 1 / std::numbers::ln2 / (bytes ? bytes_per_token : 1.0);  // from nats a token
-  std::vector<PlotSeries> series;
-  const auto add = [&](PlotSeries s, double factor) {
-    for (double& value : s.y) value *= factor;
-    Smooth(s.x, s.y, kPoints);
-    series.push_back(std::move(s));
-  };
-  PlotOptions options;
-  add({.name = "training", .x = history.step, .y = history.ce, .color = 0}, scale);
-  options.y_max = TopOfLoss(series[0].y);
-  if (!history.valid_step.empty()) {
-    add({.name = "validation", .x = history.valid_step, .y = history.valid_ce, .color = 1}, scale);
-  }
+void AddLoss(const MetricsHistory& history, double scale, std::vector<PlotSeries>& series) {
+  Add({.name = "training", .x = history.step, .y = history.ce, .color = 0}, scale, series);
+  if (history.valid_step.empty()) return;
+  Add({.name = "validation", .x = history.valid_step, .y = history.valid_ce, .color = 1}, scale, series);
+}
+
+void AddShares(const MetricsHistory& history, bool right, int first_color, std::vector<PlotSeries>& series) {
   for (size_t i = 0; i < history.selected_share.size(); ++i) {
-    const int color = static_cast<int>(i) + 2;
+    const int color = static_cast<int>(i) + first_color;
     const std::string name = fmt::format("selected, SAL {}", i + 1);
-    add({.name = name + " with noise",
+    Add({.name = name + " with noise",
          .x = history.step,
          .y = history.selected_share[i],
-         .right = true,
+         .right = right,
          .faint = true,
          .color = color},
-        1);
+        1, series);
     // Runs of earlier versions lack it in some lines.
     if (i >= history.valid_selected_share.size()) continue;
     const std::vector<double>& share = history.valid_selected_share[i];
     if (share.empty() || share.size() != history.valid_step.size()) continue;
-    add({.name = name, .x = history.valid_step, .y = share, .right = true, .color = color}, 1);
+    Add({.name = name, .x = history.valid_step, .y = share, .right = right, .color = color}, 1, series);
   }
+}
+
+double ScaleOf(double bytes_per_token) {  // from nats a token
+  return 1 / std::numbers::ln2 / (bytes_per_token > 0 ? bytes_per_token : 1.0);
+}
+const char* UnitOf(double bytes_per_token) { return bytes_per_token > 0 ? "bits/byte" : "bits/token"; }
+
+}  // namespace
+
+std::string LossChart(const MetricsHistory& history, double bytes_per_token, int width, int height) {
+  std::vector<PlotSeries> series;
+  AddLoss(history, ScaleOf(bytes_per_token), series);
+  PlotOptions options{.title = "Loss", .x_label = "step", .y_label = UnitOf(bytes_per_token)};
+  options.y_max = TopOfLoss(series[0].y);
+  return SvgPlot(series, options, width, height);
+}
+
+std::string ShareChart(const MetricsHistory& history, int width, int height) {
+  std::vector<PlotSeries> series;
+  AddShares(history, /*right=*/false, 0, series);
+  return SvgPlot(series, {.title = "Selected share of tokens", .x_label = "step"}, width, height);
+}
+
+void WriteCurve(const MetricsHistory& history, double bytes_per_token, const TrainSettings& settings,
+                const std::string& path) {
+  if (history.step.empty()) return;
+  std::vector<PlotSeries> series;
+  AddLoss(history, ScaleOf(bytes_per_token), series);
+  PlotOptions options;
+  options.y_max = TopOfLoss(series[0].y);
+  AddShares(history, /*right=*/true, 2, series);
   options.title = std::filesystem::path(settings.model).filename().string();
   options.x_label = "step";
-  options.y_label = bytes ? "bits/byte" : "bits/token";
+  options.y_label = UnitOf(bytes_per_token);
   options.right_label = "selected share";
   WriteFileAtomically(path, SvgPlot(series, options));
 }

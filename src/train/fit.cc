@@ -97,4 +97,9 @@ void CheckFits(const ModelConfig& config, const TrainSettings& resolved, int64_t
                    Describe(plan), flags.empty() ? "take a smaller model" : "it fits with " + flags});
 }
 
+bool HasRoomForCopy(const ModelConfig& config, const TrainSettings& resolved, int64_t available, int64_t ranks) {
+  const TrainingMemory plan = PlanTraining(config, ShapeOf(resolved, ranks));
+  return available <= 0 || plan.total() + plan.snapshot() <= available;
+}
+
 }  // namespace taipan

@@ -11,4 +11,7 @@ namespace taipan {
 // make it fit.
 void CheckFits(const ModelConfig& config, const TrainSettings& resolved, int64_t available, int64_t ranks = 1);
 
+// Whether there is room beside all that for a copy of what a checkpoint holds.
+bool HasRoomForCopy(const ModelConfig& config, const TrainSettings& resolved, int64_t available, int64_t ranks = 1);
+
 }  // namespace taipan

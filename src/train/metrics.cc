@@ -1,5 +1,6 @@
 #include "train/metrics.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,11 +12,17 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/write_faults.h"
 
 namespace taipan {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;
+
+double NumberIn(const OrderedJson& line, const char* key) {
+  const auto number = line.find(key);
+  return number != line.end() && number->is_number() ? number->get<double>() : std::nan("");
+}
 
 // One parsed line into the history. False: a line of neither kind.
 bool AddLine(const OrderedJson& line, MetricsHistory& history) {
@@ -27,10 +34,15 @@ bool AddLine(const OrderedJson& line, MetricsHistory& history) {
     history.Add(m);
     return true;
   }
+  if (line.contains("layers")) return true;
   if (!line.contains("ce")) return false;
   StepMetrics m;
   m.step = line.at("step").get<int64_t>();
+  if (line.at("ce").is_null()) return true;
   m.ce = line.at("ce").get<double>();
+  m.grad_norm = NumberIn(line, "grad_norm");
+  m.lr = NumberIn(line, "lr");
+  m.tokens_per_second = NumberIn(line, "tokens_per_second");
   m.selected_share = line.at("selected_share").get<std::vector<double>>();
   history.Add(m);
   return true;
@@ -39,17 +51,18 @@ bool AddLine(const OrderedJson& line, MetricsHistory& history) {
 }  // namespace
 
 std::string ToJsonLine(const StepMetrics& m) {
-  const OrderedJson line = {{"step", m.step},
-                            {"loss", m.loss},
-                            {"ce", m.ce},
-                            {"budget_loss", m.budget_loss},
-                            {"selected_share", m.selected_share},
-                            {"grad_norm", m.grad_norm},
-                            {"lr", m.lr},
-                            {"budget_loss_weight", m.budget_loss_weight},
-                            {"tokens", m.tokens},
-                            {"seconds", m.seconds},
-                            {"tokens_per_second", m.tokens_per_second}};
+  OrderedJson line = {{"step", m.step},
+                      {"loss", m.loss},
+                      {"ce", m.ce},
+                      {"budget_loss", m.budget_loss},
+                      {"selected_share", m.selected_share},
+                      {"grad_norm", m.grad_norm},
+                      {"lr", m.lr},
+                      {"budget_loss_weight", m.budget_loss_weight},
+                      {"tokens", m.tokens},
+                      {"seconds", m.seconds},
+                      {"tokens_per_second", m.tokens_per_second}};
+  if (m.skipped) line["skipped"] = true;
   return line.dump() + "\n";
 }
 
@@ -105,8 +118,12 @@ ValidMetrics Together(std::vector<ValidMetrics> parts) {
 }
 
 void MetricsHistory::Add(const StepMetrics& m) {
+  if (!std::isfinite(m.ce)) return;  // of a step that was skipped: nothing to draw
   step.push_back(static_cast<double>(m.step));
   ce.push_back(m.ce);
+  grad_norm.push_back(m.grad_norm);
+  lr.push_back(m.lr);
+  tokens_per_second.push_back(m.tokens_per_second);
   selected_share.resize(m.selected_share.size());
   for (size_t i = 0; i < m.selected_share.size(); ++i) selected_share[i].push_back(m.selected_share[i]);
 }
@@ -153,19 +170,38 @@ MetricsHistory CutMetrics(const std::string& path, int64_t last_step) {
   return history;
 }
 
-MetricsWriter::MetricsWriter(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "ab")) {
-  if (!file_) throw UserError(path, std::string("cannot write: ") + std::strerror(errno));
+MetricsWriter::MetricsWriter(const std::string& path)
+    : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666)) {
+  if (fd_ < 0) throw UserError(path, std::string("cannot write: ") + std::strerror(errno));
 }
 
-MetricsWriter::~MetricsWriter() { std::fclose(file_); }
+MetricsWriter::~MetricsWriter() { ::close(fd_); }
 
-void MetricsWriter::Write(const std::string& line) {
-  const bool written = std::fwrite(line.data(), 1, line.size(), file_) == line.size() && std::fflush(file_) == 0;
-  if (!written) throw UserError(path_, std::string("cannot write: ") + std::strerror(errno));
+// May stop within a line; the rest of it is what waits.
+std::string MetricsWriter::WriteWaiting() {
+  int error = internal::WriteFaultAt(WriteStage::kWrite, path_);
+  while (error == 0 && !waiting_.empty()) {
+    const ssize_t written = ::write(fd_, waiting_.data(), waiting_.size());
+    if (written > 0) waiting_.erase(0, static_cast<size_t>(written));
+    if (written == 0) error = ENOSPC;
+    if (written < 0 && errno != EINTR) error = errno;
+  }
+  return error == 0 ? "" : fmt::format("{}: cannot write: {}", path_, std::strerror(error));
+}
+
+std::string MetricsWriter::Write(const std::string& line) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  waiting_ += line;
+  return WriteWaiting();
 }
 
 void MetricsWriter::Sync() {
-  if (fsync(fileno(file_)) != 0) throw UserError(path_, std::string("cannot write: ") + std::strerror(errno));
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::string why = WriteWaiting();
+    if (!why.empty()) throw UserError(path_, why.substr(path_.size() + 2));
+  }
+  if (::fsync(fd_) != 0) throw UserError(path_, std::string("cannot write: ") + std::strerror(errno));
 }
 
 }  // namespace taipan

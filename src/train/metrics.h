@@ -2,7 +2,7 @@
 // RUN_DIR/metrics.jsonl: one line a step, and lines of validation.
 
 #include <cstdint>
-#include <cstdio>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -23,6 +23,7 @@ struct StepMetrics {
   int64_t tokens = 0;             // read since the first step
   double seconds = 0;             // spent in steps since the first, over all resumed parts
   double tokens_per_second = 0;   // of this step
+  bool skipped = false;           // a spike: the weights stayed as they were
 };
 
 struct ValidMetrics {
@@ -43,9 +44,9 @@ ValidMetrics Together(std::vector<ValidMetrics> parts);
 std::string ToJsonLine(const StepMetrics& m);  // with the line feed
 std::string ToJsonLine(const ValidMetrics& m);
 
-// The columns that the curve shows.
+// The columns that charts show.
 struct MetricsHistory {
-  std::vector<double> step, ce;
+  std::vector<double> step, ce, grad_norm, lr, tokens_per_second;
   std::vector<std::vector<double>> selected_share;  // [SAL][step]
   std::vector<double> valid_step, valid_ce;
   std::vector<std::vector<double>> valid_selected_share;  // [SAL][validation], without noise
@@ -58,19 +59,25 @@ struct MetricsHistory {
 // Returns what the kept lines say. UserError for a complete line that is not of this kind of file.
 MetricsHistory CutMetrics(const std::string& path, int64_t last_step);
 
-// Appends lines; each is flushed to the system.
+// Appends lines; each goes to the system at once. What the disk does not take is kept and goes with the next.
 class MetricsWriter {
  public:
   explicit MetricsWriter(const std::string& path);
   ~MetricsWriter();
   MetricsWriter(const MetricsWriter&) = delete;
   MetricsWriter& operator=(const MetricsWriter&) = delete;
-  void Write(const std::string& line);
-  void Sync();  // to the disk, before a checkpoint counts on the lines before it
+  // "", or why lines are waiting.
+  std::string Write(const std::string& line);
+  // To the disk, before a checkpoint counts on the lines before it; UserError where that cannot be. Another thread may
+  // write meanwhile.
+  void Sync();
 
  private:
-  std::string path_;
-  std::FILE* file_;
+  std::string WriteWaiting();
+  const std::string path_;
+  int fd_;
+  std::mutex mutex_;
+  std::string waiting_;
 };
 
 }  // namespace taipan

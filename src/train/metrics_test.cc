@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/test_folder.h"
+#include "base/write_faults.h"
 
 namespace taipan {
 namespace {
@@ -110,6 +112,20 @@ TEST_F(CutTest, WriterAppends) {
   EXPECT_EQ(ReadFile(path_), Lines(4));
   EXPECT_NE(UserErrorOf([&] { MetricsWriter(folder_ / "no/folder.jsonl"); }).find("no/folder.jsonl"),
             std::string::npos);
+}
+
+TEST_F(CutTest, LinesWaitForADiskThatTakesThem) {
+  WriteFileAtomically(path_, Lines(1));
+  MetricsWriter writer(path_);
+  {
+    const WriteFaults full([](WriteStage, const std::string&) { return ENOSPC; });
+    EXPECT_EQ(writer.Write(lines_[1]), path_ + ": cannot write: No space left on device");
+    EXPECT_NE(UserErrorOf([&] { writer.Sync(); }).find("No space left"), std::string::npos);
+  }
+  EXPECT_EQ(ReadFile(path_), Lines(1));
+  EXPECT_EQ(writer.Write(lines_[2]), "");
+  EXPECT_EQ(ReadFile(path_), Lines(3));
+  writer.Sync();
 }
 
 }  // namespace

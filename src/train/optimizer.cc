@@ -5,7 +5,6 @@
 #include <sstream>
 
 #include "base/fields.h"
-#include "formats/safetensors.h"
 #include "kernels/scale.h"
 
 namespace taipan {
@@ -14,15 +13,6 @@ double GradientNorm(ModelParams& gradients) {
   double sum = 0;
   gradients.ForEach([&](Weight& g) { sum += SquaredNorm(g.F32(), g.f32.size()); });
   return std::sqrt(sum);
-}
-
-std::string FirstNonFinite(ModelParams& params) {
-  std::string name;
-  params.ForEach([&](Weight& p) {
-    // The sum of the squares of finite floats cannot overflow a double, so the norm decides.
-    if (name.empty() && !std::isfinite(SquaredNorm(p.F32(), p.f32.size()))) name = p.spec.name;
-  });
-  return name;
 }
 
 void ScaleNewWeights(ModelParams& params, double width) {
@@ -105,7 +95,7 @@ void Optimizer::Step(ModelParams& params, ModelParams& gradients, const AdamWSet
   shards_.GatherWeights(params, trained);
 }
 
-void Optimizer::Save(const std::string& path) const {
+std::vector<SafetensorsItem> Optimizer::Items() const {
   std::vector<SafetensorsItem> items;
   const bool gathered = !shards_.group().alone();
   for (const Moments& moments : moments_) {
@@ -114,8 +104,10 @@ void Optimizer::Save(const std::string& path) const {
       items.push_back({(k == 0 ? "m." : "v.") + moments.name, DType::kF32, moments.shape, all.data()});
     }
   }
-  WriteSafetensors(path, items);
+  return items;
 }
+
+void Optimizer::Save(const std::string& path) const { WriteSafetensors(path, Items()); }
 
 void Optimizer::Load(const std::string& path) {
   const SafetensorsFile file(path);

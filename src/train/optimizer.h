@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/safetensors.h"
 #include "kernels/adamw.h"
 #include "kernels/muon.h"
 #include "model/model.h"
@@ -19,9 +20,6 @@ inline std::vector<std::string> NamesOf(OptimizerKind) { return {"adamw", "muon"
 
 // Euclidean norm over every gradient, sums in double in file order. NaN and infinity come through.
 double GradientNorm(ModelParams& gradients);
-
-// The name of the first tensor, in file order, that holds a NaN or an infinity; "" where all are finite.
-std::string FirstNonFinite(ModelParams& params);
 
 // Which weights are trained: those of all groups, or of some.
 class WeightGroups {
@@ -51,16 +49,17 @@ class Optimizer {
   void Step(ModelParams& params, ModelParams& gradients, const AdamWSettings& settings,
             const WeightGroups& trained = {}, double width = 1);
 
-  // "m.NAME" of every parameter and "v.NAME" of those that AdamW updates. Load checks names and shapes (UserError).
-  // Files hold everything, whatever the number of ranks: of several ranks the first saves after Gather and loads before
-  // Scatter.
+  // "m.NAME" of every parameter and "v.NAME" of those that AdamW updates; they point to what is here. Load checks names
+  // and shapes (UserError). Files hold everything, whatever the number of ranks: of several ranks the first takes items
+  // or saves after Gather and loads before Scatter.
+  std::vector<SafetensorsItem> Items() const;
   void Save(const std::string& path) const;
   void Load(const std::string& path);
 
   // By all ranks: brings everything to the first; gives everybody what the first has loaded. No-ops of a group of one.
   void Gather();
   void Scatter();
-  void DropGathered() { whole_.clear(); }
+  std::vector<Tensor> TakeGathered() { return std::move(whole_); }  // what Items point to, of several ranks
 
   Shards& shards() { return shards_; }
 

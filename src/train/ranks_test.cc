@@ -91,7 +91,9 @@ TEST_F(RanksTest, CheckpointsDoNotDependOnTheNumberOfRanks) {
       RunRequest stopped = request(run, false);
       stopped.settings.sample_every = 6;
       RunHooks hooks;
-      hooks.sample = [](const LanguageModel&, const Tokenizer*, int64_t) { throw UserError("stop", "here"); };
+      hooks.sample = [](const LanguageModel&, const Tokenizer*, int64_t) -> std::string {
+        throw UserError("stop", "here");
+      };
       EXPECT_EQ(UserErrorOf([&] { Train(4, stopped, hooks); }), "stop: here");
       Train(n, request(run, true));
       ExpectNear(NameIn(optimizer) + run, NameIn(optimizer) + "straight", n == 4 ? 0 : 1e-4);

@@ -13,19 +13,33 @@
 #include "model/model_files.h"
 #include "model/parameters.h"
 #include "train/checkpoints.h"
-#include "train/curve.h"
 #include "train/fit.h"
 #include "train/rate_range.h"
 #include "train/run_changes.h"
 #include "train/run_data.h"
 #include "train/run_folder.h"
+#include "train/run_opening.h"
 #include "train/run_progress.h"
 #include "train/run_ranks.h"
+#include "train/run_reports.h"
 #include "train/run_validation.h"
 #include "train/schedule.h"
 
 namespace taipan {
 namespace {
+
+constexpr int64_t kMostRewinds = 10;  // of a run: it does not learn from them
+
+// What the page of a run begins with.
+std::vector<std::pair<std::string, std::string>> FactsOf(const ModelConfig& config, const TrainSettings& s,
+                                                         const RunData& data) {
+  return {
+      {"model", fmt::format("{}, {} parameters, computed in {}", s.model, CountParameters(config), NameIn(s.dtype))},
+      {"data", data.Describe()},
+      {"tokens a step", fmt::format("{} sequences of {}", s.batch_size, s.context)},
+      {"optimizer", fmt::format("{}, {} to {:.3g}, {:.3g} at the end", NameIn(s.optimizer), NameIn(s.schedule),
+                                s.learning_rate, s.min_learning_rate.value())}};
+}
 
 bool Interrupted() { return StopSignal() != 0; }
 
@@ -35,11 +49,6 @@ class Run {
   RunEnd Go();
 
  private:
-  void ReadFolder();
-  void PassOverDamaged() const;
-  ModelConfig ChooseConfig();
-  void CheckContinues(const ModelConfig& config) const;
-  std::string SavedConfig() const;
   LanguageModel FirstModel(const ModelConfig& config) const;
   void OpenFolder();
   void BeginFolder();
@@ -51,17 +60,19 @@ class Run {
   bool Due(int64_t every) const { return every > 0 && trainer_->step() % every == 0; }
   bool AtEnd() const { return trainer_->step() >= settings_.steps; }
   // A range test's loss has risen so far that larger rates say no more.
-  bool RangeIsOver() const { return !settings_.lr_range.empty() && RangeOf(history_, settings_).over; }
+  bool RangeIsOver() const { return !settings_.lr_range.empty() && RangeOf(reports_->history(), settings_).over; }
   bool Done() const { return AtEnd() && !owes_validation_; }
   bool OwesValidation() const;
   TrainingEnd EndNow(bool timed_out) const;
-  void Report(const StepMetrics& m);
   void Validate(int64_t max_tokens, RunProgress& progress);
+  void OpenSaver(RunProgress& progress);
   void Save(const TrainingEnd& end);
+  void Rewind(RunProgress& progress);
+  void WriteCheckpoint(int64_t step, const TrainingSnapshot& snapshot);
   void WriteState(const TrainingEnd& end) const;
   void GiveUp(const std::string& error);
   void WarnOfChangedData(RunProgress& progress);
-  void DrawCurve() const;
+  void OpenReports(MetricsHistory history);
 
   const RunRequest request_;
   const RunHooks hooks_;
@@ -76,13 +87,14 @@ class Run {
   RunData data_;
   std::string tokenizer_folder_;  // of a model that brings its own
   std::unique_ptr<ModelTrainer> trainer_;
-  int64_t saved_step_ = 0;  // of the newest checkpoint
-  MetricsHistory history_;
-  std::unique_ptr<MetricsWriter> metrics_;
+  std::unique_ptr<RunReports> reports_;
+  bool background_ = true;                  // memory has room for a copy of what a checkpoint holds
   std::optional<NoteStopSignals> signals_;  // from the first file on
   double bytes_per_token_ = 0;
   bool owes_validation_ = false;  // a signal cut the one after this step
   bool warned_of_data_ = false;
+  std::function<void(const std::string&)> say_ = [](const std::string& text) { LogWarning("{}", text); };
+  std::unique_ptr<RunSaver> saver_;  // while it trains; writes with what stands above
 };
 
 Run::Run(const RunRequest& request, const RunHooks& hooks)
@@ -92,19 +104,29 @@ Run::Run(const RunRequest& request, const RunHooks& hooks)
       folder_(request.settings.out),
       lock_(folder_),
       checkpoints_(folder_, request.settings.keep) {
-  ReadFolder();
-  const ModelConfig config = ChooseConfig();
+  RunOpening opened = OpenRun(request_, checkpoints_);
+  continues_ = opened.continues;
+  choice_ = std::move(opened.choice);
+  saved_ = std::move(opened.saved);
+  settings_ = std::move(opened.settings);
+  data_ = std::move(opened.data);
+  const ModelConfig& config = opened.config;
+  checkpoints_ = Checkpoints(folder_, {.newest = settings_.keep,
+                                       .every = settings_.keep_every,
+                                       .rewind = settings_.spike_guard > 0 ? settings_.rewind : 0,
+                                       .save_every = settings_.save_every});
   const Group& group = ranks_.group();
   CheckRanks(settings_, group.size());
-  CheckFits(config, settings_, AvailableMemoryBytes() / group.on_machine(), group.size());
-  InviteRanks(ranks_, settings_, config, tokenizer_folder_, data_);
+  const int64_t available = AvailableMemoryBytes() / group.on_machine();
+  CheckFits(config, settings_, available, group.size());
+  background_ = HasRoomForCopy(config, settings_, available, group.size());
+  InviteRanks(ranks_, settings_, config, opened.tokenizer_folder, data_);
 
   bytes_per_token_ = data_.first() ? BytesPerToken(*data_.first(), data_.text.tokenizer.get()) : 0;
   trainer_ = std::make_unique<ModelTrainer>(choice_.newest ? LanguageModel(config) : FirstModel(config), settings_,
                                             MakeSource(settings_, data_), ranks_);
   if (choice_.newest) trainer_->Load(choice_.newest->path);
-  saved_step_ = trainer_->step();
-  CheckSteps(settings_, saved_step_);
+  CheckSteps(settings_, trainer_->step());
   owes_validation_ = OwesValidation();
 }
 
@@ -113,84 +135,6 @@ bool Run::OwesValidation() const {
   const int64_t step = trainer_->step();
   if (data_.valid.empty() || step == 0 || !(AtEnd() || Due(settings_.valid_every.value()))) return false;
   return LacksValidation(folder_ + "/metrics.jsonl", step);
-}
-
-// What there is to continue; nothing is changed yet.
-void Run::ReadFolder() {
-  const FolderContent content = LookAtFolder(folder_);
-  if (content == FolderContent::kOther || (content == FolderContent::kRun && !request_.resume)) {
-    if (request_.resume) throw UserError({folder_, "nothing to resume, the folder has no run.json", "a new folder"});
-    throw UserError({.where = folder_,
-                     .problem = "the folder already holds a run",
-                     .expected = "a new folder",
-                     .hint = "--resume continues it"});
-  }
-  continues_ = content == FolderContent::kRun;
-  if (!continues_) return;
-  ReadSavedRun(folder_ + "/run.json", saved_);
-  choice_ = checkpoints_.Choose();
-  PassOverDamaged();
-}
-
-// Says which checkpoints cannot be continued from; throws where no other is left.
-void Run::PassOverDamaged() const {
-  for (const DamagedCheckpoint& d : choice_.damaged) LogWarning("{} is damaged: {}", d.checkpoint.path, d.why);
-  if (choice_.newest || choice_.damaged.empty()) return;
-  std::string all;
-  for (const DamagedCheckpoint& d : choice_.damaged) {
-    all += fmt::format("{}step-{}: {}", all.empty() ? "" : "; ", d.checkpoint.step, d.why);
-  }
-  throw UserError({folder_ + "/checkpoints", "no checkpoint is complete, nothing was changed", "one to resume from",
-                   all,
-                   fmt::format("put back a copy of one; or train on from the newest weights with --model {0}/model and "
-                               "another --out; or move {0}/checkpoints away to begin again at step 0",
-                               folder_)});
-}
-
-// The config that the run was begun with, "" where it is not known.
-std::string Run::SavedConfig() const {
-  const std::string config = (choice_.newest ? choice_.newest->path : folder_) + "/model/config.json";
-  return continues_ && PathExists(config) ? config : "";
-}
-
-// Resolves the settings and opens the data on the way: the vocabulary may follow the tokenizer.
-ModelConfig Run::ChooseConfig() {
-  const std::string saved_config = choice_.newest ? SavedConfig() : "";
-  if (!request_.config && saved_config.empty()) {
-    throw UserError({"--model", "no model to train", "a preset, a model directory or a config file"});
-  }
-  ModelConfig config = request_.config ? *request_.config : LoadModelConfig(saved_config);
-  TrainSettings asked = continues_ ? InheritSettings(request_.settings, saved_) : request_.settings;
-  if (asked.vocab_size) config.vocab_size = *asked.vocab_size;
-  const bool vocabulary_follows = request_.preset && !asked.vocab_size;
-  if (!SavedConfig().empty()) {
-    CheckSameArchitecture(LoadModelConfig(SavedConfig()), config, !vocabulary_follows, SavedConfig());
-  }
-  settings_ = ResolveSettings(asked, config, /*new_weights=*/!request_.weights);
-  if (continues_) {
-    CheckSameSettings(saved_, settings_, folder_ + "/run.json");
-    FitDecay(saved_, choice_.newest ? choice_.newest->step : 0, settings_);
-  } else {  // a run that is shortened keeps its own
-    CheckWarmUp(settings_);
-  }
-  // A run keeps its tokenizer beside its model, so it does not depend on the folder that the first weights came from.
-  const std::string own_model = (choice_.newest ? choice_.newest->path : folder_) + "/model";
-  const std::string first_model = request_.weights ? request_.weights->path : "";
-  tokenizer_folder_ = continues_ && IsDirectory(own_model) ? own_model : first_model;
-  data_ = OpenData(settings_, tokenizer_folder_, config, vocabulary_follows);
-  config.vocab_size = data_.vocab_size;
-  config = ApplySettings(config, settings_);
-  if (!request_.weights && settings_.mup_base_width > 0) config.logits_scaling = WidthRatio(settings_, config);
-  ValidateModelConfig(config, settings_.model);
-  if (continues_) CheckContinues(config);
-  return config;
-}
-
-// Throws where the data or the model is another than the run was begun with.
-void Run::CheckContinues(const ModelConfig& config) const {
-  CheckSameEos(saved_.eos, settings_.eos, folder_ + "/run.json");
-  CheckStamps(data_.stamps, folder_ + "/data.json");
-  if (choice_.newest) CheckSameConfig(LoadModelConfig(SavedConfig()), config, SavedConfig());
 }
 
 // The weights of step 0.
@@ -216,7 +160,17 @@ void Run::OpenFolder() {
   if (Done()) return;
   SaveStamps(data_.stamps, folder_ + "/data.json");
   WriteState({});
-  metrics_ = std::make_unique<MetricsWriter>(folder_ + "/metrics.jsonl");
+  OpenReports(CutMetrics(folder_ + "/metrics.jsonl", trainer_->step()));
+}
+
+void Run::OpenReports(MetricsHistory history) {
+  RunReports::Options options{.folder = folder_,
+                              .settings = settings_,
+                              .bytes_per_token = bytes_per_token_,
+                              .facts = FactsOf(trainer_->model().config(), settings_, data_),
+                              .say = [this](const std::string& text) { say_(text); }};
+  reports_.reset();
+  reports_ = std::make_unique<RunReports>(std::move(options), std::move(history), trainer_->step());
 }
 
 void Run::BeginFolder() {
@@ -232,7 +186,7 @@ void Run::ContinueFolder() {
   RemoveLeftovers(folder_);
   if (choice_.newest) PublishFolder(choice_.newest->path + "/model", folder_ + "/model");
   if (Done()) return;
-  history_ = CutMetrics(folder_ + "/metrics.jsonl", step);
+  CutMetrics(folder_ + "/metrics.jsonl", step);  // names a damaged line before anything is written
   if (step > 0) LogInfo("resumes {} after step {}", folder_, step);
   if (step == 0) LogInfo("{} has no checkpoint: begins again at step 0", folder_);
   for (const DamagedCheckpoint& d : choice_.damaged) {
@@ -275,7 +229,7 @@ RunEnd Run::Go() {
       LogInfo("no validation data, the loss is that of training (--valid-data, or --valid-split 0.05)");
     const RunEnd end = Loop();
     if (!settings_.lr_range.empty())
-      LogInfo("{}; {}/lr-range.svg", taipan::Describe(RangeOf(history_, settings_)), folder_);
+      LogInfo("{}; {}/lr-range.svg", taipan::Describe(RangeOf(reports_->history(), settings_)), folder_);
     LogInfo("{}; the model is in {}/model", Describe(end), folder_);
     return end;
   } catch (const std::exception& error) {
@@ -288,7 +242,7 @@ RunEnd Run::Go() {
 // in trainer.json that it failed. The error on its way out is the one that counts: none from here.
 void Run::GiveUp(const std::string& error) {
   try {
-    metrics_.reset();
+    reports_.reset();
     if (trainer_->step() > 0) {
       WriteState({.ended = "failed", .error = error});
     } else if (LookAtFolder(folder_) == FolderContent::kNeverTrained) {
@@ -307,14 +261,19 @@ std::string Run::Describe(RunEnd end) const {
 }
 
 RunEnd Run::Loop() {
-  RunProgress progress(settings_, bytes_per_token_, trainer_->step(), trainer_->seconds(),
-                       hooks_.roof && ranks_.group().alone() ? hooks_.roof(trainer_->model().config(), settings_) : 0);
+  RunProgress progress(settings_, bytes_per_token_, trainer_->step(), trainer_->seconds(), [this](bool again) {
+    return hooks_.roof && ranks_.group().alone() ? hooks_.roof(trainer_->model().config(), settings_, again) : 0.0;
+  });
+  OpenSaver(progress);
+  const auto close = [](Run* run) { run->saver_.reset(), run->say_ = [](const std::string&) {}; };
+  const std::unique_ptr<Run, decltype(close)> until_done(this, close);  // before the line that it speaks above
   try {
     return LoopSteps(progress);
   } catch (const DataChanged& error) {
     progress.Finish();
+    saver_->Wait();
     // The weights are those of a whole step: kept, though the data for the next is gone.
-    if (trainer_->step() > saved_step_) Save({.ended = "failed", .error = error.what()});
+    if (trainer_->step() > saver_->saved_step()) Save({.ended = "failed", .error = error.what()});
     throw;
   }
 }
@@ -329,9 +288,13 @@ RunEnd Run::LoopSteps(RunProgress& progress) {
     }
   }
   for (;;) {
+    if (trainer_->wants_rewind()) Rewind(progress);
     const StepMetrics m = trainer_->Step();
-    Report(m);
+    reports_->Add(m, trainer_->skipped_steps());
     progress.Show(m);
+    if (Due(settings_.layer_stats_every)) reports_->Add(m.step, trainer_->Layers());
+    if (m.skipped) progress.Print(SkippedLine(m));
+    if (trainer_->wants_rewind() && !Interrupted()) continue;
     const bool timed_out = settings_.time_limit > 0 && NowSeconds() - begin >= settings_.time_limit;
     const bool last = AtEnd() || timed_out || RangeIsOver();
     if (!data_.valid.empty() && (last || Due(settings_.valid_every.value()))) {
@@ -340,13 +303,17 @@ RunEnd Run::LoopSteps(RunProgress& progress) {
     if (hooks_.sample && (Due(settings_.sample_every) || (last && settings_.sample_every > 0)) && !Interrupted()) {
       progress.Finish();
       const ModelTrainer::Averaged averaged(*trainer_);
-      hooks_.sample(trainer_->model(), data_.text.tokenizer.get(), m.step);
+      reports_->AddSample(m.step, hooks_.sample(trainer_->model(), data_.text.tokenizer.get(), m.step));
     }
     const bool interrupted = Interrupted();
-    if (last || interrupted || Due(settings_.save_every)) {
+    const bool due = Due(settings_.save_every);
+    if (last || interrupted) {
       Save(EndNow(timed_out));
-      WarnOfChangedData(progress);
+    } else {
+      saver_->AfterStep(m.step, due, [&] { return trainer_->Snapshot(); });
+      if (due) reports_->Draw();
     }
+    if (last || interrupted || due) WarnOfChangedData(progress);
     if (Done() || RangeIsOver()) return RunEnd::kFinished;
     if (interrupted) return RunEnd::kInterrupted;
     if (timed_out) return RunEnd::kTimeLimit;
@@ -359,33 +326,66 @@ TrainingEnd Run::EndNow(bool timed_out) const {
   return {.ended = timed_out ? "time_limit" : "running"};
 }
 
-void Run::Report(const StepMetrics& m) {
-  metrics_->Write(ToJsonLine(m));
-  history_.Add(m);
-}
-
 void Run::Validate(int64_t max_tokens, RunProgress& progress) {
   const std::optional<ValidMetrics> m =
       ValidateParts(*trainer_, data_.valid, data_.text.tokenizer.get(), max_tokens, Interrupted);
   owes_validation_ = !m;
   if (!m) return;
-  metrics_->Write(ToJsonLine(*m));
-  history_.Add(*m);
+  reports_->Add(*m);
   progress.Print(ValidationLine(*m));
   for (const ValidMetrics& part : m->parts) progress.Print(ValidationLine(part));
-  DrawCurve();
 }
 
+void Run::OpenSaver(RunProgress& progress) {
+  say_ = [&progress](const std::string& text) { progress.Print(text); };
+  if (!background_) LogInfo("checkpoints are written between steps: memory has no room for a copy of the weights");
+  RunSaver::Options options{.background = background_,
+                            .punctual = settings_.rewind > 0,
+                            .patience = hooks_.patience,
+                            .saved_step = trainer_->step(),
+                            .write = [this](int64_t step, const TrainingSnapshot& s) { WriteCheckpoint(step, s); },
+                            .say = say_};
+  saver_ = std::make_unique<RunSaver>(std::move(options));
+}
+
+// Of the last step: nothing goes on until it is written.
 void Run::Save(const TrainingEnd& end) {
-  metrics_->Sync();
-  const SavedStep done = checkpoints_.Write(trainer_->step(), [&](const std::string& directory) {
-    trainer_->Save(directory, end);
+  saver_->Finish(
+      trainer_->step(), [&] { return trainer_->Snapshot(end); }, Interrupted);
+  reports_->Draw();
+}
+
+// Goes back to the newest checkpoint that is old enough. What was saved after it is of weights that led to the spikes.
+void Run::Rewind(RunProgress& progress) {
+  saver_->Wait();
+  const int64_t step = trainer_->step(), latest = step - settings_.rewind;
+  const std::optional<SavedStep> to = checkpoints_.RewindTarget(latest);
+  if (!to || trainer_->rewinds() == kMostRewinds) {
+    throw UserError({fmt::format("step {}", step), fmt::format("{} steps in a row were spikes", settings_.rewind_after),
+                     to ? fmt::format("at most {} rewinds", kMostRewinds)
+                        : fmt::format("a checkpoint of step {} or before to go back to", latest),
+                     to ? "another" : "none", "lower --learning-rate, or save more often and --keep more"});
+  }
+  progress.Print(
+      fmt::format("step {}: {} steps in a row were spikes; goes back to step {} and on with the data behind them", step,
+                  settings_.rewind_after, to->step));
+  trainer_->RewindTo(to->path);
+  checkpoints_.RemoveAfter(to->step);
+  reports_.reset();
+  OpenReports(CutMetrics(folder_ + "/metrics.jsonl", to->step));
+  progress.Restart(to->step, trainer_->seconds());
+  OpenSaver(progress);
+}
+
+// Perhaps in another thread, while training goes on.
+void Run::WriteCheckpoint(int64_t step, const TrainingSnapshot& snapshot) {
+  reports_->Sync();
+  const SavedStep done = checkpoints_.Write(step, [&](const std::string& directory) {
+    snapshot.Write(directory);
     data_.text.WriteFiles(directory + "/model");
   });
-  saved_step_ = done.step;
   PublishFolder(done.path + "/model", folder_ + "/model");
-  WriteState(end);
-  DrawCurve();
+  WriteFileAtomically(folder_ + "/trainer.json", snapshot.texts.back().second);
 }
 
 void Run::WriteState(const TrainingEnd& end) const {
@@ -401,11 +401,6 @@ void Run::WarnOfChangedData(RunProgress& progress) {
     progress.Print(fmt::format("warning: {}; this run goes on with what it holds in memory", error.what()));
     warned_of_data_ = true;
   }
-}
-
-void Run::DrawCurve() const {
-  WriteCurve(history_, bytes_per_token_, settings_, folder_ + "/curve.svg");
-  if (!settings_.lr_range.empty()) DrawRange(RangeOf(history_, settings_), folder_ + "/lr-range.svg");
 }
 
 }  // namespace

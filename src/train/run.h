@@ -12,6 +12,7 @@
 
 #include "model/checkpoint.h"
 #include "train/ranks.h"
+#include "train/run_saver.h"
 #include "train/settings.h"
 #include "train/trainer.h"
 
@@ -26,11 +27,13 @@ struct RunRequest {
 };
 
 struct RunHooks {
-  // Shows what the model writes; null: never. The tokenizer is null where the data is token files.
-  std::function<void(const LanguageModel&, const Tokenizer*, int64_t step)> sample;
-  // Tokens a second that the machine's matrix products would allow; null, or 0: not known.
-  std::function<double(const ModelConfig&, const TrainSettings&)> roof;
-  Ranks* ranks = nullptr;  // that train together, of which this is the first; null: it trains alone
+  // Shows what the model writes, and returns it; null: never. The tokenizer is null where the data is token files.
+  std::function<std::string(const LanguageModel&, const Tokenizer*, int64_t step)> sample;
+  // Tokens a second that the machine's matrix products would allow; null, or 0: not known. again: what was measured
+  // before cannot be.
+  std::function<double(const ModelConfig&, const TrainSettings&, bool again)> roof;
+  SavePatience patience = {};  // with a disk that refuses checkpoints
+  Ranks* ranks = nullptr;      // that train together, of which this is the first; null: it trains alone
 };
 
 enum class RunEnd { kFinished, kAlreadyFinished, kTimeLimit, kInterrupted };

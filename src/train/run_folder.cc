@@ -42,7 +42,8 @@ FolderContent LookAtFolder(const std::string& run_dir) {
 void RemoveNeverTrained(const std::string& run_dir) {
   RemoveLeftovers(run_dir);
   // run.json last: without it the rest would be nobody's.
-  for (const char* name : {"model", "checkpoints", "metrics.jsonl", "data.json", "trainer.json", "run.json"}) {
+  for (const char* name : {"model", "checkpoints", "metrics.jsonl", "samples.jsonl", "tensorboard", "metrics.prom",
+                           "report.html", "data.json", "trainer.json", "run.json"}) {
     RemoveTree(run_dir + "/" + name);
   }
 }

@@ -18,14 +18,25 @@ std::string Shares(const std::vector<double>& shares) {
 }  // namespace
 
 RunProgress::RunProgress(const TrainSettings& settings, double bytes_per_token, int64_t first_step,
-                         double seconds_before, double roof)
+                         double seconds_before, Roof roof)
     : settings_(settings),
       bytes_per_token_(bytes_per_token),
       first_step_(first_step),
       seconds_before_(seconds_before),
-      roof_(roof) {}
+      measure_(std::move(roof)),
+      roof_(measure_ ? measure_(/*again=*/false) : 0) {}
 
-void RunProgress::Show(const StepMetrics& m) { line_.Update(Parts(m)); }
+void RunProgress::KeepBelowRoof(double tokens_per_second) {
+  if (roof_ == 0 || tokens_per_second <= roof_) return;
+  if (measure_) roof_ = measure_(/*again=*/true);
+  measure_ = nullptr;
+  roof_ = std::max(roof_, tokens_per_second);
+}
+
+void RunProgress::Show(const StepMetrics& m) {
+  KeepBelowRoof(m.tokens_per_second);
+  line_.Update(Parts(m));
+}
 
 // Importance: what 80 columns, and fewer, must show comes first.
 std::vector<ProgressPart> RunProgress::Parts(const StepMetrics& m) const {
@@ -47,6 +58,10 @@ std::vector<ProgressPart> RunProgress::Parts(const StepMetrics& m) const {
   if (roof_ > 0) parts.push_back({fmt::format("{:.0f}% of roof", 100 * m.tokens_per_second / roof_), 1});
   parts.push_back({FormatDuration(left) + " left", 7});
   return parts;
+}
+
+std::string SkippedLine(const StepMetrics& m) {
+  return fmt::format("step {}: a spike, skipped (loss {:.4g}, gradient norm {:.4g})", m.step, m.ce, m.grad_norm);
 }
 
 std::string ValidationLine(const ValidMetrics& m) {

@@ -118,7 +118,7 @@ TEST_F(RunResumeTest, WritingIntoTheModelHarmsNoCheckpoint) {
 
 TEST_F(RunResumeTest, MakesUpForAValidationThatASignalCut) {
   RunHooks at_once;  // the signal comes before the step, the validation after it is cut
-  at_once.roof = [](const ModelConfig&, const TrainSettings&) {
+  at_once.roof = [](const ModelConfig&, const TrainSettings&, bool) {
     raise(SIGINT);
     return 0.0;
   };

@@ -38,6 +38,7 @@ void AddLine(const Json& line, RunSummary& run) {
     run.valid.push_back(std::move(m));
     return;
   }
+  if (line.contains("layers")) return;
   StepMetrics m;
   m.step = step;
   m.loss = Number(line, "loss");

@@ -37,7 +37,7 @@ TEST_F(RunTest, WritesEverythingThatARunPromises) {
   EXPECT_EQ(ListDirectory(run + "/model"),
             (std::vector<std::string>{"config.json", "model.safetensors", "tokenizer.json"}));
   EXPECT_EQ(ListDirectory(run), (std::vector<std::string>{"checkpoints", "curve.svg", "data.json", "metrics.jsonl",
-                                                          "model", "run.json", "trainer.json"}));
+                                                          "model", "report.html", "run.json", "trainer.json"}));
   EXPECT_EQ(LoadModel(run + "/model").config().vocab_size, 256);
   TrainSettings saved;
   ReadRunFile(run + "/run.json", saved);
@@ -67,6 +67,7 @@ TEST_F(RunTest, DISABLED_Child) {
   request.settings.data = {folder + "/text.txt"};
   request.settings.valid_data = {folder + "/valid.txt"};
   const RunHooks hooks = At(request, 7, [&] {
+    while (!PathExists(out + std::string("/checkpoints/step-5"))) usleep(100);
     if (std::string(signals) == "kill") raise(SIGKILL);
     kill(getpid(), SIGINT);
     while (StopSignal() == 0) usleep(100);
@@ -123,11 +124,13 @@ TEST_F(RunTest, AFullDiskKeepsTheCheckpointBefore) {
   struct rlimit before;
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   RunRequest request = Request("run");
-  const RunHooks hooks = At(request, 7, [&] {
+  RunHooks hooks = At(request, 7, [&] {
+    WaitForCheckpoint("run", 5);
     struct rlimit small = before;
     small.rlim_cur = 32768;  // metrics fit, weights do not
     setrlimit(RLIMIT_FSIZE, &small);
   });
+  hooks.patience = {.retry = 0, .longest_retry = 0, .at_end = 0};
   const std::string error = UserErrorOf([&] { RunTraining(request, hooks); });
   setrlimit(RLIMIT_FSIZE, &before);
   EXPECT_NE(error.find("model.safetensors"), std::string::npos) << error;

@@ -239,7 +239,10 @@ bool IsFree(const std::string& name) {
                                       "valid_tokens", "sample_every", "save_every", "keep",       "time_limit",
                                       "tokenizer",    "vocab_size",   "recompute",  "steps",      "micro_batch_size",
                                       "eos",          "decay_steps",  "segment"};
-  return std::find(std::begin(kFree), std::end(kFree), name) != std::end(kFree);
+  TrainSettings s;
+  bool operation = false;
+  VisitOperations(s, [&](const FieldInfo& info, FieldPointer) { operation = operation || info.name == name; });
+  return operation || std::find(std::begin(kFree), std::end(kFree), name) != std::end(kFree);
 }
 
 // What ApplySettings sets in a config.
@@ -276,6 +279,7 @@ void VisitFields(TrainSettings& s, const FieldVisitor& visit) {
   VisitOptimizer(s, visit);
   VisitGate(s, visit);
   VisitReports(s, visit);
+  VisitOperations(s, visit);
 }
 
 std::string UnderscoreKey(std::string key) {

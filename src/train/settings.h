@@ -57,8 +57,11 @@ struct TrainSettings {
   std::string lr_range;                     // "A:B": a range test instead of a schedule
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
   double weight_decay = 0.01;
-  double clip_norm = 1.0;  // 0: no clipping
-  double ema = 0;          // decay of the average of the weights, 0: none
+  double clip_norm = 1.0;    // 0: no clipping
+  double ema = 0;            // decay of the average of the weights, 0: none
+  double spike_guard = 0;    // standard deviations from which on a step is skipped, 0: never
+  int64_t rewind = 0;        // steps to go back where skipping does not help, 0: none
+  int64_t rewind_after = 5;  // skipped steps in a row
 
   std::optional<double> budget;                    // C; default: the config's attention_budget
   std::optional<double> budget_loss_weight;        // lambda at the end; default: 30 for new weights, else the config's
@@ -74,17 +77,21 @@ struct TrainSettings {
   std::string straight_through;                    // selected | all; default: the config's
   std::string train_only;                          // groups of weights, separated by commas; empty: all
 
-  std::optional<int64_t> valid_every;     // steps, 0: only at the end; default: 1/20 of the steps
-  int64_t valid_tokens = 65536;           // of a periodic validation; 16 times as many at the end
-  int64_t sample_every = 0;               // steps, 0: never
+  std::optional<int64_t> valid_every;  // steps, 0: only at the end; default: 1/20 of the steps
+  int64_t valid_tokens = 65536;        // of a periodic validation; 16 times as many at the end
+  int64_t sample_every = 0;            // steps, 0: never
+  int64_t layer_stats_every = 0;       // steps, 0: never
+  bool tensorboard = false, prometheus = false;
   int64_t save_every = 500;               // steps, 0: only at the end
-  int64_t keep = 2;                       // checkpoints
+  int64_t keep = 2;                       // newest checkpoints
+  int64_t keep_every = 0;                 // steps of which one checkpoint stays for good, 0: none
   ComputeType dtype = ComputeType::kF32;  // of activations and products, kAuto: by the CPU; masters are always f32
   Recompute recompute = Recompute::kNone;
 
   bool operator==(const TrainSettings&) const = default;
 };
 void VisitFields(TrainSettings& s, const FieldVisitor& visit);
+void VisitOperations(TrainSettings& s, const FieldVisitor& visit);  // the last of them
 
 std::string UnderscoreKey(std::string key);  // "batch-size" as the key that it is
 

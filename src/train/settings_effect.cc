@@ -37,6 +37,7 @@ std::vector<Rule> RulesOf(const TrainSettings& s, const ModelConfig& config, boo
       {!new_weights, {"gate_bias", "initializer_range"}, "the weights are read, not initialised"},
       {ParseRamp(s.budget_ramp).end <= 1, {"budget_loss_weight_start"}, "the ramp is over at the first step"},
       {s.recompute == Recompute::kMixer && !LeavesOutAny(config), {"recompute"}, "the model has no Mamba-2 mixers"},
+      {s.spike_guard == 0, {"rewind", "rewind_after"}, "no step is skipped without --spike-guard"},
       {s.state != StateStart::kCarry, {"state_windows"}, "no state is carried"},
       {s.segment >= s.context, {"segment"}, "a sequence is no longer than one"},
       {s.valid_data.empty() && s.valid_split == 0, {"valid_every", "valid_tokens"}, "there is no data to validate on"}};

@@ -6,6 +6,7 @@
 
 #include "base/op_timer.h"
 #include "model/selection.h"
+#include "train/non_finite.h"
 #include "train/segmented.h"
 
 namespace taipan {
@@ -39,26 +40,24 @@ TrainingStep::TrainingStep(LanguageModel& model, const std::string& only, Optimi
       gradients_(model.NewGradients()),
       optimizer_(model.params(), optimizer, group) {}
 
-void TrainingStep::ReportNonFinite(const StepResult& r, const StepOptions& options, ModelParams& weights) {
-  // A bad weight makes every gradient bad: it is the cause.
-  std::string tensor = FirstNonFinite(weights);
-  std::string culprit = "weight " + tensor;
-  if (tensor.empty()) {
-    size_t i = 0;
-    gradients_.ForEach([&](Weight& g) {
-      if (!std::isfinite(squares_[i++]) && tensor.empty()) tensor = g.spec.name;
-    });
-    culprit = tensor.empty() ? "no weight and no gradient, the loss alone" : "gradient of " + tensor;
-  }
+void TrainingStep::ReportNonFinite(const StepResult& r, const StepOptions& options, LanguageModel& model,
+                                   std::span<const Batch> batches) {
+  std::string gradient;
+  size_t i = 0;
+  gradients_.ForEach([&](Weight& g) {
+    if (!std::isfinite(squares_[i++]) && gradient.empty()) gradient = g.spec.name;
+  });
   throw Diverged({fmt::format("step {}", options.adamw.step),
                   fmt::format("training diverged: loss {}, gradient norm {}", r.loss, r.grad_norm), "finite numbers",
-                  culprit + " (the first that is not finite)", options.hint});
+                  FindNonFinite(model, gradient, batches, options.gate, context_), options.hint});
 }
 
 StepResult TrainingStep::Run(LanguageModel& model, std::span<const Batch> batches, const StepOptions& options) {
-  const StepResult r = Gradients(model, batches, options);
+  StepResult r = Gradients(model, batches, options);
+  if (options.take && !options.take(r)) return r;
+  r.taken = true;
   if (!std::isfinite(r.loss) || !std::isfinite(r.grad_norm)) {
-    ReportNonFinite(r, options, model.params());
+    ReportNonFinite(r, options, model, batches);
   }
   AdamWSettings adamw = options.adamw;
   if (options.clip_norm > 0 && r.grad_norm > options.clip_norm) {

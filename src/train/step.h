@@ -4,6 +4,7 @@
 // several ranks each computes its own rows; results and weights are the same on all.
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,6 +14,14 @@
 #include "train/running_threshold.h"
 
 namespace taipan {
+
+struct StepResult {
+  double loss = 0, ce = 0, budget_loss = 0;  // nats a token; before the update
+  double grad_norm = 0;                      // before clipping
+  std::vector<double> selected_share;        // of each SAL, with the noise of training
+  int64_t tokens = 0;
+  bool taken = false;  // the weights were updated
+};
 
 struct StepOptions {
   GateOptions gate;
@@ -24,19 +33,14 @@ struct StepOptions {
   double pace = 1;       // the learning rate as a share of its peak, for running thresholds
   std::string hint;      // what to change where training diverges; may be empty
   int64_t rows = 0;      // of the step, over all ranks; 0: those of the batches
+  // Asked before the update; false leaves the weights and the moments as they are. Null: always. The same on all ranks.
+  std::function<bool(const StepResult&)> take = nullptr;
 };
 
 // The loss or the gradient is not finite; noticed by all ranks in the same place.
 class Diverged : public UserError {
  public:
   using UserError::UserError;
-};
-
-struct StepResult {
-  double loss = 0, ce = 0, budget_loss = 0;  // nats a token; before the update
-  double grad_norm = 0;                      // before clipping
-  std::vector<double> selected_share;        // of each SAL, with the noise of training
-  int64_t tokens = 0;
 };
 
 class TrainingStep {
@@ -47,7 +51,8 @@ class TrainingStep {
                         OptimizerKind optimizer = OptimizerKind::kAdamW, Group& group = Alone());
 
   // This rank's micro-batches of one step; a row of the step lies in one of them. A loss or gradient norm that is not
-  // finite throws Diverged, naming the step and the first tensor at fault; the weights are then as before the step.
+  // finite throws Diverged, naming the step and what went wrong first (non_finite.h); the weights are then as before
+  // the step.
   StepResult Run(LanguageModel& model, std::span<const Batch> batches, const StepOptions& options);
 
   Optimizer& optimizer() { return optimizer_; }
@@ -57,7 +62,8 @@ class TrainingStep {
   StepResult Gradients(const LanguageModel& model, std::span<const Batch> batches, const StepOptions& options);
   StepTotals Totals(std::span<const Batch> batches, int64_t rows);
   void SumGradients(StepResult& r);
-  [[noreturn]] void ReportNonFinite(const StepResult& r, const StepOptions& options, ModelParams& weights);
+  [[noreturn]] void ReportNonFinite(const StepResult& r, const StepOptions& options, LanguageModel& model,
+                                    std::span<const Batch> batches);
   void MoveBiases(LanguageModel& model, const StepOptions& options);
 
   Group& group_;

@@ -2,6 +2,7 @@
 // For tests: runs in a folder of their own, and the straight run that they must be equal to.
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -54,8 +55,14 @@ class RunFixture : public testing::Test {
     RunHooks hooks;
     hooks.sample = [=](const LanguageModel&, const Tokenizer*, int64_t now) {
       if (now == step) act();
+      return std::string();
     };
     return hooks;
+  }
+  // It is written while training goes on.
+  void WaitForCheckpoint(const std::string& run, int64_t step) const {
+    const std::string state = folder_ / run + "/trainer.json";  // written last
+    for (int i = 0; i < 100000 && nlohmann::json::parse(ReadFile(state)).at("step") != step; ++i) usleep(100);
   }
   // metrics.jsonl without what the clock says.
   std::vector<std::string> Metrics(const std::string& run) const {

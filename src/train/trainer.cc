@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
@@ -8,6 +9,7 @@
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "model/selection.h"
+#include "train/non_finite.h"
 #include "train/schedule.h"
 
 namespace taipan {
@@ -18,6 +20,8 @@ struct TrainerState {
   int64_t step = 0, tokens = 0;
   double seconds = 0;
   TrainingEnd end;
+  int64_t data_ahead = 0, rewinds = 0;
+  SpikeWindow spikes = {};
 };
 void VisitFields(TrainerState& s, const FieldVisitor& visit) {
   visit({.name = "step", .required = true, .range = AtLeast(0)}, &s.step);
@@ -26,6 +30,13 @@ void VisitFields(TrainerState& s, const FieldVisitor& visit) {
   visit({.name = "ended", .choices = {"running", "finished", "time_limit", "signal", "failed"}}, &s.end.ended);
   visit({.name = "signal"}, &s.end.signal);
   visit({.name = "error"}, &s.end.error);
+  visit({.name = "data_ahead", .write = s.data_ahead > 0, .range = AtLeast(0)}, &s.data_ahead);
+  visit({.name = "rewinds", .write = s.rewinds > 0, .range = AtLeast(0)}, &s.rewinds);
+  const bool guarded = !s.spikes.losses.empty() || s.spikes.skipped > 0;
+  visit({.name = "skipped_steps", .write = guarded, .range = AtLeast(0)}, &s.spikes.skipped);
+  visit({.name = "skipped_in_a_row", .write = guarded, .range = AtLeast(0)}, &s.spikes.in_a_row);
+  visit({.name = "guard_losses", .write = guarded}, &s.spikes.losses);
+  visit({.name = "guard_norms", .write = guarded}, &s.spikes.norms);
 }
 
 }  // namespace
@@ -46,6 +57,7 @@ ModelTrainer::ModelTrainer(LanguageModel model, const TrainSettings& settings,
   training_.context().SetRecompute(settings_.recompute);
   // What is validated and saved, by the first rank.
   if (settings_.ema > 0 && ranks.group().leads()) average_.emplace(model_.params(), settings_.ema);
+  if (settings_.spike_guard > 0) guard_.emplace(settings_.spike_guard);
   if (settings_.state != StateStart::kNone) {
     states_.emplace(model_, settings_.state, static_cast<uint64_t>(settings_.seed));
   }
@@ -65,9 +77,9 @@ void ModelTrainer::FillOwnRows() {
   batches_.resize(static_cast<size_t>((rows + micro - 1) / micro));
   for (size_t i = 0; i < batches_.size(); ++i) {
     const int64_t first = static_cast<int64_t>(i) * micro;
-    source_->Fill(step_, before + first, std::min(micro, rows - first), batches_[i]);
+    source_->Fill(step_ + data_ahead_, before + first, std::min(micro, rows - first), batches_[i]);
   }
-  if (states_) states_->Bind(model_, *source_, step_, batches_);
+  if (states_) states_->Bind(model_, *source_, step_ + data_ahead_, batches_);
 }
 
 // Data may fail on one rank alone.
@@ -79,6 +91,19 @@ void ModelTrainer::FillBatches() {
     error = std::current_exception();
   }
   ranks_.Agree(error);
+}
+
+// A spike is skipped. After so many in a row it is no spike: either the run goes back, or this is the level from now
+// on. The first rank decides, whose window is that of the whole run.
+bool ModelTrainer::Takes(const StepResult& r) {
+  Group& group = ranks_.group();
+  uint8_t take = 1;
+  if (group.leads() && !guard_->Take(r.loss, r.grad_norm)) {
+    take = guard_->window().in_a_row >= settings_.rewind_after && settings_.rewind == 0;
+    if (take != 0) guard_->Forget();
+  }
+  group.Broadcast(std::as_writable_bytes(std::span(&take, 1)));
+  return take != 0;
 }
 
 GateOptions ModelTrainer::GateOf(int64_t step) const {
@@ -119,6 +144,8 @@ StepMetrics ModelTrainer::Step() {
     const OpTimer timer("data");
     FillBatches();
   }
+  std::function<bool(const StepResult&)> take;
+  if (guard_) take = [this](const StepResult& r) { return Takes(r); };
   const StepOptions options{.gate = GateOf(m.step),
                             .loss = {.budget = Budget(settings_, m.step), .budget_weight = m.budget_loss_weight},
                             .adamw = {.lr = m.lr,
@@ -132,7 +159,8 @@ StepMetrics ModelTrainer::Step() {
                             .width = WidthRatio(settings_, model_.config()),
                             .pace = settings_.learning_rate > 0 ? m.lr / settings_.learning_rate : 1,
                             .hint = "lower --learning-rate, lengthen --warmup-steps or lower --clip-norm",
-                            .rows = BatchStages(settings_).At(m.step)};
+                            .rows = BatchStages(settings_).At(m.step),
+                            .take = take};
   const StepResult r = RunStep(options);
   ranks_.Done();
   m.loss = r.loss;
@@ -140,8 +168,9 @@ StepMetrics ModelTrainer::Step() {
   m.budget_loss = r.budget_loss;
   m.grad_norm = r.grad_norm;
   m.selected_share = r.selected_share;
-  if (states_) states_->Advance(model_);
-  if (average_) {
+  m.skipped = !r.taken;
+  if (states_ && std::isfinite(r.loss)) states_->Advance(model_);
+  if (average_ && r.taken) {
     const OpTimer timer("average of weights");
     average_->Add(model_.params(), m.step);
   }
@@ -171,7 +200,13 @@ std::optional<ValidMetrics> ModelTrainer::Validate(const Corpus& corpus, const T
   return taipan::Validate(model_, corpus, tokenizer, options, training_.context());
 }
 
-void ModelTrainer::Save(const std::string& directory, const TrainingEnd& end) {
+std::vector<LayerStatistics> ModelTrainer::Layers() {
+  Batch batch;
+  source_->Fill(step_ - 1 + data_ahead_, 0, 1, batch);
+  return MeasureLayers(model_, std::move(batch), GateOf(step_), training_.context());
+}
+
+TrainingSnapshot ModelTrainer::Snapshot(const TrainingEnd& end) {
   const std::string bad = FirstNonFinite(model_.params());
   if (!bad.empty()) {
     throw UserError({fmt::format("step {}", step_), "training diverged: the update left weights that are not finite",
@@ -180,20 +215,28 @@ void ModelTrainer::Save(const std::string& directory, const TrainingEnd& end) {
   ranks_.Start(RankTask::kGather);
   training_.optimizer().Gather();
   ranks_.Done();
-  MakeDirectories(directory + "/model");
-  if (average_) SaveTrainedWeights(model_.params(), directory + "/weights.safetensors");
+  TrainingSnapshot snapshot;
+  if (average_) snapshot.tensors.push_back({"weights.safetensors", TrainedWeights(model_.params())});
   {
     const Averaged averaged(*this);
-    SaveModel(model_, directory + "/model");
+    snapshot.tensors.push_back({"model/model.safetensors", ModelItems(model_), ModelMetadata()});
   }
-  training_.optimizer().Save(directory + "/optimizer.safetensors");
-  if (states_) states_->Save(model_, directory + "/states.safetensors");
-  training_.optimizer().DropGathered();
-  WriteFileAtomically(directory + "/trainer.json", StateText(end));
+  snapshot.tensors.push_back({"optimizer.safetensors", training_.optimizer().Items()});
+  snapshot.tensors.back().own = training_.optimizer().TakeGathered();
+  if (states_) {
+    snapshot.others.push_back([this, states = *states_](const std::string& directory) {
+      states.Save(model_, directory + "/states.safetensors");
+    });
+  }
+  snapshot.texts = {{"model/config.json", ToJson(model_.config())}, {"trainer.json", StateText(end)}};
+  return snapshot;
 }
 
+void ModelTrainer::Save(const std::string& directory, const TrainingEnd& end) { Snapshot(end).Write(directory); }
+
 std::string ModelTrainer::StateText(const TrainingEnd& end) const {
-  return WriteFields(TrainerState{step_, tokens_, seconds_, end});
+  return WriteFields(
+      TrainerState{step_, tokens_, seconds_, end, data_ahead_, rewinds_, guard_ ? guard_->window() : SpikeWindow{}});
 }
 
 void ModelTrainer::Load(const std::string& directory) {
@@ -211,8 +254,22 @@ void ModelTrainer::Load(const std::string& directory) {
   step_ = state.step;
   tokens_ = state.tokens;
   seconds_ = state.seconds;
+  data_ahead_ = state.data_ahead;
+  rewinds_ = state.rewinds;
+  if (guard_) guard_->SetWindow(std::move(state.spikes));
   shared_ = false;
   loaded_ = true;
+}
+
+void ModelTrainer::RewindTo(const std::string& directory) {
+  const int64_t data = step_ + data_ahead_, rewinds = rewinds_ + 1, skipped = skipped_steps();
+  Load(directory);
+  data_ahead_ = data - step_;
+  rewinds_ = rewinds;
+  SpikeWindow window = guard_->window();
+  window.skipped = skipped;
+  window.in_a_row = 0;
+  guard_->SetWindow(std::move(window));
 }
 
 // Brings all ranks to where the first one is.
@@ -221,11 +278,13 @@ void ModelTrainer::Share() {
   Group& group = ranks_.group();
   if (group.alone()) return;
   ranks_.Start(RankTask::kShare);
-  double counters[] = {static_cast<double>(step_), static_cast<double>(tokens_), seconds_, loaded_ ? 1.0 : 0.0};
+  double counters[] = {static_cast<double>(step_), static_cast<double>(tokens_), seconds_, loaded_ ? 1.0 : 0.0,
+                       static_cast<double>(data_ahead_)};
   group.Broadcast(std::as_writable_bytes(std::span<double>(counters)));
   step_ = static_cast<int64_t>(counters[0]);
   tokens_ = static_cast<int64_t>(counters[1]);
   seconds_ = counters[2];
+  data_ahead_ = static_cast<int64_t>(counters[4]);
   model_.params().ForEach([&](Weight& w) {
     group.Broadcast(std::as_writable_bytes(std::span<float>(w.F32(), static_cast<size_t>(w.f32.size()))));
   });

@@ -8,10 +8,13 @@
 #include <vector>
 
 #include "train/batch_source.h"
+#include "train/layer_statistics.h"
 #include "train/metrics.h"
 #include "train/ranks.h"
 #include "train/row_states.h"
 #include "train/settings.h"
+#include "train/snapshot.h"
+#include "train/spike_guard.h"
 #include "train/step.h"
 #include "train/validation.h"
 #include "train/weight_average.h"
@@ -46,13 +49,26 @@ class ModelTrainer {
   std::optional<ValidMetrics> Validate(const Corpus& corpus, const Tokenizer* tokenizer, int64_t max_tokens,
                                        std::function<bool()> stop = nullptr);
 
-  // model/, optimizer.safetensors and trainer.json in an existing folder, and where the model is an average of weights
-  // these in weights.safetensors; where rows begin with states, states.safetensors. Refuses weights that are not
-  // finite.
+  // All that a continued run needs, and what Load reads once it is written. Its items point into this object until they
+  // are copied. Refuses weights that are not finite.
+  TrainingSnapshot Snapshot(const TrainingEnd& end = {});
+  // Writes it into an existing folder.
   void Save(const std::string& directory, const TrainingEnd& end = {});
   std::string StateText(const TrainingEnd& end) const;  // the content of trainer.json
   // Continues from what Save wrote, bit for bit.
   void Load(const std::string& directory);
+
+  // What the layers are like after the last step, on its first row.
+  std::vector<LayerStatistics> Layers();
+
+  // Whether so many steps in a row were skipped that the run is to go back (settings.rewind).
+  bool wants_rewind() const {
+    return guard_ && settings_.rewind > 0 && guard_->window().in_a_row >= settings_.rewind_after;
+  }
+  // Continues from an earlier checkpoint with the data that follows what was read until now.
+  void RewindTo(const std::string& directory);
+  int64_t rewinds() const { return rewinds_; }
+  int64_t skipped_steps() const { return guard_ ? guard_->window().skipped : 0; }
 
   // While it lives, the model's weights are their average where there is one (settings.ema).
   class Averaged {
@@ -82,6 +98,7 @@ class ModelTrainer {
   StepResult RunStep(const StepOptions& options);
   void SwapAverage();
   GateOptions GateOf(int64_t step) const;
+  bool Takes(const StepResult& r);
 
   Ranks& ranks_;
   bool shared_ = false;  // with the other ranks, since the weights came from elsewhere
@@ -94,7 +111,10 @@ class ModelTrainer {
   std::optional<RowStates> states_;  // that rows begin with
   std::vector<Batch> batches_;       // the micro-batches of a step
   std::optional<double> forced_share_;
+  std::optional<SpikeGuard> guard_;
   int64_t step_ = 0, tokens_ = 0;
+  int64_t data_ahead_ = 0;  // steps of data that rewinding left out
+  int64_t rewinds_ = 0;
   double seconds_ = 0;
 };
 

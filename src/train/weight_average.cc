@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "formats/safetensors.h"
 #include "kernels/scale.h"
 
 namespace taipan {
@@ -24,12 +23,12 @@ void WeightAverage::Swap(ModelParams& params) {
   params.ForEach([&](Weight& w) { std::swap(w.f32, values_[i++]); });
 }
 
-void SaveTrainedWeights(ModelParams& params, const std::string& path) {
+std::vector<SafetensorsItem> TrainedWeights(ModelParams& params) {
   std::vector<SafetensorsItem> items;
   params.ForEach([&](Weight& w) {
     items.push_back({w.spec.name, DType::kF32, w.spec.shape, std::as_const(w.f32).data()});
   });
-  WriteSafetensors(path, items);
+  return items;
 }
 
 void LoadTrainedWeights(ModelParams& params, const std::string& path) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/safetensors.h"
 #include "model/parameters.h"
 
 namespace taipan {
@@ -27,7 +28,7 @@ class WeightAverage {
 };
 
 // Weights beside a model that holds their average.
-void SaveTrainedWeights(ModelParams& params, const std::string& path);
+std::vector<SafetensorsItem> TrainedWeights(ModelParams& params);       // they point to the parameters
 void LoadTrainedWeights(ModelParams& params, const std::string& path);  // UserError
 
 }  // namespace taipan
