@@ -4,10 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <nlohmann/json.hpp>
 
 #include "dist/test_group.h"
 #include "train/run_ranks.h"
+#include "train/scale_plan.h"
 #include "train/test_run.h"
 
 namespace taipan {
@@ -103,6 +105,22 @@ TEST_F(RanksTest, CheckpointsDoNotDependOnTheNumberOfRanks) {
           << file;
     }
   }
+}
+
+TEST_F(RanksTest, SendWhatThePlanSays) {
+  const Corpus corpus(TestTokens(2000), 97, "test tokens");
+  const CorpusSource source(WindowLoader(corpus, /*context=*/24, /*batch_size=*/4, WindowOrder::kShuffled, 3));
+  std::atomic<int64_t> sent = 0;
+  AsRanks(4, [&](Group& group) {
+    LanguageModel model = TestModel();
+    TrainingStep step(model, "", OptimizerKind::kAdamW, group);
+    Batch batch;
+    source.Fill(0, group.rank(), 1, batch);
+    step.Run(model, {&batch, 1}, {.adamw = {.lr = 1e-3}, .rows = 4});
+    sent += group.bytes_sent();
+  });
+  const double planned = SentBytes(SumParameters(TestConfig()), 4);
+  EXPECT_NEAR(static_cast<double>(sent) / 4, planned, 0.05 * planned);
 }
 
 TEST_F(RanksTest, InBf16TheCopiesFollow) {
