@@ -116,7 +116,9 @@ TEST_F(RanksTest, SendWhatThePlanSays) {
     TrainingStep step(model, "", OptimizerKind::kAdamW, group);
     Batch batch;
     source.Fill(0, group.rank(), 1, batch);
-    step.Run(model, {&batch, 1}, {.adamw = {.lr = 1e-3}, .rows = 4});
+    StepOptions options;
+    options.rows = 4;
+    step.Run(model, {&batch, 1}, options);
     sent += group.bytes_sent();
   });
   const double planned = SentBytes(SumParameters(TestConfig()), 4);
