@@ -135,12 +135,17 @@ TEST_F(RanksTest, InBf16TheCopiesFollow) {
   ExpectNear("2", "1", 2e-2);
 }
 
-TEST_F(RanksTest, ABatchThatCannotBeSharedOutIsRefused) {
+TEST_F(RanksTest, WhatCannotBeSharedOutIsRefused) {
   RunRequest request = Request("run");
   EXPECT_EQ(UserErrorOf([&] { Train(3, request); }),
             "--batch-size: its sequences cannot be shared out evenly, expected a multiple of the 3 ranks, found 4");
   request.settings.batch_size_schedule = "2:3";
   EXPECT_NE(UserErrorOf([&] { Train(4, request); }).find("--batch-size-schedule: its sequences cannot be shared out"),
+            std::string::npos);
+  request = Request("run");
+  request.settings.state = StateStart::kCarry;
+  request.settings.order = WindowOrder::kSequential;
+  EXPECT_NE(UserErrorOf([&] { Train(2, request); }).find("--state: states that go on stay with one rank"),
             std::string::npos);
   EXPECT_FALSE(PathExists(folder_ / "run"));
 }

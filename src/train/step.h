@@ -26,7 +26,8 @@ struct StepOptions {
   int64_t rows = 0;      // of the step, over all ranks; 0: those of the batches
 };
 
-// The loss or the gradient is not finite; noticed by all ranks in the same place.
+// A step that cannot be made: its loss or gradient is not finite, or nothing in it has a label. All ranks notice it in
+// the same place.
 class Diverged : public UserError {
  public:
   using UserError::UserError;
