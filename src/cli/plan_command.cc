@@ -24,6 +24,7 @@ struct PlanOptions {
   double network = 0, memory = 0;  // Gbit/s, GiB
   ComputeType dtype = ComputeType::kAuto;
   ScaleRequest request;
+  std::vector<int64_t> machines = {1};
   bool json = false;
 };
 
@@ -93,8 +94,20 @@ SliceTime MeasureModel(const ModelConfig& config, const ScaleRequest& r, Recompu
   return all;
 }
 
-OrderedJson JsonOf(const PlanOptions& o, const ScalePlan& p, const TrainingMemory& m, Recompute recompute) {
-  const ScaleRequest& r = o.request;
+// A number of machines with all that follows from it.
+struct Planned {
+  ScaleRequest request;
+  Recompute recompute = Recompute::kNone;
+  TrainingMemory memory = {};
+  ScalePlan plan = {};
+
+  double tokens_per_second() const {
+    return static_cast<double>(request.batch * request.context) / plan.step_seconds();
+  }
+};
+
+OrderedJson JsonOf(const PlanOptions& o, const Planned& planned) {
+  const auto& [r, recompute, m, p] = planned;
   return {{"model", o.model},
           {"parameters", static_cast<int64_t>(p.parameters)},
           {"flops_per_token", p.flops_per_token},
@@ -123,55 +136,97 @@ OrderedJson JsonOf(const PlanOptions& o, const ScalePlan& p, const TrainingMemor
             {"network", p.network_seconds},
             {"copies", p.copy_seconds},
             {"total", p.step_seconds()}}},
-          {"tokens_per_second", static_cast<double>(r.batch * r.context) / p.step_seconds()},
+          {"tokens_per_second", planned.tokens_per_second()},
           {"seconds", p.seconds()}};
 }
 
-void PrintPlan(const PlanOptions& o, const ScalePlan& p, const TrainingMemory& m, Recompute recompute) {
+void PrintHead(const PlanOptions& o, const ScalePlan& p) {
   const ScaleRequest& r = o.request;
-  const auto share = [&](double seconds) {
+  Print(
+      fmt::format("{}: {} parameters, {:.3g} GFLOP a token, {:.3g} EFLOP for {:.4g}B tokens\n"
+                  "{} steps of {} sequences of {} tokens in {}, on machines with {} thread{} of {}\n",
+                  o.model, FormatExact(static_cast<int64_t>(p.parameters)), p.flops_per_token / 1e9,
+                  p.flops_per_token * r.tokens / 1e18, r.tokens / 1e9, FormatExact(p.steps), r.batch, r.context,
+                  NameIn(ComputeTypeOf(r.dtype)), NumThreads(), NumThreads() == 1 ? "" : "s", CpuModelName()));
+}
+
+void PrintPlan(const Planned& planned) {
+  const auto& [r, recompute, m, p] = planned;
+  const auto share = [&p = p](double seconds) {
     return fmt::format("{} ({:.1f} %)", FormatDuration(seconds), 100 * seconds / p.step_seconds());
   };
-  const double step_tokens = static_cast<double>(r.batch * r.context);
-  std::string text = fmt::format("{}: {} parameters, {:.3g} GFLOP a token, {:.3g} EFLOP for {:.4g}B tokens\n", o.model,
-                                 FormatExact(static_cast<int64_t>(p.parameters)), p.flops_per_token / 1e9,
-                                 p.flops_per_token * r.tokens / 1e18, r.tokens / 1e9);
-  text += fmt::format("steps     {} of {} sequences of {} tokens; {} a machine, {} a forward, in {}, recompute {}\n",
-                      FormatExact(p.steps), r.batch, r.context, p.rows_per_rank,
-                      std::min(r.micro_batch, p.rows_per_rank), NameIn(ComputeTypeOf(r.dtype)), NameIn(recompute));
-  text += fmt::format("memory    {} a machine\n", Describe(m));
-  text += fmt::format("sent      {} by a machine, a step\n", FormatBytes(static_cast<int64_t>(p.sent_bytes)));
-  text += fmt::format("a step    {}: compute {}, optimizer {}, network {}, copies {}\n",
-                      FormatDuration(p.step_seconds()), share(p.compute_seconds), share(p.optimizer_seconds),
-                      share(p.network_seconds), share(p.copy_seconds));
-  text += fmt::format("the run   {} on {} machine{} with {} thread{} of {}: {} tokens/s\n", FormatDuration(p.seconds()),
-                      r.ranks, r.ranks == 1 ? "" : "s", NumThreads(), NumThreads() == 1 ? "" : "s", CpuModelName(),
-                      FormatCount(static_cast<int64_t>(step_tokens / p.step_seconds())));
-  Print(text);
+  Print(fmt::format("sequences {} a machine, {} a forward, recompute {}\n", p.rows_per_rank,
+                    std::min(r.micro_batch, p.rows_per_rank), NameIn(recompute)) +
+        fmt::format("memory    {} a machine\n", Describe(m)) +
+        fmt::format("sent      {} by a machine, a step\n", FormatBytes(static_cast<int64_t>(p.sent_bytes))) +
+        fmt::format("a step    {}: compute {}, optimizer {}, network {}, copies {}\n", FormatDuration(p.step_seconds()),
+                    share(p.compute_seconds), share(p.optimizer_seconds), share(p.network_seconds),
+                    share(p.copy_seconds)) +
+        fmt::format("the run   {} on {} machine{}: {} tokens/s\n", FormatDuration(p.seconds()), r.ranks,
+                    r.ranks == 1 ? "" : "s", FormatCount(static_cast<int64_t>(planned.tokens_per_second()))));
+}
+
+void PrintTable(const std::vector<Planned>& all) {
+  std::vector<std::vector<std::string>> rows;
+  for (const Planned& planned : all) {
+    const auto& [r, recompute, m, p] = planned;
+    rows.push_back({std::to_string(r.ranks), std::to_string(p.rows_per_rank), NameIn(recompute), FormatBytes(m.total()),
+                    FormatBytes(static_cast<int64_t>(p.sent_bytes)), FormatDuration(p.step_seconds()),
+                    fmt::format("{:.1f} %", 100 * p.compute_seconds / p.step_seconds()),
+                    FormatCount(static_cast<int64_t>(planned.tokens_per_second())), FormatDuration(p.seconds())});
+  }
+  Print(FormatTable({{"machines"},
+                     {"sequences"},
+                     {"recompute", true},
+                     {"memory"},
+                     {"sent"},
+                     {"a step"},
+                     {"computing"},
+                     {"tokens/s"},
+                     {"the run"}},
+                    rows));
+}
+
+// What does not depend on measurements; UserError for what cannot be.
+Planned BeforeMeasuring(const PlanOptions& o, const ModelConfig& config, int64_t ranks, int64_t memory) {
+  Planned planned{.request = o.request};
+  ScaleRequest& r = planned.request;
+  r.ranks = ranks;
+  CheckScale(r);
+  if (ranks > 1 && o.network == 0) {
+    throw UserError({"--network", "how fast the machines send to each other", "Gbit/s", "nothing"});
+  }
+  r.micro_batch = std::min(r.micro_batch, r.batch / ranks);
+  planned.recompute = MildestRecompute(config, r, memory);
+  planned.memory = ScaleMemory(config, r, planned.recompute);
+  if (planned.memory.total() > memory) {
+    Note(fmt::format("warning: {} machine{}: {} do not hold this, it takes {}", ranks, ranks == 1 ? "" : "s",
+                     FormatBytes(memory), FormatBytes(planned.memory.total())));
+  }
+  return planned;
 }
 
 void RunPlan(PlanOptions& o) {
-  ScaleRequest& r = o.request;
-  const NamedConfig named = ResolveConfig(o.model);
-  r.tokens = ParseCount("--tokens", o.tokens);
-  r.network = o.network * 1e9;
-  r.dtype = o.dtype == ComputeType::kAuto ? FastDType(named.config) : DTypeOf(o.dtype);
-  r.micro_batch = std::min(r.micro_batch, std::max<int64_t>(1, r.batch / r.ranks));
-  CheckScale(r);
-  if (r.ranks > 1 && o.network == 0) {
-    throw UserError({"--network", "how fast the machines send to each other", "Gbit/s", "nothing"});
-  }
+  const ModelConfig config = ResolveConfig(o.model).config;
+  o.request.tokens = ParseCount("--tokens", o.tokens);
+  o.request.network = o.network * 1e9;
+  o.request.dtype = o.dtype == ComputeType::kAuto ? FastDType(config) : DTypeOf(o.dtype);
   const int64_t memory = o.memory > 0 ? static_cast<int64_t>(o.memory * 0x1p30) : MemoryBytes();
-  const Recompute recompute = MildestRecompute(named.config, r, memory);
-  const TrainingMemory plan_memory = ScaleMemory(named.config, r, recompute);
-  if (plan_memory.total() > memory) {
-    Note(fmt::format("warning: a machine has {}, which does not hold this; see --memory", FormatBytes(memory)));
+  std::vector<Planned> all;
+  for (const int64_t ranks : o.machines) all.push_back(BeforeMeasuring(o, config, ranks, memory));
+  const double copies = MeasureReads(int64_t{512} << 20, NumThreads(), {.runs = 3, .run_seconds = 0.05}).median * 1e9;
+  std::map<std::pair<Recompute, int64_t>, SliceTime> measured;
+  for (Planned& planned : all) {
+    const auto [it, is_new] = measured.try_emplace({planned.recompute, planned.request.micro_batch});
+    if (is_new) it->second = MeasureModel(config, planned.request, planned.recompute);
+    planned.plan = PlanScale(config, planned.request, {it->second.body, it->second.optimizer, copies});
   }
-  const SliceTime time = MeasureModel(named.config, r, recompute);
-  const double reads = MeasureReads(int64_t{512} << 20, NumThreads(), {.runs = 3, .run_seconds = 0.05}).median * 1e9;
-  const ScalePlan plan = PlanScale(named.config, r, {time.body, time.optimizer, reads});
-  if (o.json) return PrintJson(JsonOf(o, plan, plan_memory, recompute));
-  PrintPlan(o, plan, plan_memory, recompute);
+  if (o.json) {
+    for (const Planned& planned : all) PrintJson(JsonOf(o, planned));
+    return;
+  }
+  PrintHead(o, all.front().plan);
+  all.size() == 1 ? PrintPlan(all.front()) : PrintTable(all);
 }
 
 }  // namespace
@@ -186,9 +241,11 @@ void AddPlanCommand(CLI::App& app) {
       ->required()
       ->type_name("PRESET|FILE|DIR");
   command->add_option("--tokens", o->tokens, "Tokens of the run: 100B, 500M")->required();
-  command->add_option("--machines", r.ranks, "Machines like this one, a rank each")
+  command
+      ->add_option("--machines", o->machines, "Machines like this one, a rank each; several numbers, as 1,16: a table")
       ->check(WholeNumber(1, 65536))
-      ->capture_default_str();
+      ->delimiter(',')
+      ->default_str("1");
   command->add_option("--network", o->network, "Gbit/s that a machine sends, and receives at the same time")
       ->check(NumberFromTo(1e-3, 1e5));
   command->add_option("--context", r.context, "Tokens a sequence")->check(count)->capture_default_str();

@@ -4,10 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <nlohmann/json.hpp>
 
 #include "dist/test_group.h"
 #include "train/run_ranks.h"
+#include "train/scale_plan.h"
 #include "train/test_run.h"
 
 namespace taipan {
@@ -107,6 +109,24 @@ TEST_F(RanksTest, CheckpointsDoNotDependOnTheNumberOfRanks) {
   }
 }
 
+TEST_F(RanksTest, SendWhatThePlanSays) {
+  const Corpus corpus(TestTokens(2000), 97, "test tokens");
+  const CorpusSource source(WindowLoader(corpus, /*context=*/24, /*batch_size=*/4, WindowOrder::kShuffled, 3));
+  std::atomic<int64_t> sent = 0;
+  AsRanks(4, [&](Group& group) {
+    LanguageModel model = TestModel();
+    TrainingStep step(model, "", OptimizerKind::kAdamW, group);
+    Batch batch;
+    source.Fill(0, group.rank(), 1, batch);
+    StepOptions options;
+    options.rows = 4;
+    step.Run(model, {&batch, 1}, options);
+    sent += group.bytes_sent();
+  });
+  const double planned = SentBytes(SumParameters(TestConfig()), 4);
+  EXPECT_NEAR(static_cast<double>(sent) / 4, planned, 0.05 * planned);
+}
+
 TEST_F(RanksTest, InBf16TheCopiesFollow) {
   for (const int n : {1, 2}) {
     RunRequest request = Request(fmt::format("{}", n));
@@ -117,12 +137,17 @@ TEST_F(RanksTest, InBf16TheCopiesFollow) {
   ExpectNear("2", "1", 2e-2);
 }
 
-TEST_F(RanksTest, ABatchThatCannotBeSharedOutIsRefused) {
+TEST_F(RanksTest, WhatCannotBeSharedOutIsRefused) {
   RunRequest request = Request("run");
   EXPECT_EQ(UserErrorOf([&] { Train(3, request); }),
             "--batch-size: its sequences cannot be shared out evenly, expected a multiple of the 3 ranks, found 4");
   request.settings.batch_size_schedule = "2:3";
   EXPECT_NE(UserErrorOf([&] { Train(4, request); }).find("--batch-size-schedule: its sequences cannot be shared out"),
+            std::string::npos);
+  request = Request("run");
+  request.settings.state = StateStart::kCarry;
+  request.settings.order = WindowOrder::kSequential;
+  EXPECT_NE(UserErrorOf([&] { Train(2, request); }).find("--state: states that go on stay with one rank"),
             std::string::npos);
   EXPECT_FALSE(PathExists(folder_ / "run"));
 }

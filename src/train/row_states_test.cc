@@ -303,6 +303,13 @@ TEST_F(StateRun, ResumesAndRefuses) {
   other = request("other", 5);
   other.settings.context_schedule = "12:3";
   EXPECT_THAT(ErrorOf(other), HasSubstr("--state carry"));
+  other = request("other", 5);
+  other.settings.order = WindowOrder::kDocuments;
+  EXPECT_THAT(ErrorOf(other), HasSubstr("states go on through the text as it stands"));
+  other.settings.state = StateStart::kRandom;
+  EXPECT_THAT(ErrorOf(other), HasSubstr("need an end"));
+  other.settings.packing = DocumentPacking::kDocuments;
+  EXPECT_THAT(ErrorOf(other), HasSubstr("shuffled as rows"));
   more.settings.state = StateStart::kNone;
   more.settings.steps = 9;
   EXPECT_THAT(ErrorOf(more), HasSubstr("another \"state\""));

@@ -72,8 +72,7 @@ void Begin(Ranks& ranks, const Json& invitation, Follower& follower) {
 
 void CheckRanks(const TrainSettings& s, int ranks) {
   if (ranks > 1 && s.state != StateStart::kNone) {
-    throw UserError(
-        {"--state", "the states of rows stay within one process", "none on several ranks", NameIn(s.state)});
+    throw UserError({"--state", "states that go on stay with one rank", "none, on several ranks", NameIn(s.state)});
   }
   const auto check = [&](const char* flag, int64_t rows) {
     if (rows % ranks == 0) return;

@@ -16,12 +16,17 @@ void CheckScale(const ScaleRequest& r) {
 }
 
 TrainingMemory ScaleMemory(const ModelConfig& config, const ScaleRequest& r, Recompute recompute) {
-  return PlanTraining(config, {.rows = std::min(r.micro_batch, r.batch / r.ranks),
-                               .context = r.context,
-                               .dtype = r.dtype,
-                               .recompute = recompute,
-                               .one_moment = r.optimizer == OptimizerKind::kMuon,
-                               .ranks = r.ranks});
+  TrainingMemory memory = PlanTraining(config, {.rows = std::min(r.micro_batch, r.batch / r.ranks),
+                                                .context = r.context,
+                                                .dtype = r.dtype,
+                                                .recompute = recompute,
+                                                .one_moment = r.optimizer == OptimizerKind::kMuon,
+                                                .ranks = r.ranks});
+  if (r.ranks > 1) {
+    const double bucket = std::min(4 * static_cast<double>(Shards::kBucket), 4 * SumParameters(config));
+    memory.scratch += static_cast<int64_t>(bucket * (1 + static_cast<double>(r.ranks - 1) / r.ranks));
+  }
+  return memory;
 }
 
 Recompute MildestRecompute(const ModelConfig& config, const ScaleRequest& r, int64_t available) {

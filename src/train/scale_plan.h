@@ -41,7 +41,7 @@ struct ScalePlan {
 
 // UserError where the sequences of a step cannot be shared out evenly.
 void CheckScale(const ScaleRequest& request);
-// The memory of a rank; recompute: how it trains.
+// The memory of a rank; recompute: how it trains. Of several ranks scratch has the buckets that travel.
 TrainingMemory ScaleMemory(const ModelConfig& config, const ScaleRequest& request, Recompute recompute);
 // The mildest recomputation that fits into so many bytes; the last one where none does.
 Recompute MildestRecompute(const ModelConfig& config, const ScaleRequest& request, int64_t available);

@@ -8,8 +8,6 @@
 namespace taipan {
 namespace {
 
-// Floats that travel at once: enough for the speed of any network, and little beside what training takes.
-constexpr int64_t kBucket = int64_t{4} << 20;
 // Pieces begin where vectors and cache lines do.
 constexpr int64_t kUnit = 64;
 

@@ -18,6 +18,9 @@ class WeightGroups;
 
 class Shards {
  public:
+  // Floats that travel at once: enough for the speed of any network, and little beside what training takes.
+  static constexpr int64_t kBucket = int64_t{4} << 20;
+
   // whole: weights that one rank updates as a whole (Muon's matrices), shared out by size; of the others each rank has
   // an even piece.
   Shards(ModelParams& params, Group& group, bool (*whole)(const WeightSpec&));

@@ -113,8 +113,8 @@ StepResult TrainingStep::Gradients(const LanguageModel& model, std::span<const B
                                    const StepOptions& options) {
   const StepTotals totals = Totals(batches, options.rows);
   if (totals.targets <= 0) {
-    throw UserError({fmt::format("step {}", options.adamw.step), "none of its tokens has a label", "at least one",
-                     fmt::format("{} rows without", totals.row_lengths.size())});
+    throw Diverged({fmt::format("step {}", options.adamw.step), "none of its tokens has a label", "at least one",
+                    fmt::format("{} rows without", totals.row_lengths.size())});
   }
   if (!gradients_are_zero_) gradients_.Zero();
   gradients_are_zero_ = false;

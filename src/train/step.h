@@ -37,7 +37,8 @@ struct StepOptions {
   std::function<bool(const StepResult&)> take = nullptr;
 };
 
-// The loss or the gradient is not finite; noticed by all ranks in the same place.
+// A step that cannot be made: its loss or gradient is not finite, or nothing in it has a label. All ranks notice it in
+// the same place.
 class Diverged : public UserError {
  public:
   using UserError::UserError;
