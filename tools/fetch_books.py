@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Brings the books that models/taipan-books was trained on into a folder: FOLDER/train and FOLDER/heldout.
+"""Brings the books that models/taipan-books was trained on into a folder: FOLDER/train and FOLDER/heldout; others to
+train on into FOLDER/more.
 
 Needs a network and nothing but Python. The list is models/taipan-books/books.jsonl: three public collections of texts in
 the public domain. What is there already is left alone; a file appears whole or not at all. The collections' forms are

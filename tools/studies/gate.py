@@ -42,6 +42,8 @@ VARIANTS = {
         "taipan", ["--selection", "argmax", "--gumbel-noise", "off", "--budget-ramp", "0:0"]),
     "residual, threshold, gate bias 0": ("taipan", ["--gate-bias", "0"]),
     "residual, threshold, gate bias 1": ("taipan", ["--gate-bias", "1"]),
+    "residual, threshold, budget 0.05": ("taipan", ["--budget", "0.05"]),
+    "residual, threshold, budget 0.5": ("taipan", ["--budget", "0.5"]),
     "residual, threshold, RoPE": ("taipan", [], {"rope_theta": 10000.0}),
 }
 
