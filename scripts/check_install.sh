@@ -17,6 +17,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cmake --install "$build" --prefix "$work/prefix" >/dev/null
 "$work/prefix/bin/taipan" presets >/dev/null
+"$work/prefix/bin/taipan" generate --prompt "The" --max-tokens 2 >/dev/null # by the model that is shipped
 cmake -S "$root/examples/quickstart" -B "$work/quickstart" -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DCMAKE_PREFIX_PATH="$work/prefix" >"$work/configure.log" || { cat "$work/configure.log" >&2 && exit 1; }
 cmake --build "$work/quickstart"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets everything up, trains a small Taipan on the shipped books for five minutes, shows what it learned, lets it write.
+# Sets everything up, lets the shipped model write, trains a small Taipan on the shipped books for five minutes, shows
+# what it learned, lets it write.
 # TAIPAN_DEMO_SECONDS (default 300) is the time for training.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -17,6 +18,9 @@ probe_steps=12
 cd "$root"
 case $seconds in *[!0-9]* | "" | 0) die "TAIPAN_DEMO_SECONDS: expected whole seconds, found \"$seconds\"" ;; esac
 scripts/build.sh
+say "what a Taipan of 9 million parameters writes that was trained before (models/taipan-books)"
+build/taipan generate --prompt "$prompt" --max-tokens 120 --temperature 0.8 --top-p 0.95 --seed 1
+printf '\n'
 run=runs/demo-$(date +%Y%m%d-%H%M%S)
 mkdir -p "$run"
 
