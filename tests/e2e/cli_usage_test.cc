@@ -34,7 +34,7 @@ TEST(Usage, WrongUsageExitsWith2AndAHint) {
   ExpectOneLineError(RunTaipan({"presets", "--jsn"}), 2, {"--jsn", "did you mean --json?"});
   ExpectOneLineError(RunTaipan({"score", "--modell", "x", "--text", "y"}), 2, {"--modell", "did you mean --model?"});
   ExpectOneLineError(RunTaipan({"generate", "--max-token=5"}), 2, {"--max-token", "did you mean --max-tokens?"});
-  ExpectOneLineError(RunTaipan({"generate"}), 2, {"--model"});
+  ExpectOneLineError(RunTaipan({"train", "--out", "x"}), 2, {"--model"});
   ExpectOneLineError(RunTaipan({"train", "--steps="}), 2, {"--steps needs a value"});
   ExpectOneLineError(RunTaipan({"score", "--model", "x", "--text", "y", "--logits", ""}), 2, {"--logits", "empty"});
   ExpectOneLineError(RunTaipan({"compare", "x", "--svg", ""}), 2, {"--svg", "empty"});
