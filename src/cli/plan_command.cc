@@ -12,6 +12,7 @@
 #include "cli/flags.h"
 #include "cli/model_argument.h"
 #include "cli/output.h"
+#include "model/memory_plan.h"
 #include "train/fit.h"
 #include "train/scale_plan.h"
 #include "train/trainer.h"
@@ -120,6 +121,8 @@ OrderedJson JsonOf(const PlanOptions& o, const Planned& planned) {
           {"context", r.context},
           {"batch_size", r.batch},
           {"steps", p.steps},
+          {"sequence_ranks", r.sequence_ranks},
+          {"idle_share", p.idle_share},
           {"recompute", NameIn(recompute)},
           {"memory_bytes",
            {{"weights", m.weights},
@@ -155,8 +158,12 @@ void PrintPlan(const Planned& planned) {
   const auto share = [&p = p](double seconds) {
     return fmt::format("{} ({:.1f} %)", FormatDuration(seconds), 100 * seconds / p.step_seconds());
   };
-  Print(fmt::format("sequences {} a machine, {} a forward, recompute {}\n", p.rows_per_rank,
-                    std::min(r.micro_batch, p.rows_per_rank), NameIn(recompute)) +
+  const std::string parts =
+      r.sequence_ranks == 1 ? ""
+                            : fmt::format(", a part of {} tokens of each, {:.1f} % of the time waiting for the others'",
+                                          r.own_context(), 100 * p.idle_share);
+  Print(fmt::format("sequences {} a machine, {} a forward{}, recompute {}\n", p.rows_per_rank,
+                    std::min(r.micro_batch, p.rows_per_rank), parts, NameIn(recompute)) +
         fmt::format("memory    {} a machine\n", Describe(m)) +
         fmt::format("sent      {} by a machine, a step\n", FormatBytes(static_cast<int64_t>(p.sent_bytes))) +
         fmt::format("a step    {}: compute {}, optimizer {}, network {}, copies {}\n", FormatDuration(p.step_seconds()),
@@ -193,10 +200,14 @@ Planned BeforeMeasuring(const PlanOptions& o, const ModelConfig& config, int64_t
   ScaleRequest& r = planned.request;
   r.ranks = ranks;
   CheckScale(r);
+  if (r.sequence_ranks > 1 && KeepsAllKeys(config)) {
+    throw UserError({"--sequence-ranks", "full attention would need the keys of all ranks before a rank's own",
+                     "a model of Mamba-2, selective or sliding-window attention", o.model});
+  }
   if (ranks > 1 && o.network == 0) {
     throw UserError({"--network", "how fast the machines send to each other", "Gbit/s", "nothing"});
   }
-  r.micro_batch = std::min(r.micro_batch, r.batch / ranks);
+  r.micro_batch = std::min(r.micro_batch, r.rows_per_rank());
   planned.recompute = MildestRecompute(config, r, memory);
   planned.memory = ScaleMemory(config, r, planned.recompute);
   if (planned.memory.total() > memory) {
@@ -218,7 +229,9 @@ void RunPlan(PlanOptions& o) {
   std::map<std::pair<Recompute, int64_t>, SliceTime> measured;
   for (Planned& planned : all) {
     const auto [it, is_new] = measured.try_emplace({planned.recompute, planned.request.micro_batch});
-    if (is_new) it->second = MeasureModel(config, planned.request, planned.recompute);
+    ScaleRequest own = planned.request;
+    own.context = own.own_context();
+    if (is_new) it->second = MeasureModel(config, own, planned.recompute);
     planned.plan = PlanScale(config, planned.request, {it->second.body, it->second.optimizer, copies});
   }
   if (o.json) {
@@ -253,6 +266,9 @@ void AddPlanCommand(CLI::App& app) {
       ->check(count)
       ->capture_default_str();
   command->add_option("--micro-batch-size", r.micro_batch, "Sequences a forward")->check(count)->capture_default_str();
+  command->add_option("--sequence-ranks", r.sequence_ranks, "Machines that hold the same sequences, a part of each")
+      ->check(WholeNumber(1, 65536))
+      ->capture_default_str();
   command->add_option("--memory", o->memory, "GiB of a machine (default: of this one)")->check(NumberFromTo(1e-3, 1e6));
   AddDTypeFlag(*command, o->dtype);
   AddEnumFlag(*command, "--optimizer", r.optimizer, "Who updates the weights");

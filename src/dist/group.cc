@@ -19,9 +19,9 @@ std::span<std::byte> BytesOf(std::vector<T>& values) {
 
 // out[i] = terms[0][i] + terms[1][i] + ...; one of them may be `out` itself.
 template <class T>
-void AddInOrder(const std::vector<const T*>& terms, T* out, int64_t n) {
+void AddInOrder(const std::vector<const T*>& terms, T* out, int64_t n, bool one_thread) {
   constexpr int64_t kBlock = 2048;  // stays in the first cache
-  ParallelForRanges(n, 8 * kBlock, [&](int64_t first, int64_t last) {
+  const auto add = [&](int64_t first, int64_t last) {
     T sums[kBlock];
     for (int64_t begin = first; begin < last; begin += kBlock) {
       const int64_t count = std::min(kBlock, last - begin);
@@ -32,7 +32,8 @@ void AddInOrder(const std::vector<const T*>& terms, T* out, int64_t n) {
       }
       std::copy_n(sums, count, out + begin);
     }
-  });
+  };
+  one_thread ? add(0, n) : ParallelForRanges(n, 8 * kBlock, add);
 }
 
 }  // namespace
@@ -76,7 +77,7 @@ void Group::SumOwnPiece(std::span<T> values, std::span<const int64_t> bounds) {
     next += own_bytes;
   }
   Exchange(messages);
-  AddInOrder(terms, values.data() + begin, own);
+  AddInOrder(terms, values.data() + begin, own, beside_);
 }
 
 template <class T>
@@ -96,7 +97,7 @@ void Group::SumInRankOrder(std::span<T> values) {
   for (int r = 0; r <= size_; ++r) bounds.push_back(r * static_cast<int64_t>(values.size_bytes()));
   for (int r = 0; r < size_; ++r) terms.push_back(all.data() + r * n);
   GatherPieces(BytesOf(all), bounds);
-  AddInOrder(terms, values.data(), n);
+  AddInOrder(terms, values.data(), n, beside_);
 }
 
 void Group::Sum(std::span<float> values) { SumInRankOrder(values); }

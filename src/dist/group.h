@@ -51,6 +51,20 @@ class Group {
   // Ends the processes of all ranks, this one too.
   [[noreturn]] virtual void Abort(int exit_code) = 0;
 
+  // Whether another thread than the one that joined may call, one at a time.
+  bool any_thread() const { return any_thread_; }
+  // While it lives this thread adds up alone: helpers are left to a thread that computes meanwhile.
+  class Beside {
+   public:
+    explicit Beside(Group& group) : group_(group) { group_.beside_ = true; }
+    ~Beside() { group_.beside_ = false; }
+    Beside(const Beside&) = delete;
+    Beside& operator=(const Beside&) = delete;
+
+   private:
+    Group& group_;
+  };
+
   // The others are left in the middle of something: from now on this process ends without them.
   void Desert() { deserted_ = true; }
 
@@ -60,7 +74,7 @@ class Group {
   int rank_, size_;
   int on_machine_ = 1, on_cpus_ = 1;
   int64_t bytes_sent_ = 0;
-  bool deserted_ = false;
+  bool deserted_ = false, any_thread_ = false;
 
  private:
   template <class T>
@@ -68,6 +82,7 @@ class Group {
   template <class T>
   void SumOwnPiece(std::span<T> values, std::span<const int64_t> bounds);
 
+  bool beside_ = false;
   std::vector<std::byte> received_;
 };
 

@@ -16,6 +16,7 @@ struct MpiMessage {
 
 struct MpiCalls {
   int rank, size;
+  int any_thread;  // may call, one at a time
   // Posts all messages and waits until they are done; asks `go_on` now and then while it waits. 0: done, 1: `go_on`
   // said no, 2: MPI failed.
   int (*exchange)(const MpiMessage* messages, int count, bool (*go_on)(void*), void* context);

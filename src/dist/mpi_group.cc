@@ -45,7 +45,10 @@ Presence OwnPresence() {
 
 class MpiGroup : public Group {
  public:
-  explicit MpiGroup(const MpiCalls& calls) : Group(calls.rank, calls.size), calls_(calls) { Meet(); }
+  explicit MpiGroup(const MpiCalls& calls) : Group(calls.rank, calls.size), calls_(calls) {
+    any_thread_ = calls.any_thread != 0;
+    Meet();
+  }
   ~MpiGroup() override {
     if (!deserted_) calls_.finish();
   }

@@ -64,8 +64,8 @@ void Abort(int exit_code) { MPI_Abort(MPI_COMM_WORLD, exit_code); }
 
 extern "C" __attribute__((visibility("default"))) const MpiCalls* TaipanStartMpi() {
   int provided = 0;
-  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) return nullptr;
-  static MpiCalls calls{0, 1, Exchange, Finish, Abort};
+  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS) return nullptr;
+  static MpiCalls calls{0, 1, provided >= MPI_THREAD_SERIALIZED, Exchange, Finish, Abort};
   MPI_Comm_rank(MPI_COMM_WORLD, &calls.rank);
   MPI_Comm_size(MPI_COMM_WORLD, &calls.size);
   return &calls;

@@ -45,7 +45,7 @@ class Mailboxes {
 
 class ThreadGroup : public Group {
  public:
-  ThreadGroup(int rank, int size, Mailboxes& boxes) : Group(rank, size), boxes_(boxes) {}
+  ThreadGroup(int rank, int size, Mailboxes& boxes) : Group(rank, size), boxes_(boxes) { any_thread_ = true; }
   void Exchange(std::span<const Message> messages) override {
     for (const Message& m : messages) {
       if (m.way != Message::kSend) continue;
@@ -56,6 +56,7 @@ class ThreadGroup : public Group {
       if (m.way == Message::kReceive) boxes_.Take(m.peer, rank_, m);
     }
   }
+  void AllowAnyThread(bool allow) { any_thread_ = allow; }
   void Abort(int) override { throw InternalError("aborted"); }
 
  private:

@@ -353,12 +353,13 @@ void LanguageModel::LayerAgain(size_t i, ForwardContext& context) const {
 double LanguageModel::Backward(ForwardContext& context, const StepTotals& totals, const BudgetSums& sums,
                                const LossOptions& loss, ModelParams& grads,
                                std::span<const SequenceStateGradient* const> dstate_out,
-                               std::span<SequenceStateGradient* const> dstate_in) const {
+                               std::span<SequenceStateGradient* const> dstate_in, const GradientsDone& done) const {
   ForwardContext::Impl& c = *context.impl_;
   CHECK(c.kept);
   const Arena::Scope scope(c.scratch);
   const MatrixView dh = c.scratch.Matrix(c.batch.size(), config_.hidden_size);
   const double nll = HeadBackward(context, totals, grads, dh);
+  if (done) done(static_cast<int64_t>(layers_.size()));
   c.gate_gradients.resize(c.gates.size());
   const size_t n_segments = c.batch.segments.size();
   std::vector<const LayerStateGradient*> out(dstate_out.empty() ? 0 : n_segments, nullptr);
@@ -389,10 +390,14 @@ double LanguageModel::Backward(ForwardContext& context, const StepTotals& totals
                               .report = report};
       branches[b]->Backward(*params_.layers[i][b], call, *c.saved[i][b], dh, *grads.layers[i][b]);
     }
+    if (done) done(static_cast<int64_t>(i));
   }
-  const OpTimer timer("embedding");
-  Multiply(dh, static_cast<float>(config_.embedding_multiplier));
-  EmbedBackward(dh, c.batch.tokens, grads.embedding.f32.Matrix());
+  {
+    const OpTimer timer("embedding");
+    Multiply(dh, static_cast<float>(config_.embedding_multiplier));
+    EmbedBackward(dh, c.batch.tokens, grads.embedding.f32.Matrix());
+  }
+  if (done) done(-1);
   return nll;
 }
 

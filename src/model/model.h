@@ -53,6 +53,10 @@ struct Batch {
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
 };
 
+// Called during a backward when it adds nothing more to a part's gradients: layers().size() after the head's (the final
+// norm, and lm_head where it is a matrix of its own), i after layer i's, -1 after the embedding's.
+using GradientsDone = std::function<void(int64_t part)>;
+
 // How the Selective Attention Layers choose tokens in a call.
 struct GateOptions {
   SelectionRule rule = SelectionRule::kMargin;
@@ -154,7 +158,7 @@ class LanguageModel {
   // or empty. Null pointers: zero / dropped.
   double Backward(ForwardContext& context, const StepTotals& totals, const BudgetSums& sums, const LossOptions& loss,
                   ModelParams& grads, std::span<const SequenceStateGradient* const> dstate_out = {},
-                  std::span<SequenceStateGradient* const> dstate_in = {}) const;
+                  std::span<SequenceStateGradient* const> dstate_in = {}, const GradientsDone& done = nullptr) const;
 
  private:
   // Runs one layer on h with the context's segments.

@@ -19,6 +19,21 @@ double HiddenParameters(const ModelConfig& c) {
   return sum;
 }
 
+// Parameters whose gradients a backward needs at once: a layer's, the head's or the embedding's, and a tied embedding's
+// beside the others.
+double ParametersAtOnce(const ModelConfig& c, const std::vector<Layer>& layers) {
+  const double table = static_cast<double>(c.vocab_size) * static_cast<double>(c.hidden_size);
+  double most = c.tie_word_embeddings ? 0 : table + static_cast<double>(c.hidden_size);
+  for (const Layer& layer : layers) {
+    double sum = 0;
+    for (const auto& branch : layer.branches) {
+      branch->Declare()->ForEach([&](Weight& w) { sum += w.spec.count(); });
+    }
+    most = std::max(most, sum);
+  }
+  return most + (c.tie_word_embeddings ? table : 0);
+}
+
 }  // namespace
 
 TrainingMemory PlanTraining(const ModelConfig& c, const TrainingShape& shape) {
@@ -27,7 +42,8 @@ TrainingMemory PlanTraining(const ModelConfig& c, const TrainingShape& shape) {
   const bool again = shape.recompute == Recompute::kBlock;
   const Keep keep = shape.recompute == Recompute::kMixer ? Keep::kLess : Keep::kAll;
   double kept = 0, most_kept = 0, most_scratch = 0;  // bytes a token
-  for (const Layer& layer : DeclaredLayers(c)) {
+  const std::vector<Layer> layers = DeclaredLayers(c);
+  for (const Layer& layer : layers) {
     double block = 0;
     for (const auto& branch : layer.branches) {
       const TrainingBytes bytes = branch->Bytes(e, keep);
@@ -43,7 +59,9 @@ TrainingMemory PlanTraining(const ModelConfig& c, const TrainingShape& shape) {
   const double head = tokens * (3 * 4 + e) * d + chunk_rows * vocab * 4;
   const double parameters = SumParameters(c);
   TrainingMemory memory;
-  memory.gradients = Bytes(4 * parameters);
+  const bool shares = shape.ranks > 1 && shape.one_backward;
+  memory.gradients =
+      Bytes(4 * (shares ? parameters / static_cast<double>(shape.ranks) + ParametersAtOnce(c, layers) : parameters));
   memory.weights = Bytes((shape.average ? 8 : 4) * parameters);
   memory.moments =
       Bytes((8 * parameters - (shape.one_moment ? 4 * HiddenParameters(c) : 0)) / static_cast<double>(shape.ranks));

@@ -10,23 +10,30 @@
 namespace taipan {
 namespace {
 
-bool Cuts(const TrainSettings& s) { return s.segment > 0 && s.segment < s.context; }
+// Tokens of a sequence that a rank holds.
+int64_t OwnContext(const TrainSettings& s) { return (s.context + s.sequence_ranks - 1) / s.sequence_ranks; }
+
+bool Cuts(const TrainSettings& s) { return s.segment > 0 && s.segment < OwnContext(s); }
+
+int64_t RowsOfRank(const TrainSettings& s, int64_t ranks) { return s.batch_size / (ranks / s.sequence_ranks); }
 
 int64_t RowsAtATime(const TrainSettings& s, int64_t ranks) {
-  return std::min(s.micro_batch_size.value(), s.batch_size / ranks);
+  return std::min(s.micro_batch_size.value(), RowsOfRank(s, ranks));
 }
 
 TrainingShape ShapeOf(const TrainSettings& s, int64_t ranks) {
   return {.rows = RowsAtATime(s, ranks),
-          .context = Cuts(s) ? s.segment : s.context,
+          .context = Cuts(s) ? s.segment : OwnContext(s),
           .dtype = DTypeOf(s.dtype),
           .recompute = s.recompute,
           .one_moment = s.optimizer == OptimizerKind::kMuon,
           .average = s.ema > 0,
-          .ranks = ranks};
+          .ranks = ranks,
+          .one_backward = !Cuts(s) && s.sequence_ranks == 1 && RowsAtATime(s, ranks) == RowsOfRank(s, ranks)};
 }
 
-// States between segments, with the gradients of two; and those that rows of the step begin and end with.
+// States between segments, with the gradients of two; those that rows of the step begin and end with; of rows that lie
+// on several ranks those that come from the rank before, and what travels.
 int64_t StateBytes(const ModelConfig& config, const TrainSettings& s, int64_t ranks) {
   const auto bytes = [&](int64_t tokens, DType kv) {
     const int64_t most = std::min(tokens, int64_t{1} << 30);
@@ -35,8 +42,12 @@ int64_t StateBytes(const ModelConfig& config, const TrainSettings& s, int64_t ra
   const double rows = static_cast<double>(RowsAtATime(s, ranks)), of_step = static_cast<double>(s.batch_size);
   double sum = 0;
   if (Cuts(s)) {
-    const auto between = static_cast<double>((s.context - 1) / s.segment);
+    const auto between = static_cast<double>((OwnContext(s) - 1) / s.segment);
     sum += rows * (between * bytes(s.segment, DTypeOf(s.dtype)) + 2 * bytes(s.context, DType::kF32));
+  }
+  if (s.sequence_ranks > 1) {
+    sum += static_cast<double>(RowsOfRank(s, ranks)) * bytes(s.context, DTypeOf(s.dtype));
+    sum += 3 * rows * bytes(s.context, DType::kF32);
   }
   const int64_t read = s.state == StateStart::kCarry ? int64_t{1} << 30 : s.context;
   if (s.state != StateStart::kNone) sum += 2 * of_step * bytes(read, DTypeOf(s.dtype));

@@ -65,30 +65,29 @@ void AppendParts(Weight& p, float* gradient, Tensor& momentum, double width, std
 
 }  // namespace
 
-void Optimizer::Step(ModelParams& params, ModelParams& gradients, const AdamWSettings& settings,
+void Optimizer::Step(ModelParams& params, std::span<float* const> gradients, const AdamWSettings& settings,
                      const WeightGroups& trained, double width) {
   std::vector<MuonMatrix> matrices;
-  std::vector<float*> g;
-  gradients.ForEach([&](Weight& w) { g.push_back(w.F32()); });
-  CHECK_EQ(g.size(), moments_.size());
+  CHECK_EQ(gradients.size(), moments_.size());
   size_t i = 0;
   params.ForEach([&](Weight& p) {
     AdamWSettings own = settings;
     if (!p.spec.decay) own.weight_decay = 0;
     Moments& moments = moments_[i];
-    auto [begin, end] = shards_.Own(i);
-    float* const gradient = g[i++];
-    if (!trained.Has(p.spec.group)) end = begin;
-    std::fill_n(gradient, begin, 0.0f);
-    std::fill_n(gradient + end, p.f32.size() - end, 0.0f);
+    const auto [begin, end] = shards_.Own(i);
+    float* const gradient = gradients[i++];
     if (begin == end) return;
+    if (!trained.Has(p.spec.group)) {
+      std::fill_n(gradient, end - begin, 0.0f);
+      return;
+    }
     if (moments.one) return AppendParts(p, gradient, moments.m, width, matrices);
     if (SumsOverWidth(p.spec)) {
       own.lr /= width;
       own.weight_decay *= width;
     }
-    AdamW({p.F32() + begin, gradient + begin, moments.m.F32(), moments.v.F32(), end - begin}, own,
-          {.bf16 = p.bf16.empty() ? nullptr : p.bf16.As<BF16>() + begin, .clear = gradient + begin});
+    AdamW({p.F32() + begin, gradient, moments.m.F32(), moments.v.F32(), end - begin}, own,
+          {.bf16 = p.bf16.empty() ? nullptr : p.bf16.As<BF16>() + begin, .clear = gradient});
   });
   Muon(matrices, {.lr = settings.lr, .weight_decay = settings.weight_decay, .gradient_scale = settings.gradient_scale},
        scratch_);

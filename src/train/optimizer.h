@@ -44,9 +44,9 @@ class Optimizer {
   // One update, of bf16 copies too; it leaves the gradients zero, which saves a pass over them. Weight decay acts on
   // the parameters that declare it; settings.step is the number of this update, from 1. Weights of other groups than
   // `trained` stay, whatever their gradients. Muon takes learning rate, decay and scale from the same settings.
-  // width: of the model, over the width that the learning rate is for (docs/math/mup.md). Of several ranks each updates
-  // its own elements, whose gradients alone it needs, and gets the others' weights; bf16 copies of these are old then.
-  void Step(ModelParams& params, ModelParams& gradients, const AdamWSettings& settings,
+  // width: of the model, over the width that the learning rate is for (docs/math/mup.md). gradients: of the elements of
+  // each weight that this rank updates. It gets the others' weights, too; bf16 copies of these are old then.
+  void Step(ModelParams& params, std::span<float* const> gradients, const AdamWSettings& settings,
             const WeightGroups& trained = {}, double width = 1);
 
   // "m.NAME" of every parameter and "v.NAME" of those that AdamW updates; they point to what is here. Load checks names

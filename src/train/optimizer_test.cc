@@ -47,7 +47,7 @@ TEST(MuonOptimizer, OrthogonalisesTheMapsOfAMatrixEachByItself) {
   ModelParams gradients = model.NewGradients();
   FillGradients(gradients);
   Optimizer optimizer(model.params(), OptimizerKind::kMuon);
-  optimizer.Step(model.params(), gradients, {.lr = 0.01, .step = 1});
+  optimizer.Step(model.params(), Elements(gradients), {.lr = 0.01, .step = 1});
   EXPECT_EQ(GradientNorm(gradients), 0);
   std::vector<const Weight*> old;
   before.params().ForEach([&](Weight& w) { old.push_back(&w); });

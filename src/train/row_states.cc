@@ -12,6 +12,7 @@
 #include "layers/kv_rows.h"
 #include "model/layer_table.h"
 #include "model/memory_plan.h"
+#include "train/sequence_ranks.h"
 
 namespace taipan {
 namespace {
@@ -109,9 +110,9 @@ void RowStates::Bind(const LanguageModel& model, const BatchSource& source, int6
   }
 }
 
-void RowStates::Advance(const LanguageModel& model) {
+void RowStates::Advance(const LanguageModel& model, Group& group) {
   std::swap(before_, after_);
-  if (start_ == StateStart::kRandom) Measure(model);
+  if (start_ == StateStart::kRandom) Measure(model, group);
 }
 
 // N(0, power) for each number of an SSM state. A document begins with it as if it had read something long ago: its
@@ -146,24 +147,88 @@ void RowStates::MakeNoise(const LanguageModel& model, int64_t step, std::vector<
   });
 }
 
-void RowStates::Measure(const LanguageModel& model) {
+void RowStates::Measure(const LanguageModel& model, Group& group) {
   constexpr double kNewest = 0.1;  // of the average: weights change little in ten steps
   ForEachState(model, [&](size_t i, const StateSpec& spec) {
     if (!IsSsm(spec)) return;
     const int64_t heads = spec.shape[0], of_head = spec.shape[1] * spec.shape[2];
-    for (int64_t h = 0; h < heads; ++h) {
-      double sum = 0, count = 0;
-      for (const SequenceState& row : before_) {
-        if (row.layers.empty()) continue;
-        const float* const state = row.layers[i].ssm.F32() + h * of_head;
-        for (int64_t n = 0; n < of_head; ++n) sum += static_cast<double>(state[n]) * static_cast<double>(state[n]);
-        count += static_cast<double>(of_head);
+    std::vector<double> sums(static_cast<size_t>(heads) + 1, 0.0);  // of squares; of rows
+    for (const SequenceState& row : before_) {
+      if (row.layers.empty()) continue;
+      ++sums.back();
+      const float* state = row.layers[i].ssm.F32();
+      for (int64_t n = 0; n < heads * of_head; ++n, ++state) {
+        sums[static_cast<size_t>(n / of_head)] += static_cast<double>(*state) * static_cast<double>(*state);
       }
+    }
+    group.Sum(std::span<double>(sums));
+    const double count = sums.back() * static_cast<double>(of_head);
+    for (int64_t h = 0; h < heads; ++h) {
       float& power = power_[i].F32()[h];
-      const double now = count > 0 ? sum / count : 0, old = static_cast<double>(power);
+      const double now = count > 0 ? sums[static_cast<size_t>(h)] / count : 0, old = static_cast<double>(power);
       power = static_cast<float>(old == 0 ? now : old + kNewest * (now - old));
     }
   });
+}
+
+// By row: 1 + the tokens read, 0 where it has no state.
+std::vector<double> RowStates::Positions(int64_t rows) const {
+  std::vector<double> positions(static_cast<size_t>(rows), 0.0);
+  for (size_t row = 0; row < std::min(positions.size(), before_.size()); ++row) {
+    if (!before_[row].layers.empty()) positions[row] = 1 + static_cast<double>(before_[row].position);
+  }
+  return positions;
+}
+
+RowStates RowStates::Gathered(const LanguageModel& model, Group& group, int64_t rows) const {
+  RowStates all = *this;
+  if (group.alone() || start_ != StateStart::kCarry) return all;
+  all.before_.resize(static_cast<size_t>(rows));
+  std::vector<double> positions = Positions(rows);
+  group.Sum(std::span<double>(positions));
+  for (int64_t row = 0; row < rows; ++row) {
+    const int owner = static_cast<int>(row / (rows / group.size()));
+    const auto r = static_cast<size_t>(row);
+    if (owner == 0 || positions[r] == 0 || (owner != group.rank() && !group.leads())) continue;
+    const auto position = static_cast<int64_t>(positions[r]) - 1;
+    std::vector<std::byte> bytes(static_cast<size_t>(StateBytes(model, position)));
+    if (!group.leads()) PackState(model, before_[r], bytes.data());
+    const Message message{group.leads() ? Message::kReceive : Message::kSend, group.leads() ? owner : 0, bytes.data(),
+                          static_cast<int64_t>(bytes.size())};
+    group.Exchange({&message, 1});
+    if (group.leads()) all.before_[r] = UnpackState(model, position, bytes.data());
+  }
+  return all;
+}
+
+void RowStates::Scatter(const LanguageModel& model, Group& group, int64_t rows) {
+  if (group.alone()) return;
+  for (Tensor& power : power_) {
+    if (!power.empty())
+      group.Broadcast(std::as_writable_bytes(std::span(power.F32(), static_cast<size_t>(power.size()))));
+  }
+  if (start_ != StateStart::kCarry) return;
+  std::vector<double> positions = Positions(rows);
+  group.Broadcast(std::as_writable_bytes(std::span<double>(positions)));
+  std::vector<SequenceState> own(static_cast<size_t>(rows));
+  for (int64_t row = 0; row < rows; ++row) {
+    const int owner = static_cast<int>(row / (rows / group.size()));
+    const auto r = static_cast<size_t>(row);
+    if (positions[r] == 0 || (owner != group.rank() && !group.leads())) continue;
+    if (owner == 0) {
+      own[r] = std::move(before_[r]);
+      continue;
+    }
+    const auto position = static_cast<int64_t>(positions[r]) - 1;
+    std::vector<std::byte> bytes(static_cast<size_t>(StateBytes(model, position)));
+    if (group.leads()) PackState(model, before_[r], bytes.data());
+    const Message message{group.leads() ? Message::kSend : Message::kReceive, group.leads() ? owner : 0, bytes.data(),
+                          static_cast<int64_t>(bytes.size())};
+    group.Exchange({&message, 1});
+    if (!group.leads()) own[r] = UnpackState(model, position, bytes.data());
+  }
+  before_ = std::move(own);
+  after_.clear();
 }
 
 void RowStates::Save(const LanguageModel& model, const std::string& path) const {

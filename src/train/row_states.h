@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "dist/group.h"
 #include "model/model.h"
 #include "train/batch_source.h"
 #include "train/settings.h"
@@ -21,8 +22,12 @@ class RowStates {
 
   // Gives the segments of a step's micro-batches their states; step counts from 0. They live until the next call.
   void Bind(const LanguageModel& model, const BatchSource& source, int64_t step, std::vector<Batch>& batches);
-  // After the step: what its rows ended with is what the next begins with.
-  void Advance(const LanguageModel& model);
+  // After the step: what its rows ended with is what the next begins with. Of several ranks each has its own rows.
+  void Advance(const LanguageModel& model, Group& group = Alone());
+
+  // By all ranks: the first one gets the states of all rows of a step; each gets its own of what the first has loaded.
+  RowStates Gathered(const LanguageModel& model, Group& group, int64_t rows) const;
+  void Scatter(const LanguageModel& model, Group& group, int64_t rows);
 
   // One file, bit for bit.
   void Save(const LanguageModel& model, const std::string& path) const;
@@ -30,7 +35,8 @@ class RowStates {
 
  private:
   void MakeNoise(const LanguageModel& model, int64_t step, std::vector<Batch>& batches);
-  void Measure(const LanguageModel& model);
+  void Measure(const LanguageModel& model, Group& group);
+  std::vector<double> Positions(int64_t rows) const;
 
   StateStart start_;
   uint64_t seed_;

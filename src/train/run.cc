@@ -116,7 +116,7 @@ Run::Run(const RunRequest& request, const RunHooks& hooks)
                                        .rewind = settings_.spike_guard > 0 ? settings_.rewind : 0,
                                        .save_every = settings_.save_every});
   const Group& group = ranks_.group();
-  CheckRanks(settings_, group.size());
+  CheckRanks(settings_, config, group.size());
   const int64_t available = AvailableMemoryBytes() / group.on_machine();
   CheckFits(config, settings_, available, group.size());
   background_ = HasRoomForCopy(config, settings_, available, group.size());

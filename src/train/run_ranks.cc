@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "model/hf_config.h"
+#include "model/memory_plan.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
 
@@ -50,6 +51,23 @@ void CheckStampsOf(const Json& first, const Json& own) {
   }
 }
 
+void CheckSequenceRanks(const TrainSettings& s, const ModelConfig& config, int ranks) {
+  const char* const flag = "--sequence-ranks";
+  if (ranks % s.sequence_ranks != 0) {
+    throw UserError({flag, "the ranks cannot be shared out evenly over sequences",
+                     fmt::format("a divisor of their number, {}", ranks), fmt::format("{}", s.sequence_ranks),
+                     ranks == 1 ? "start with mpirun, or with --sequence-ranks 1" : ""});
+  }
+  if (KeepsAllKeys(config)) {
+    throw UserError({flag, "full attention would need the keys of all ranks before a rank's own",
+                     "a model of Mamba-2, selective or sliding-window attention", fmt::format("{}", s.sequence_ranks),
+                     "share out rows instead, with --sequence-ranks 1"});
+  }
+  if (s.state != StateStart::kNone) {
+    throw UserError({flag, "not together with --state", "one of them", "both"});
+  }
+}
+
 // What a rank that follows needs while it trains.
 struct Follower {
   RunData data;
@@ -70,14 +88,16 @@ void Begin(Ranks& ranks, const Json& invitation, Follower& follower) {
 
 }  // namespace
 
-void CheckRanks(const TrainSettings& s, int ranks) {
-  if (ranks > 1 && s.state != StateStart::kNone) {
-    throw UserError({"--state", "states that go on stay with one rank", "none, on several ranks", NameIn(s.state)});
-  }
+void CheckRanks(const TrainSettings& s, const ModelConfig& config, int ranks) {
+  if (s.sequence_ranks > 1) CheckSequenceRanks(s, config, ranks);
+  const int64_t groups = ranks / s.sequence_ranks;  // that have rows of their own
   const auto check = [&](const char* flag, int64_t rows) {
-    if (rows % ranks == 0) return;
+    if (rows % groups == 0) return;
     throw UserError({flag, "its sequences cannot be shared out evenly",
-                     fmt::format("a multiple of the {} ranks", ranks), fmt::format("{}", rows)});
+                     s.sequence_ranks > 1
+                         ? fmt::format("a multiple of {}: {} ranks, {} for a sequence", groups, ranks, s.sequence_ranks)
+                         : fmt::format("a multiple of the {} ranks", ranks),
+                     fmt::format("{}", rows)});
   };
   check("--batch-size", s.batch_size);
   for (const Stages::Stage& stage : BatchStages(s).first) check("--batch-size-schedule", stage.value);

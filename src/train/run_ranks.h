@@ -9,8 +9,8 @@
 
 namespace taipan {
 
-// Throws where the rows of a step cannot be shared out evenly.
-void CheckRanks(const TrainSettings& resolved, int ranks);
+// Throws where the rows of a step, or the parts of a row, cannot be shared out.
+void CheckRanks(const TrainSettings& resolved, const ModelConfig& config, int ranks);
 
 // By the first rank, when everything is known and nothing is written: the others open the same data (the tokenizer may
 // be that of tokenizer_folder) and wait for the first task. UserError, naming the rank, where one was asked for

@@ -19,8 +19,9 @@ void RunningThreshold::Collect(const ForwardContext& context, int64_t tokens) {
   }
 }
 
-void RunningThreshold::Gather(Group& group) {
+void RunningThreshold::Gather(Group& group, int64_t sals) {
   if (group.alone()) return;
+  margins_.resize(static_cast<size_t>(sals));  // a rank may have had no tokens
   for (std::vector<float>& margins : margins_) margins = GatherFloats(group, margins);
 }
 

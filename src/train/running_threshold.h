@@ -16,7 +16,7 @@ namespace taipan {
 class RunningThreshold {
  public:
   void Collect(const ForwardContext& context, int64_t tokens);
-  void Gather(Group& group);  // the margins of all ranks' rows
+  void Gather(Group& group, int64_t sals);  // the margins of all ranks' rows
   // By how much s1 of each SAL shall fall for `budget` of the tokens to be above delta (empty: 0). pace: the step's
   // learning rate as a share of its peak.
   std::vector<double> Falls(const std::vector<double>& delta, double budget, double pace);

@@ -1,30 +1,66 @@
 #include "train/scale_plan.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
 #include "base/error.h"
 #include "model/flops.h"
+#include "model/memory_plan.h"
 #include "model/parameters.h"
 
 namespace taipan {
 
+namespace {
+
+// Of a sequence after `tokens` tokens.
+double StateBytesOf(const ModelConfig& config, int64_t tokens, DType kv) {
+  return static_cast<double>(PlanMemory(config, {tokens}, {.kv_dtype = kv}).run[0].state_bytes());
+}
+
+// Seconds of the network that a step waits for: new weights, and of the gradients what a backward does not cover. The
+// embedding's are known when the backward is over, as the last bucket's are.
+double ExposedSeconds(const ModelConfig& config, const ScaleRequest& r, const ScaleRates& rates, double parameters) {
+  const double half = 8 * SentBytes(parameters, r.ranks) / 2 / r.network;
+  if (r.sequence_ranks > 1) return 2 * half;
+  const double embedding = static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size);
+  const double last = std::min(parameters, std::max(embedding, static_cast<double>(Shards::kBucket)));
+  return half + std::max(half * last / parameters, half - 2.0 / 3 * rates.seconds_per_micro_batch);
+}
+
+}  // namespace
+
 void CheckScale(const ScaleRequest& r) {
-  if (r.batch % r.ranks == 0) return;
+  if (r.ranks % r.sequence_ranks != 0) {
+    throw UserError({"--sequence-ranks", "the machines cannot be shared out evenly over sequences",
+                     fmt::format("a divisor of the {} machines", r.ranks), fmt::format("{}", r.sequence_ranks)});
+  }
+  const int64_t groups = r.ranks / r.sequence_ranks;
+  if (r.batch % groups == 0) return;
   throw UserError({"--batch-size", "its sequences cannot be shared out evenly",
-                   fmt::format("a multiple of the {} machines", r.ranks), fmt::format("{}", r.batch)});
+                   r.sequence_ranks == 1 ? fmt::format("a multiple of the {} machines", r.ranks)
+                                         : fmt::format("a multiple of {}: {} machines, {} for a sequence", groups,
+                                                       r.ranks, r.sequence_ranks),
+                   fmt::format("{}", r.batch)});
 }
 
 TrainingMemory ScaleMemory(const ModelConfig& config, const ScaleRequest& r, Recompute recompute) {
-  TrainingMemory memory = PlanTraining(config, {.rows = std::min(r.micro_batch, r.batch / r.ranks),
-                                                .context = r.context,
+  const int64_t micro = std::min(r.micro_batch, r.rows_per_rank());
+  TrainingMemory memory = PlanTraining(config, {.rows = micro,
+                                                .context = r.own_context(),
                                                 .dtype = r.dtype,
                                                 .recompute = recompute,
                                                 .one_moment = r.optimizer == OptimizerKind::kMuon,
-                                                .ranks = r.ranks});
-  if (r.ranks > 1) {
+                                                .ranks = r.ranks,
+                                                .one_backward = r.sequence_ranks == 1 && micro == r.rows_per_rank()});
+  if (r.ranks > 1) {  // of gradients one is filled, one travels, others' parts of it come in; of weights one travels
     const double bucket = std::min(4 * static_cast<double>(Shards::kBucket), 4 * SumParameters(config));
-    memory.scratch += static_cast<int64_t>(bucket * (1 + static_cast<double>(r.ranks - 1) / r.ranks));
+    memory.scratch += static_cast<int64_t>(bucket * (3 + static_cast<double>(r.ranks - 1) / r.ranks));
+  }
+  if (r.sequence_ranks > 1) {
+    memory.kept +=
+        static_cast<int64_t>(static_cast<double>(r.rows_per_rank()) * StateBytesOf(config, r.context, r.dtype) +
+                             3 * static_cast<double>(micro) * StateBytesOf(config, r.context, DType::kF32));
   }
   return memory;
 }
@@ -41,6 +77,12 @@ double SentBytes(double parameters, int64_t ranks) {
   return 2 * others * 4 * parameters;
 }
 
+double SentStateBytes(const ModelConfig& config, const ScaleRequest& r) {
+  if (r.sequence_ranks == 1) return 0;
+  const double both = StateBytesOf(config, r.context, r.dtype) + StateBytesOf(config, r.context, DType::kF32);
+  return static_cast<double>(r.rows_per_rank()) * both;
+}
+
 ScalePlan PlanScale(const ModelConfig& config, const ScaleRequest& r, const ScaleRates& rates) {
   CheckScale(r);
   const Workload work{.phase = Phase::kTrain,
@@ -54,12 +96,18 @@ ScalePlan PlanScale(const ModelConfig& config, const ScaleRequest& r, const Scal
   plan.parameters = SumParameters(config);
   plan.flops_per_token = TotalFlops(CostByOperation(config, work)) / step_tokens;
   plan.steps = static_cast<int64_t>(std::ceil(r.tokens / step_tokens));
-  plan.rows_per_rank = r.batch / r.ranks;
+  plan.rows_per_rank = r.rows_per_rank();
   const double micro = static_cast<double>(std::min(r.micro_batch, plan.rows_per_rank));
-  plan.compute_seconds = static_cast<double>(plan.rows_per_rank) / micro * rates.seconds_per_micro_batch;
-  plan.sent_bytes = SentBytes(plan.parameters, r.ranks);
+  const double batches = static_cast<double>(plan.rows_per_rank) / micro;
+  const auto waits = static_cast<double>(r.sequence_ranks - 1);
+  plan.idle_share = waits / (batches + waits);
+  // The forward, a third, runs twice where a sequence lies on several ranks, but for the last micro-batch.
+  const double again = r.sequence_ranks > 1 ? (batches - 1) / 3 : 0;
+  plan.compute_seconds = (batches + again) / (1 - plan.idle_share) * rates.seconds_per_micro_batch;
+  const double state_bytes = SentStateBytes(config, r);
+  plan.sent_bytes = SentBytes(plan.parameters, r.ranks) + state_bytes;
   if (r.ranks > 1) {
-    plan.network_seconds = 8 * plan.sent_bytes / r.network;
+    plan.network_seconds = ExposedSeconds(config, r, rates, plan.parameters) + 8 * state_bytes / r.network;
     // Packed, added and unpacked on the way: the sums read and write the gradients three times, the gathering the
     // weights twice.
     plan.copy_seconds = 2 * 5 * 4 * plan.parameters / rates.copy_bytes_per_second;

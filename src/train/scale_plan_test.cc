@@ -29,11 +29,45 @@ TEST(ScalePlan, MachinesShareRowsAndMomentsAndSendWhatTheyUpdate) {
   EXPECT_DOUBLE_EQ(plan.compute_seconds, 16);
   EXPECT_DOUBLE_EQ(plan.optimizer_seconds, 0.5 / 16);
   EXPECT_DOUBLE_EQ(plan.sent_bytes, 2 * 15 / 16.0 * 4 * plan.parameters);
-  EXPECT_DOUBLE_EQ(plan.network_seconds, 8 * plan.sent_bytes / 10e9);
   const TrainingMemory one = ScaleMemory(Config(), Request(1), Recompute::kNone);
   const TrainingMemory many = ScaleMemory(Config(), Request(16), Recompute::kNone);
   EXPECT_NEAR(static_cast<double>(many.moments), static_cast<double>(one.moments) / 16, 1);
-  EXPECT_EQ(many.gradients, one.gradients);
+  EXPECT_EQ(many.gradients, one.gradients);  // they add up over 8 micro-batches
+  const TrainingMemory most = ScaleMemory(Config(), Request(128), Recompute::kNone);
+  EXPECT_LT(static_cast<double>(most.gradients),
+            0.6 * static_cast<double>(one.gradients));  // a tied embedding is most of it
+  EXPECT_GT(most.gradients, 4 * Config().vocab_size * Config().hidden_size + one.gradients / 128);
+}
+
+TEST(ScalePlan, GradientsTravelBesideTheBackwardButForTheEmbeddings) {
+  const double parameters = SumParameters(Config());
+  const double half = 8 * SentBytes(parameters, 16) / 2 / 10e9;  // 0.6 s; a backward takes 1.3 s
+  const double embedding = static_cast<double>(Config().vocab_size * Config().hidden_size) / parameters;
+  EXPECT_NEAR(PlanScale(Config(), Request(16), kRates).network_seconds, half * (1 + embedding), 1e-9);
+  ScaleRequest slow = Request(16);
+  slow.network = 1e9;
+  EXPECT_NEAR(PlanScale(Config(), slow, kRates).network_seconds, 20 * half - 2 * 2 / 3.0, 1e-9);
+}
+
+TEST(ScalePlan, PartsOfSequencesWaitForEachOtherAndSendStates) {
+  ScaleRequest r = Request(4);
+  r.sequence_ranks = 4;
+  r.batch = 9;
+  r.context = 65536;
+  const ScalePlan plan = PlanScale(Config(), r, kRates);
+  EXPECT_EQ(plan.rows_per_rank, 9);
+  EXPECT_DOUBLE_EQ(plan.idle_share, 3.0 / 12);
+  EXPECT_DOUBLE_EQ(plan.compute_seconds, (9 + 8 / 3.0) / 0.75 * 2);
+  EXPECT_GT(SentStateBytes(Config(), r), 0);
+  EXPECT_DOUBLE_EQ(plan.sent_bytes, SentBytes(plan.parameters, 4) + SentStateBytes(Config(), r));
+  ScaleRequest whole = r;
+  whole.sequence_ranks = 1;
+  whole.batch = 8;
+  EXPECT_LT(ScaleMemory(Config(), r, Recompute::kNone).kept, ScaleMemory(Config(), whole, Recompute::kNone).kept / 3);
+  r.sequence_ranks = 3;
+  EXPECT_EQ(UserErrorOf([&] { CheckScale(r); }),
+            "--sequence-ranks: the machines cannot be shared out evenly over sequences, expected a divisor of the 4 "
+            "machines, found 3");
 }
 
 TEST(ScalePlan, TakesTheMildestRecomputationThatFits) {

@@ -351,7 +351,8 @@ TrainSettings ResolveSettings(TrainSettings s, const ModelConfig& config, bool n
   if (s.valid_split > 0 && !s.valid_data.empty()) {
     throw UserError({"--valid-split", "not together with --valid-data", "one of them", "both"});
   }
-  if (!s.micro_batch_size) s.micro_batch_size = s.batch_size;
+  // Ranks that share sequences work on one after the other.
+  if (!s.micro_batch_size) s.micro_batch_size = s.sequence_ranks > 1 ? 1 : s.batch_size;
   if (*s.micro_batch_size > s.batch_size) {
     throw UserError({"--micro-batch-size", "larger than the batch", fmt::format("at most {}", s.batch_size),
                      std::to_string(*s.micro_batch_size)});

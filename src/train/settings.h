@@ -43,6 +43,7 @@ struct TrainSettings {
   StateStart state = StateStart::kNone;
   int64_t state_windows = 128;  // contexts that a carried state goes on for, at most
   int64_t segment = 0;          // tokens of a sequence that are in memory at a time, 0: all
+  int64_t sequence_ranks = 1;   // that hold a sequence together, a part each
   int64_t seed = 0;             // of weights, order and noise
 
   OptimizerKind optimizer = OptimizerKind::kAdamW;

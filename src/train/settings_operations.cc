@@ -18,6 +18,13 @@ void VisitSwitch(const FieldVisitor& visit, FieldInfo info, bool* on) {
 }  // namespace
 
 void VisitOperations(TrainSettings& s, const FieldVisitor& visit) {
+  visit(
+      {.name = "sequence_ranks",
+       .help = "of several ranks: how many consecutive ones hold the same sequences, a part of each, for contexts too "
+               "long for one; a divisor of their number",
+       .write = s.sequence_ranks > 1,
+       .range = Between(1, 65536)},
+      &s.sequence_ranks);
   visit({.name = "keep_every",
          .help = "of every so many steps keep the first checkpoint, too, 0: none",
          .range = Between(0, kMostSteps)},

@@ -1,7 +1,8 @@
 #pragma once
 // Who updates what where several ranks train one model: each rank keeps the optimizer's moments of its share of the
-// elements and updates these alone (ZeRO-1). Gradients are summed where they are needed and new weights go to all: what
-// travels is what a sum over all ranks would take, and the optimizer's work and memory are shared out.
+// elements and updates these alone (ZeRO-1). Gradients are summed where they are needed (step_gradients.h) and new
+// weights go to all: what travels is what a sum over all ranks would take, and the optimizer's work and memory are
+// shared out.
 
 #include <cstdint>
 #include <span>
@@ -30,32 +31,32 @@ class Shards {
   std::pair<int64_t, int64_t> PieceOf(size_t i, int rank) const;
   std::pair<int64_t, int64_t> Own(size_t i) const { return PieceOf(i, group_.rank()); }
 
-  // Of the groups that are trained. Afterwards the gradients of this rank's elements are the sums over all ranks; the
-  // others are left open.
-  void SumGradients(ModelParams& gradients, const WeightGroups& trained);
-  // Of each weight's gradient after that, over all ranks.
-  std::vector<double> SquaredNorms(ModelParams& gradients);
-  // Every rank gets the elements that the others have updated. bf16 copies are the caller's to refresh.
-  void GatherWeights(ModelParams& params, const WeightGroups& trained);
-
- private:
   // A part of a weight that travels at once: the k-th of n parts of every rank's piece.
   struct Part {
     size_t weight = 0;
     int64_t k = 0, n = 1;
   };
-  using Bucket = std::vector<Part>;
-  std::vector<Bucket> BucketsOf(ModelParams& params, const WeightGroups& trained) const;
+  // Parts that travel together. Packed, rank after rank has its own; bounds [ranks + 1], in floats.
+  struct Bucket {
+    std::vector<Part> parts;
+    std::vector<int64_t> bounds;
+    int64_t size() const { return bounds.back(); }
+  };
+  std::vector<Bucket> BucketsOf(std::span<const size_t> weights) const;
+  // The elements of a part that a rank updates.
   std::pair<int64_t, int64_t> Range(const Part& part, int rank) const;
-  std::vector<int64_t> Bounds(const Bucket& bucket) const;
-  // Between the elements of the given ranks' parts and the buffer, where rank after rank has its own.
-  enum class Way { kPack, kUnpack };
-  void Copy(Way way, const Bucket& bucket, const std::vector<int64_t>& bounds, const std::vector<float*>& weights,
-            bool (*wanted)(int rank, int own));
 
+  // Every rank gets the elements that the others have updated. bf16 copies are the caller's to refresh.
+  void GatherWeights(ModelParams& params, const WeightGroups& trained);
+
+ private:
   Group& group_;
+  std::vector<int64_t> sizes_;                // of weights
   std::vector<std::vector<int64_t>> bounds_;  // [weight][rank]
   std::vector<float> buffer_;
 };
+
+// Where each weight's elements are.
+std::vector<float*> Elements(ModelParams& params);
 
 }  // namespace taipan

@@ -8,6 +8,7 @@
 #include "model/selection.h"
 #include "train/non_finite.h"
 #include "train/segmented.h"
+#include "train/sequence_ranks.h"
 
 namespace taipan {
 namespace {
@@ -16,35 +17,50 @@ bool IsByThreshold(const ModelConfig& config) {
   return config.num_sals() > 0 && config.selection == Selection::kThreshold;
 }
 
-// Adds up over the ranks what their rows came to.
-void SumOverRanks(Group& group, double& negative_log_p, BudgetSums& sums, SelectionCounts& selection) {
-  if (group.alone()) return;
-  std::vector<double> all = {negative_log_p, static_cast<double>(selection.tokens)};
-  all.insert(all.end(), selection.selected.begin(), selection.selected.end());
-  for (const std::vector<double>& rows : sums.m) all.insert(all.end(), rows.begin(), rows.end());
-  group.Sum(std::span<double>(all));
-  auto next = all.begin();
-  negative_log_p = *next++;
-  selection.tokens = static_cast<int64_t>(*next++);
-  for (double& selected : selection.selected) selected = *next++;
-  for (std::vector<double>& rows : sums.m) {
-    for (double& m : rows) m = *next++;
-  }
-}
-
 }  // namespace
+
+// What the rows of a step come to. Sized beforehand: a rank that holds parts of rows may have no tokens.
+struct TrainingStep::Sums {
+  Sums(int64_t sals, size_t rows) {
+    selection.selected.assign(static_cast<size_t>(sals), 0.0);
+    budget.m.assign(static_cast<size_t>(sals), std::vector<double>(rows, 0.0));
+  }
+  double negative_log_p = 0;  // weighted sum over the step's targets
+  SelectionCounts selection;
+  BudgetSums budget;
+
+  void AddUpBudget(Group& group) {
+    if (group.alone()) return;
+    std::vector<double> all;
+    for (const std::vector<double>& rows : budget.m) all.insert(all.end(), rows.begin(), rows.end());
+    group.Sum(std::span<double>(all));
+    auto next = all.begin();
+    for (std::vector<double>& rows : budget.m) {
+      for (double& m : rows) m = *next++;
+    }
+  }
+  void AddUp(Group& group) {
+    if (group.alone()) return;
+    std::vector<double> all = {negative_log_p, static_cast<double>(selection.tokens)};
+    all.insert(all.end(), selection.selected.begin(), selection.selected.end());
+    group.Sum(std::span<double>(all));
+    negative_log_p = all[0];
+    selection.tokens = static_cast<int64_t>(all[1]);
+    std::copy(all.begin() + 2, all.end(), selection.selected.begin());
+  }
+};
 
 TrainingStep::TrainingStep(LanguageModel& model, const std::string& only, OptimizerKind optimizer, Group& group)
     : group_(group),
       trained_(only, ParameterGroups(model.config())),
-      gradients_(model.NewGradients()),
-      optimizer_(model.params(), optimizer, group) {}
+      optimizer_(model.params(), optimizer, group),
+      gradients_(model, optimizer_.shards(), trained_) {}
 
 void TrainingStep::ReportNonFinite(const StepResult& r, const StepOptions& options, LanguageModel& model,
                                    std::span<const Batch> batches) {
   std::string gradient;
   size_t i = 0;
-  gradients_.ForEach([&](Weight& g) {
+  gradients_.declared().ForEach([&](const Weight& g) {
     if (!std::isfinite(squares_[i++]) && gradient.empty()) gradient = g.spec.name;
   });
   throw Diverged({fmt::format("step {}", options.adamw.step),
@@ -64,8 +80,8 @@ StepResult TrainingStep::Run(LanguageModel& model, std::span<const Batch> batche
     adamw.gradient_scale = static_cast<float>(options.clip_norm / r.grad_norm);
   }
   const OpTimer timer("optimizer");
-  optimizer_.Step(model.params(), gradients_, adamw, trained_, options.width);
-  gradients_are_zero_ = true;
+  optimizer_.Step(model.params(), gradients_.own(), adamw, trained_, options.width);
+  gradients_.Used();
   if (IsByThreshold(model.config())) MoveBiases(model, options);
   if (!group_.alone()) model.RefreshCopies();
   return r;
@@ -82,11 +98,12 @@ void TrainingStep::MoveBiases(LanguageModel& model, const StepOptions& options) 
   });
 }
 
-// Of the step, which this rank's batches are a part of.
-StepTotals TrainingStep::Totals(std::span<const Batch> batches, int64_t rows) {
-  StepTotals totals = TotalsOf(batches);
+// Of the step, which this rank's batches are a part of; ranks that hold the same rows count them once.
+StepTotals TrainingStep::Totals(std::span<const Batch> batches, const StepOptions& options) {
+  const bool counts = group_.rank() % options.sequence_ranks == 0;
+  StepTotals totals = TotalsOf(counts ? batches : std::span<const Batch>());
   if (group_.alone()) return totals;
-  totals.row_lengths.resize(static_cast<size_t>(rows), 0);
+  totals.row_lengths.resize(static_cast<size_t>(options.rows), 0);
   std::vector<double> all(totals.row_lengths.begin(), totals.row_lengths.end());
   all.push_back(totals.targets);
   group_.Sum(std::span<double>(all));
@@ -96,51 +113,75 @@ StepTotals TrainingStep::Totals(std::span<const Batch> batches, int64_t rows) {
   return totals;
 }
 
-void TrainingStep::SumGradients(StepResult& r) {
-  gradients_.ForEach([&](Weight& g) {
-    if (!trained_.Has(g.spec.group)) std::fill_n(g.F32(), g.f32.size(), 0.0f);
-  });
-  {
-    const OpTimer timer("ranks");
-    optimizer_.shards().SumGradients(gradients_, trained_);
+// After the forward of `tokens` tokens.
+void TrainingStep::Collect(const LanguageModel& model, int64_t tokens, const StepTotals& totals, Sums& sums) {
+  AddBudgetSums(context_, static_cast<int64_t>(totals.row_lengths.size()), sums.budget);
+  sums.selection.Add(context_, tokens);
+  if (IsByThreshold(model.config())) threshold_.Collect(context_, tokens);
+}
+
+void TrainingStep::RunRows(const LanguageModel& model, std::span<const Batch> batches, const StepOptions& options,
+                           const StepTotals& totals, Sums& sums) {
+  const bool once = batches.size() == 1 && SegmentedPass(batches[0], options.segment).count() == 1;
+  ModelParams& gradients = gradients_.Begin(once);
+  for (const Batch& batch : batches) {
+    SegmentedPass pass(batch, options.segment);
+    pass.Forward(model, options.gate, context_, [&](int64_t tokens) { Collect(model, tokens, totals, sums); });
+    // A row lies in one micro-batch, so its sums are complete before the backward that needs them.
+    sums.negative_log_p += pass.Backward(model, options.gate, context_, totals, sums.budget, options.loss, gradients,
+                                         &batch == &batches.back() ? gradients_.Done() : nullptr);
   }
-  const OpTimer timer("gradient norm");
-  squares_ = optimizer_.shards().SquaredNorms(gradients_);
-  r.grad_norm = std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0));
+  gradients_.Finish();
+  sums.AddUpBudget(group_);
+}
+
+// Of rows that lie on several ranks. All forwards come first, since a row's budget is known when all its parts are.
+// What is summed travels at the end: during the backward ranks wait for each other's states, and not for sums.
+void TrainingStep::RunParts(const LanguageModel& model, std::span<const Batch> batches, const StepOptions& options,
+                            const StepTotals& totals, Sums& sums) {
+  SequenceRanks ranks(group_, model, options.sequence_ranks);
+  std::deque<SegmentedPass> passes;
+  for (const Batch& batch : batches) passes.emplace_back(batch, options.segment, ranks.part());
+  ModelParams& gradients = gradients_.Begin(/*once=*/false);
+  ranks.Forward(passes, [&](SegmentedPass& pass) {
+    pass.Forward(
+        model, options.gate, context_, [&](int64_t tokens) { Collect(model, tokens, totals, sums); },
+        /*keep=*/&pass == &passes.back());
+  });
+  sums.AddUpBudget(group_);
+  ranks.Backward(passes, [&](SegmentedPass& pass, RowGradients& ends) {
+    sums.negative_log_p +=
+        pass.Backward(model, options.gate, context_, totals, sums.budget, options.loss, gradients, nullptr, &ends);
+  });
+  gradients_.SumAll();
+  gradients_.Finish();
 }
 
 StepResult TrainingStep::Gradients(const LanguageModel& model, std::span<const Batch> batches,
                                    const StepOptions& options) {
-  const StepTotals totals = Totals(batches, options.rows);
+  const StepTotals totals = Totals(batches, options);
   if (totals.targets <= 0) {
     throw Diverged({fmt::format("step {}", options.adamw.step), "none of its tokens has a label", "at least one",
                     fmt::format("{} rows without", totals.row_lengths.size())});
   }
-  if (!gradients_are_zero_) gradients_.Zero();
-  gradients_are_zero_ = false;
   threshold_ = {};
-  StepResult r;
-  BudgetSums sums;
-  SelectionCounts selection;
-  double negative_log_p = 0;  // weighted sum over the step's targets
-  for (const Batch& batch : batches) {
-    SegmentedPass pass(batch, options.segment);
-    pass.Forward(model, options.gate, context_, [&](int64_t tokens) {
-      AddBudgetSums(context_, static_cast<int64_t>(totals.row_lengths.size()), sums);
-      selection.Add(context_, tokens);
-      if (IsByThreshold(model.config())) threshold_.Collect(context_, tokens);
-    });
-    // A row lies in one micro-batch, so its sums are complete before the backward that needs them.
-    negative_log_p += pass.Backward(model, options.gate, context_, totals, sums, options.loss, gradients_);
+  const int64_t sals = model.config().num_sals();
+  Sums sums(sals, totals.row_lengths.size());
+  if (options.sequence_ranks > 1) {
+    RunParts(model, batches, options, totals, sums);
+  } else {
+    RunRows(model, batches, options, totals, sums);
   }
-  SumOverRanks(group_, negative_log_p, sums, selection);
-  if (IsByThreshold(model.config())) threshold_.Gather(group_);
-  r.ce = negative_log_p / totals.targets;
-  r.budget_loss = sums.m.empty() ? 0.0 : BudgetLoss(sums, totals, options.loss.budget);
+  sums.AddUp(group_);
+  if (IsByThreshold(model.config())) threshold_.Gather(group_, sals);
+  StepResult r;
+  r.ce = sums.negative_log_p / totals.targets;
+  r.budget_loss = sals == 0 ? 0.0 : BudgetLoss(sums.budget, totals, options.loss.budget);
   r.loss = r.ce + options.loss.budget_weight * r.budget_loss;
-  r.selected_share = selection.Shares();
-  r.tokens = selection.tokens;
-  SumGradients(r);
+  r.selected_share = sums.selection.Shares();
+  r.tokens = sums.selection.tokens;
+  squares_ = gradients_.SquaredNorms();
+  r.grad_norm = std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0));
   return r;
 }
 

@@ -12,6 +12,7 @@
 #include "model/model.h"
 #include "train/optimizer.h"
 #include "train/running_threshold.h"
+#include "train/step_gradients.h"
 
 namespace taipan {
 
@@ -26,13 +27,14 @@ struct StepResult {
 struct StepOptions {
   GateOptions gate;
   LossOptions loss;
-  AdamWSettings adamw;   // step: the number of this update, from 1
-  double clip_norm = 0;  // 0: no clipping
-  int64_t segment = 0;   // tokens of a row in memory at a time, 0: all
-  double width = 1;      // of the model, over the width that the learning rate is for
-  double pace = 1;       // the learning rate as a share of its peak, for running thresholds
-  std::string hint;      // what to change where training diverges; may be empty
-  int64_t rows = 0;      // of the step, over all ranks; 0: those of the batches
+  AdamWSettings adamw;         // step: the number of this update, from 1
+  double clip_norm = 0;        // 0: no clipping
+  int64_t segment = 0;         // tokens of a row in memory at a time, 0: all
+  double width = 1;            // of the model, over the width that the learning rate is for
+  double pace = 1;             // the learning rate as a share of its peak, for running thresholds
+  std::string hint;            // what to change where training diverges; may be empty
+  int64_t rows = 0;            // of the step, over all ranks; 0: those of the batches
+  int64_t sequence_ranks = 1;  // consecutive ranks that hold the same rows, a part of each
   // Asked before the update; false leaves the weights and the moments as they are. Null: always. The same on all ranks.
   std::function<bool(const StepResult&)> take = nullptr;
 };
@@ -51,9 +53,9 @@ class TrainingStep {
   explicit TrainingStep(LanguageModel& model, const std::string& only = "",
                         OptimizerKind optimizer = OptimizerKind::kAdamW, Group& group = Alone());
 
-  // This rank's micro-batches of one step; a row of the step lies in one of them. A loss or gradient norm that is not
-  // finite throws Diverged, naming the step and what went wrong first (non_finite.h); the weights are then as before
-  // the step.
+  // This rank's micro-batches of one step, with the whole of its rows; a row of the step lies in one of them. A loss or
+  // gradient norm that is not finite throws Diverged, naming the step and what went wrong first (non_finite.h); the
+  // weights are then as before the step.
   StepResult Run(LanguageModel& model, std::span<const Batch> batches, const StepOptions& options);
 
   Optimizer& optimizer() { return optimizer_; }
@@ -61,20 +63,24 @@ class TrainingStep {
 
  private:
   StepResult Gradients(const LanguageModel& model, std::span<const Batch> batches, const StepOptions& options);
-  StepTotals Totals(std::span<const Batch> batches, int64_t rows);
-  void SumGradients(StepResult& r);
+  struct Sums;
+  StepTotals Totals(std::span<const Batch> batches, const StepOptions& options);
+  void Collect(const LanguageModel& model, int64_t tokens, const StepTotals& totals, Sums& sums);
+  void RunRows(const LanguageModel& model, std::span<const Batch> batches, const StepOptions& options,
+               const StepTotals& totals, Sums& sums);
+  void RunParts(const LanguageModel& model, std::span<const Batch> batches, const StepOptions& options,
+                const StepTotals& totals, Sums& sums);
   [[noreturn]] void ReportNonFinite(const StepResult& r, const StepOptions& options, LanguageModel& model,
                                     std::span<const Batch> batches);
   void MoveBiases(LanguageModel& model, const StepOptions& options);
 
   Group& group_;
   WeightGroups trained_;
-  ModelParams gradients_;
-  std::vector<double> squares_;  // of each weight's gradient
   Optimizer optimizer_;
+  StepGradients gradients_;
+  std::vector<double> squares_;  // of each weight's gradient
   ForwardContext context_;
   RunningThreshold threshold_;
-  bool gradients_are_zero_ = true;
 };
 
 }  // namespace taipan

@@ -72,7 +72,9 @@ void ModelTrainer::SwapAverage() {
 // The micro-batches of this rank's rows, which follow those of the rank before.
 void ModelTrainer::FillOwnRows() {
   const Group& group = ranks_.group();
-  const int64_t rows = BatchStages(settings_).At(step_ + 1) / group.size(), before = group.rank() * rows;
+  const int64_t of_row = settings_.sequence_ranks;  // ranks that hold the same rows
+  const int64_t rows = BatchStages(settings_).At(step_ + 1) / (group.size() / of_row);
+  const int64_t before = group.rank() / of_row * rows;
   const int64_t micro = std::min(settings_.micro_batch_size.value(), rows);
   batches_.resize(static_cast<size_t>((rows + micro - 1) / micro));
   for (size_t i = 0; i < batches_.size(); ++i) {
@@ -160,8 +162,10 @@ StepMetrics ModelTrainer::Step() {
                             .pace = settings_.learning_rate > 0 ? m.lr / settings_.learning_rate : 1,
                             .hint = "lower --learning-rate, lengthen --warmup-steps or lower --clip-norm",
                             .rows = BatchStages(settings_).At(m.step),
+                            .sequence_ranks = settings_.sequence_ranks,
                             .take = take};
   const StepResult r = RunStep(options);
+  if (states_ && std::isfinite(r.loss)) states_->Advance(model_, ranks_.group());
   ranks_.Done();
   m.loss = r.loss;
   m.ce = r.ce;
@@ -169,7 +173,6 @@ StepMetrics ModelTrainer::Step() {
   m.grad_norm = r.grad_norm;
   m.selected_share = r.selected_share;
   m.skipped = !r.taken;
-  if (states_ && std::isfinite(r.loss)) states_->Advance(model_);
   if (average_ && r.taken) {
     const OpTimer timer("average of weights");
     average_->Add(model_.params(), m.step);
@@ -214,6 +217,8 @@ TrainingSnapshot ModelTrainer::Snapshot(const TrainingEnd& end) {
   }
   ranks_.Start(RankTask::kGather);
   training_.optimizer().Gather();
+  std::optional<RowStates> states;
+  if (states_) states = states_->Gathered(model_, ranks_.group(), settings_.batch_size);
   ranks_.Done();
   TrainingSnapshot snapshot;
   if (average_) snapshot.tensors.push_back({"weights.safetensors", TrainedWeights(model_.params())});
@@ -223,9 +228,9 @@ TrainingSnapshot ModelTrainer::Snapshot(const TrainingEnd& end) {
   }
   snapshot.tensors.push_back({"optimizer.safetensors", training_.optimizer().Items()});
   snapshot.tensors.back().own = training_.optimizer().TakeGathered();
-  if (states_) {
-    snapshot.others.push_back([this, states = *states_](const std::string& directory) {
-      states.Save(model_, directory + "/states.safetensors");
+  if (states) {
+    snapshot.others.push_back([this, all = std::move(*states)](const std::string& directory) {
+      all.Save(model_, directory + "/states.safetensors");
     });
   }
   snapshot.texts = {{"model/config.json", ToJson(model_.config())}, {"trainer.json", StateText(end)}};
@@ -290,6 +295,7 @@ void ModelTrainer::Share() {
   });
   model_.RefreshCopies();
   if (counters[3] != 0) training_.optimizer().Scatter();
+  if (states_) states_->Scatter(model_, group, settings_.batch_size);
   ranks_.Done();
 }
 
@@ -306,6 +312,7 @@ void ModelTrainer::Follow() {
           break;
         case RankTask::kGather:
           training_.optimizer().Gather();
+          if (states_) states_->Gathered(model_, ranks_.group(), settings_.batch_size);
           break;
         case RankTask::kEnd:
           return;

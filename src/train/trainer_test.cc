@@ -271,7 +271,7 @@ TEST(Optimizer, MomentsSurviveTheFile) {
   gradients.ForEach([&](Weight& weight) { squares += 0.0625 * static_cast<double>(weight.f32.size()); });
   EXPECT_DOUBLE_EQ(GradientNorm(gradients), std::sqrt(squares));  // exact: powers of two
   const AdamWSettings settings{.lr = 0.1, .step = 1};
-  a.Step(t.trainer.model().params(), gradients, settings);
+  a.Step(t.trainer.model().params(), Elements(gradients), settings);
   EXPECT_EQ(GradientNorm(gradients), 0);
   a.Save(folder / "o.safetensors");
   Optimizer b(t.trainer.model().params());

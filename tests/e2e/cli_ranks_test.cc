@@ -100,6 +100,23 @@ TEST_F(RanksOfProcesses, TrainAsOneDoesAndSayThingsOnce) {
   for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5 * b[i]);
 }
 
+TEST_F(RanksOfProcesses, HoldPartsOfTheSameSequences) {
+  std::vector<std::string> arguments = Arguments("two", "5");
+  arguments.insert(arguments.end(), {"--sequence-ranks", "2"});
+  const Ended two = Mpirun(Ranks(2, arguments), folder_);
+  EXPECT_EQ(two.exit_code, 0) << two.err;
+  const ProgramResult one = RunTaipan(Arguments("one", "5"));
+  EXPECT_EQ(one.exit_code, 0) << one.err;
+  const std::vector<double> a = Losses("two"), b = Losses("one");
+  ASSERT_EQ(a.size(), 5u);
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5 * b[i]);
+  *std::find(arguments.begin(), arguments.end(), "taipan-1m") = "transformer-1m";
+  *std::find(arguments.begin(), arguments.end(), folder_ / "two") = folder_ / "none";
+  const Ended refused = Mpirun(Ranks(2, arguments), folder_);
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_EQ(Count(refused.err, "--sequence-ranks: full attention would need"), 1) << refused.err;
+}
+
 TEST_F(RanksOfProcesses, SeeTheSameDataOrAreRefused) {
   MakeDirectories(folder_ / "here");
   MakeDirectories(folder_ / "there");
