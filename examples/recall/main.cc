@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "base/parallel.h"
+#include "model/memory_plan.h"
 #include "model/selection.h"
 #include "train/recall_task.h"
 #include "train/schedule.h"
@@ -22,7 +23,7 @@ struct Options {
   TrainSettings train;
   int64_t eval_every = 100, eval_sequences = 512;
   double initializer_range = 0.12;  // near 1/sqrt(d_model): at 0.02 so narrow a model needs several times the steps
-  int64_t heads = 2, d_state = 8, d_model = 64;
+  int64_t heads = 2, d_state = 8, d_model = 64, window = 0;
   int threads = DefaultNumThreads();
 };
 
@@ -42,7 +43,7 @@ ModelConfig ConfigOf(const Options& o) {
   c.chunk_size = 32;
   c.num_attention_heads = c.num_key_value_heads = o.heads;
   c.attention_head_dim = o.d_model / o.heads;
-  c.sliding_window = o.task.length;
+  c.sliding_window = o.window > 0 ? o.window : o.task.length;
   c.initializer_range = o.initializer_range;
   return c;
 }
@@ -93,6 +94,8 @@ void Run(Options o) {
   o.train = ResolveSettings(o.train, config, true);
   LanguageModel model(ApplySettings(config, o.train));
   model.Initialise(static_cast<uint64_t>(o.train.seed), o.train.gate_bias);
+  std::printf("# state of a sequence: %lld bytes\n",
+              static_cast<long long>(PlanMemory(config, {o.task.length}).run[0].state_bytes()));
   ModelTrainer trainer(std::move(model), o.train, std::make_shared<RecallSource>(o.task, o.train.batch_size));
   std::printf("step\tloss\taccuracy\tshare\tquery_share\talpha\tnoisy_share\tlambda\tseconds\n");
   while (trainer.step() < o.train.steps) {
@@ -143,6 +146,7 @@ int main(int argc, char** argv) {
   app.add_option("--heads", o.heads, "attention heads");
   app.add_option("--d-state", o.d_state, "of the Mamba-2 blocks");
   app.add_option("--d-model", o.d_model, "");
+  app.add_option("--window", o.window, "keys that a query sees (0: the whole sequence)");
   app.add_option("--eval-every", o.eval_every, "steps");
   app.add_option("--initializer-range", o.initializer_range, "standard deviation of new weights");
   app.add_option("--threads", o.threads, "");
