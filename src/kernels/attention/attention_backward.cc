@@ -377,6 +377,7 @@ void AttentionBackward(const AttentionShape& shape, const AttentionInputs& in, C
       const int64_t floats = 2 * (task.keys.end - task.keys.first) * shape.head_dim;
       std::memset(task.partial, 0, static_cast<size_t>(floats) * sizeof(float));
     }
+    const ManyTileProducts products(dtype);
     RunBackwardRange(args, task, chunk, buffers + thread * size.used());
   });
   AddPartials(shape, in.segments, {tasks, static_cast<size_t>(count)});

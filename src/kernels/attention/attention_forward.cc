@@ -267,6 +267,7 @@ void AttentionForward(const AttentionShape& shape, const AttentionInputs& in, Ma
   char* buffers = static_cast<char*>(scratch.Bytes(NumThreads() * size.used()));
   const ForwardArgs args{shape, in, out, lse};
   ParallelFor(count, [&](int64_t task, int thread) {
+    const ManyTileProducts products(in.q.dtype);
     RunForwardBlock(args, blocks[task], rows, buffers + thread * size.used());
   });
 }

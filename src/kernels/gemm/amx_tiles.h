@@ -24,13 +24,23 @@ struct alignas(64) TileConfig {
 };
 inline constexpr TileConfig kConfig;
 
-// The registers are this thread's while it lives.
+// The registers are this thread's while one of these lives; to set them up takes as long as a small product.
 class Tiles {
  public:
-  Tiles() { __asm__ volatile("ldtilecfg %0" ::"m"(kConfig)); }
-  ~Tiles() { __asm__ volatile("tilerelease" ::); }
+  Tiles() { Hold(); }
+  ~Tiles() { Release(); }
   Tiles(const Tiles&) = delete;
   Tiles& operator=(const Tiles&) = delete;
+
+  static void Hold() {
+    if (holders_++ == 0) __asm__ volatile("ldtilecfg %0" ::"m"(kConfig));
+  }
+  static void Release() {
+    if (--holders_ == 0) __asm__ volatile("tilerelease" ::);
+  }
+
+ private:
+  static inline thread_local int holders_ = 0;
 };
 
 }  // namespace taipan::amx

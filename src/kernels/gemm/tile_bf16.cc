@@ -199,6 +199,13 @@ void TileGemmBF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
   HWY_DYNAMIC_DISPATCH(RunProduct)(shape, a, b, c);
 }
 
+ManyTileProducts::ManyTileProducts(DType operands) : held_(operands == DType::kBF16 && UsesAmxInstructions()) {
+  if (held_) HoldAmxTiles();
+}
+ManyTileProducts::~ManyTileProducts() {
+  if (held_) ReleaseAmxTiles();
+}
+
 void PackPairs(int64_t k, int64_t n, const BF16* from, int64_t ld, uint32_t* to, int64_t ld_to) {
   HWY_DYNAMIC_DISPATCH(PackRowsBF16)(k, n, from, ld, to, ld_to);
 }

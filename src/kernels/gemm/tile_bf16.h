@@ -3,6 +3,7 @@
 // AMX or AVX512-BF16 where the CPU has it and Highway's chosen target allows it, else the operands become floats first.
 
 #include "kernels/gemm/tile_operands.h"
+#include "tensor/tensor.h"
 
 namespace taipan {
 
@@ -16,6 +17,19 @@ inline TilePairs PairsOfPackedTransposed(const uint32_t* packed, int64_t stride)
 // C = A B, or += it; k even. Each element of C is one chain of sums over k: its bits depend on neither m, n nor its
 // place in the tile.
 void TileGemmBF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c);
+
+// Sets AMX's registers up once for all products of operands of this type by this thread while it lives, where they use
+// them. Nothing else that uses AMX, such as Gemm, may run meanwhile.
+class ManyTileProducts {
+ public:
+  explicit ManyTileProducts(DType operands);
+  ~ManyTileProducts();
+  ManyTileProducts(const ManyTileProducts&) = delete;
+  ManyTileProducts& operator=(const ManyTileProducts&) = delete;
+
+ private:
+  bool held_;
+};
 
 // Packs the row-major B[k, n], rows ld elements apart, into [ceil(k / 2)][n]; an odd k's last row is paired with zeros.
 void PackPairs(int64_t k, int64_t n, const BF16* from, int64_t ld, uint32_t* to, int64_t ld_to);

@@ -64,14 +64,10 @@ TileSource OfB(TileB<uint32_t> b, int64_t pairs, int64_t columns, int64_t p, int
   return {pad, kRowBytes};
 }
 
-__attribute__((target("avx512f"))) void AddPart(const float* from, int64_t rows, int64_t columns, TileC c) {
-  for (int64_t r = 0; r < rows; ++r, from += kTile) {
-    float* to = c.data + r * c.stride;
-    if (c.add) {
-      for (int64_t j = 0; j < columns; ++j) to[j] += from[j];
-    } else {
-      std::memcpy(to, from, static_cast<size_t>(columns) * sizeof(float));
-    }
+// Between a part of C at the edge and a whole tile.
+void CopyPart(int64_t rows, int64_t columns, const float* from, int64_t from_stride, float* to, int64_t to_stride) {
+  for (int64_t r = 0; r < rows; ++r, from += from_stride, to += to_stride) {
+    std::memcpy(to, from, static_cast<size_t>(columns) * sizeof(float));
   }
 }
 
@@ -80,6 +76,7 @@ struct TileTarget {
   int64_t stride;  // bytes
 };
 struct Panel {
+  bool add = false;
   int64_t blocks = 0;                               // of k
   TileSource a[2][kMostBlocks], b[2][kMostBlocks];  // of the first and the second 16 rows and columns
   TileTarget to[2][2];
@@ -87,10 +84,17 @@ struct Panel {
 
 template <int kM, int kN>
 void Multiply(const Panel& p) {
-  TAIPAN_TILE_ZERO(0);
-  if constexpr (kN == 2) TAIPAN_TILE_ZERO(1);
-  if constexpr (kM == 2) TAIPAN_TILE_ZERO(2);
-  if constexpr (kM == 2 && kN == 2) TAIPAN_TILE_ZERO(3);
+  if (p.add) {
+    TAIPAN_TILE_LOAD(0, p.to[0][0].data, p.to[0][0].stride);
+    if constexpr (kN == 2) TAIPAN_TILE_LOAD(1, p.to[0][1].data, p.to[0][1].stride);
+    if constexpr (kM == 2) TAIPAN_TILE_LOAD(2, p.to[1][0].data, p.to[1][0].stride);
+    if constexpr (kM == 2 && kN == 2) TAIPAN_TILE_LOAD(3, p.to[1][1].data, p.to[1][1].stride);
+  } else {
+    TAIPAN_TILE_ZERO(0);
+    if constexpr (kN == 2) TAIPAN_TILE_ZERO(1);
+    if constexpr (kM == 2) TAIPAN_TILE_ZERO(2);
+    if constexpr (kM == 2 && kN == 2) TAIPAN_TILE_ZERO(3);
+  }
   for (int64_t k = 0; k < p.blocks; ++k) {
     TAIPAN_TILE_LOAD(4, p.a[0][k].data, p.a[0][k].stride);
     TAIPAN_TILE_LOAD(6, p.b[0][k].data, p.b[0][k].stride);
@@ -136,6 +140,7 @@ void TileGemmAmxBF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
   alignas(64) Padded pad_a[2][kMostBlocks], pad_b[2][kMostBlocks];
   alignas(64) float sums[2][2][kTile * kTile];
   Panel panel;
+  panel.add = c.add;
   panel.blocks = (pairs + kTile - 1) / kTile;
   const amx::Tiles tiles;
   for (int64_t i = 0; i < m; i += 2 * kTile) {
@@ -152,14 +157,18 @@ void TileGemmAmxBF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
           panel.b[r][t] = OfB(b, pairs, n, t * kTile, j + r * kTile, pad_b[r][t]);
         }
       }
-      const auto in_place = [&](int r, int s) {
-        return !c.add && i + (r + 1) * kTile <= m && j + (s + 1) * kTile <= n;
+      const int64_t rows = std::min(2 * kTile, m - i), columns = std::min(2 * kTile, n - j);
+      const auto part = [&](int r, int s, auto&& use) {  // of C, where it is less than a tile
+        const int64_t height = std::min(kTile, rows - r * kTile), width = std::min(kTile, columns - s * kTile);
+        if (height < kTile || width < kTile) use(height, width, c.From(i + r * kTile, j + s * kTile).data);
       };
       for (int r = 0; r < row_tiles; ++r) {
         for (int s = 0; s < column_tiles; ++s) {
-          const TileC to = c.From(i + r * kTile, j + s * kTile);
-          panel.to[r][s] = {sums[r][s], kRowBytes};
-          if (in_place(r, s)) panel.to[r][s] = {to.data, to.stride * static_cast<int64_t>(sizeof(float))};
+          panel.to[r][s] = {c.From(i + r * kTile, j + s * kTile).data, c.stride * static_cast<int64_t>(sizeof(float))};
+          part(r, s, [&](int64_t height, int64_t width, const float* from) {
+            panel.to[r][s] = {sums[r][s], kRowBytes};
+            if (c.add) CopyPart(height, width, from, c.stride, sums[r][s], kTile);
+          });
         }
       }
       if (row_tiles == 2) {
@@ -169,14 +178,17 @@ void TileGemmAmxBF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c) {
       }
       for (int r = 0; r < row_tiles; ++r) {
         for (int s = 0; s < column_tiles; ++s) {
-          const int64_t row = i + r * kTile, column = j + s * kTile;
-          if (in_place(r, s)) continue;
-          AddPart(sums[r][s], std::min(kTile, m - row), std::min(kTile, n - column), c.From(row, column));
+          part(r, s, [&](int64_t height, int64_t width, float* to) {
+            CopyPart(height, width, sums[r][s], kTile, to, c.stride);
+          });
         }
       }
     }
   }
 }
+
+void HoldAmxTiles() { amx::Tiles::Hold(); }
+void ReleaseAmxTiles() { amx::Tiles::Release(); }
 
 }  // namespace taipan
 
@@ -186,6 +198,8 @@ namespace taipan {
 
 bool HasAmxBF16() { return false; }
 void TileGemmAmxBF16(TileShape, TilePairs, TileB<uint32_t>, TileC) { CHECK(false); }
+void HoldAmxTiles() { CHECK(false); }
+void ReleaseAmxTiles() { CHECK(false); }
 
 }  // namespace taipan
 #endif

@@ -11,4 +11,8 @@ constexpr int64_t kMostAmxDepth = 512;  // k
 // Blocks of 32 of k, from its start on, are a chain of sums.
 void TileGemmAmxBF16(TileShape shape, TilePairs a, TileB<uint32_t> b, TileC c);
 
+// The registers stay set up between products of this thread; calls nest.
+void HoldAmxTiles();
+void ReleaseAmxTiles();
+
 }  // namespace taipan

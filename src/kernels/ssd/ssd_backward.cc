@@ -364,11 +364,13 @@ void SsdBackward(const SsdShape& shape, const SsdInputs& in, std::span<const Ssd
   ssd::BackwardScratch(shape, blocks, nullptr, &per_thread);
   char* buffers = static_cast<char*>(scratch.Bytes(NumThreads() * per_thread));
   ParallelFor(static_cast<int64_t>(segments.size()) * blocks.count, [&](int64_t task, int thread) {
+    const ManyTileProducts products(in.x.dtype);
     const ssd::BackwardScratch s(shape, blocks, buffers + thread * per_thread, nullptr);
     ssd::RunWalk(args, task / blocks.count, task % blocks.count, s);
   });
   float* squares = scratch.Floats(NumThreads() * 2 * q * q);
   ParallelFor(list.count * shape.groups, [&](int64_t task, int thread) {
+    const ManyTileProducts products(in.x.dtype);
     ssd::RunGroup(args, list.chunks[task / shape.groups], task % shape.groups, squares + thread * 2 * q * q);
   });
   for (int64_t head = 0; head < shape.heads; ++head) {

@@ -337,6 +337,7 @@ GroupOperands PrepareGroups(const SsdShape& shape, const SsdInputs& in, ChunkLis
   Arena::Scope scope(scratch);
   float* packed = scratch.Floats(NumThreads() * n * q);
   ParallelFor(tasks, [&](int64_t task, int thread) {
+    const ManyTileProducts products(in.x.dtype);
     const int64_t group = task % shape.groups, offset = task * out.packed_bytes;
     const Chunk& c = list.chunks[task / shape.groups];
     const GroupTask parts = {.chunk = c,
@@ -407,6 +408,7 @@ void SsdForward(const SsdShape& shape, const SsdInputs& in, std::span<const SsdS
   ssd::ForwardScratch(shape, blocks, nullptr, &per_thread);
   char* buffers = static_cast<char*>(scratch.Bytes(NumThreads() * per_thread));
   ParallelFor(static_cast<int64_t>(segments.size()) * blocks.count, [&](int64_t task, int thread) {
+    const ManyTileProducts products(in.x.dtype);
     const ssd::ForwardScratch s(shape, blocks, buffers + thread * per_thread, nullptr);
     ssd::RunWalk(args, task / blocks.count, task % blocks.count, s);
   });
