@@ -45,6 +45,9 @@ VARIANTS = {
     "residual, threshold, budget 0.05": ("taipan", ["--budget", "0.05"]),
     "residual, threshold, budget 0.5": ("taipan", ["--budget", "0.5"]),
     "residual, threshold, RoPE": ("taipan", [], {"rope_theta": 10000.0}),
+    # of 1m's six layers
+    "residual, threshold, early": ("taipan", [], {"layer_pattern": ["mamba2", "selective_attention"] * 2 + ["mamba2"] * 2}),
+    "residual, threshold, late": ("taipan", [], {"layer_pattern": ["mamba2"] * 4 + ["selective_attention"] * 2}),
 }
 
 
