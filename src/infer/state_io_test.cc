@@ -80,7 +80,7 @@ TEST(SequenceState, TheFileHasTheDocumentedTensors) {
   EXPECT_EQ(file.At("layers.1.v").shape, (std::vector<int64_t>{24, 2, 8}));
   EXPECT_TRUE(file.At("tokens").dtype == DType::kI32);
   EXPECT_EQ(file.entries().size(), 2u * 4 + 2);
-  EXPECT_EQ(file.metadata().at("format"), "taipan-state-2");
+  EXPECT_EQ(file.metadata().at("format"), "taipan-state-3");
   EXPECT_EQ(file.metadata().at("position"), "40");
   EXPECT_EQ(file.metadata().at("dtype"), "f32");
   EXPECT_EQ(file.metadata().size(), 6u);
@@ -174,10 +174,10 @@ TEST(SequenceState, FilesThatAreNoStatesOfThisVersionAreRefused) {
   const std::vector<SafetensorsItem> items = {{"x", DType::kF32, {1}, &value}};
   WriteSafetensors(path, items);
   EXPECT_THAT(error(), HasSubstr("not a saved sequence state"));
-  for (const char* format : {"taipan-state-1", "taipan-state-3"}) {
+  for (const char* format : {"taipan-state-2", "taipan-state-4"}) {
     WriteSafetensors(path, items, {{"format", format}});
     EXPECT_THAT(error(),
-                HasSubstr(fmt::format("another version of the format, expected taipan-state-2, found \"{}\"", format)));
+                HasSubstr(fmt::format("another version of the format, expected taipan-state-3, found \"{}\"", format)));
   }
 }
 
