@@ -90,10 +90,11 @@ void Corpus::AddFile(const std::string& path, const Tokenizer* tokenizer, const 
 // Throws where it was made for another reader than this one.
 void Corpus::AcceptShard(const CorpusPart& part, const Tokenizer* tokenizer) {
   const ShardHeader& shard = *part.format.shard;
-  if (tokenizer && !digest_) digest_ = TokenizerDigest(*tokenizer);
-  if (digest_ && *digest_ != shard.tokenizer) {
+  if (!digest_) digest_ = tokenizer ? TokenizerDigest(*tokenizer) : shard.tokenizer;
+  if (*digest_ != shard.tokenizer) {
     throw UserError({part.path, "the shard was made with another tokenizer",
-                     fmt::format("one of {} tokens, digest {:016x}", tokenizer->vocab_size(), *digest_),
+                     tokenizer ? fmt::format("one of {} tokens, digest {:016x}", tokenizer->vocab_size(), *digest_)
+                               : fmt::format("digest {:016x}, that of the first shard", *digest_),
                      fmt::format("one of {} tokens, digest {:016x}", shard.vocab_size, shard.tokenizer),
                      "the folder of the shards keeps theirs in its folder tokenizer"});
   }

@@ -67,6 +67,8 @@ class Corpus {
   // Stands behind every document and for no byte of text: what the options said, else what shards say.
   std::optional<int32_t> eos() const { return eos_; }
   const std::vector<FileStamp>& stamps() const { return stamps_; }
+  // Of the tokenizer that its shards were made with; none where there are no shards.
+  std::optional<uint64_t> tokenizer_digest() const { return digest_; }
   // Gives up a share of the tokens, 0 < share < 1, and returns them: the end of each file; of many small files every
   // k-th whole one. A function of the files and the share alone.
   std::unique_ptr<Corpus> HoldOut(double share);
@@ -94,7 +96,7 @@ class Corpus {
   std::map<std::string, int64_t> kinds_;  // files of each kind
   int64_t size_ = 0, vocab_size_ = 0, documents_ = 0;
   std::optional<int32_t> eos_;
-  std::optional<uint64_t> digest_;       // of the tokenizer, where shards asked for it
+  std::optional<uint64_t> digest_;       // of the tokenizer, or of the first shard where there is none
   int64_t memory_ = int64_t{256} << 20;  // bytes of files that may still be copied
   bool bytes_are_tokens_ = true, weighted_ = false;
 };

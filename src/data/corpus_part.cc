@@ -142,10 +142,27 @@ void CorpusPart::CheckShard() const {
     hash.Add(Bytes(at, bytes, buffer), bytes);
   }
   const uint64_t found = hash.Finish();
-  if (found == format.shard->checksum) return;
-  throw UserError({path, "the shard is damaged: its content has another checksum than it was written with",
-                   fmt::format("{:016x}", format.shard->checksum), fmt::format("{:016x}", found),
-                   "taipan tokenize makes it again"});
+  if (found != format.shard->checksum) {
+    throw UserError({path, "the shard is damaged: its content has another checksum than it was written with",
+                     fmt::format("{:016x}", format.shard->checksum), fmt::format("{:016x}", found),
+                     "taipan tokenize makes it again"});
+  }
+  CheckDocuments();
+}
+
+void CorpusPart::CheckDocuments() const {
+  constexpr int64_t kPiece = int64_t{1} << 16;  // documents
+  for (int64_t first = 0; first < document_count(); first += kPiece) {
+    const std::vector<int64_t> begins = DocumentBegins(first, std::min(kPiece, document_count() - first) + 1);
+    for (size_t i = 0; i + 1 < begins.size(); ++i) {
+      const int64_t number = first + static_cast<int64_t>(i);
+      const bool at_start = number > 0 || begins[i] == 0;
+      if (at_start && begins[i] < begins[i + 1] && begins[i + 1] <= size) continue;
+      throw UserError({path, fmt::format("document {} of the shard has no tokens", number),
+                       fmt::format("documents that follow each other from token 0 to {}", size),
+                       fmt::format("one from {} to {}", begins[i], begins[i + 1]), "taipan tokenize makes it again"});
+    }
+  }
 }
 
 void CorpusPart::RejectId(int64_t at, uint64_t id, int64_t vocab_size) const {

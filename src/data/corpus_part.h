@@ -47,7 +47,8 @@ struct CorpusPart {
   void Read(int64_t from, int64_t count, int32_t* out) const;
   // Looks at everything once: ids outside the vocabulary, NUL bytes in text.
   void Check(int64_t vocab_size) const;
-  void CheckShard() const;  // its checksum
+  void CheckShard() const;      // its checksum and
+  void CheckDocuments() const;  // that each of its documents has tokens
   [[noreturn]] void RejectId(int64_t at, uint64_t id, int64_t vocab_size) const;
 
   // Makes tokens of the content, which is text.

@@ -1,10 +1,13 @@
 #include "data/shard_folder.h"
 
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/files.h"
+#include "data/shard.h"
 
 namespace taipan {
 namespace {
@@ -115,6 +118,26 @@ void WriteManifest(const ShardManifest& m, const std::string& folder) {
   WriteFileAtomically(PathOf(folder), WriteFields(c));
 }
 
+namespace {
+
+// Another shard under this name may be whole and made by the same tokenizer.
+void CheckIsTheOne(const std::string& path, const ShardManifest::Shard& shard) {
+  std::string head(256, '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(head.data(), static_cast<std::streamsize>(head.size()));
+  head.resize(static_cast<size_t>(file.gcount()));
+  std::string found = "no shard";
+  if (IsShard(head)) {
+    const auto size = static_cast<int64_t>(std::filesystem::file_size(path));
+    found = fmt::format("checksum {:016x}", ReadShardHeader(path, head, size).checksum);
+  }
+  const std::string expected = "checksum " + shard.checksum;
+  if (found == expected) return;
+  throw UserError({path, "not the shard that the manifest names", expected, found, "taipan tokenize makes it again"});
+}
+
+}  // namespace
+
 std::vector<std::string> ShardsOf(const std::string& folder) {
   const ShardManifest manifest = ReadManifest(folder);
   if (!manifest.complete) {
@@ -126,6 +149,7 @@ std::vector<std::string> ShardsOf(const std::string& folder) {
   for (const ShardManifest::Shard& shard : manifest.shards) {
     files.push_back(folder + "/" + shard.file);
     if (!PathExists(files.back())) throw UserError(files.back(), "the manifest names this shard and it is missing");
+    CheckIsTheOne(files.back(), shard);
   }
   return files;
 }

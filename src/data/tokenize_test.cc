@@ -6,10 +6,12 @@
 #include <fstream>
 #include <map>
 
+#include "base/content_hash.h"
 #include "base/parallel.h"
 #include "base/test_folder.h"
 #include "data/corpus.h"
 #include "data/encode_document.h"
+#include "data/file_kind.h"
 #include "data/shard.h"
 #include "text/bpe/bpe_train.h"
 
@@ -179,6 +181,46 @@ TEST_F(TokenizeTest, DamagedShardsAreRefused) {
   EXPECT_THAT(ErrorOfReading("shards"), HasSubstr("tokens-00001.shard: the manifest names this shard"));
 }
 
+// Whole, with a fitting checksum, and no shard that tokenize would write.
+TEST_F(TokenizeTest, DocumentsWithoutTokensAreRefused) {
+  TokenizeData(Request("shards"));
+  const std::string good = ReadFile(folder_ / "shards/tokens-00001.shard"), path = folder_ / "one.shard";
+  const ShardHeader header = ReadShardHeader(path, good, static_cast<int64_t>(good.size()));
+  ASSERT_GT(header.documents, 3);
+  const auto error_with = [&](int64_t document, uint64_t begin) {
+    std::string bytes = good;
+    const auto store = [&](int64_t at, uint64_t value) {
+      for (int i = 0; i < 8; ++i) bytes[static_cast<size_t>(at + i)] = static_cast<char>(value >> (8 * i));
+    };
+    store(header.documents_begin() + 8 * document, begin);
+    ContentHash hash;
+    hash.Add(bytes.data() + header.ids_begin(), header.file_size() - header.ids_begin());
+    store(64, hash.Finish());
+    WriteFileAtomically(path, bytes);
+    return UserErrorOf([&] { Corpus({path}, tokenizer_.get(), 320); });
+  };
+  const uint64_t second = LoadLittle(good.data() + header.documents_begin() + 8, 8);
+  EXPECT_EQ(error_with(1, second), "");
+  EXPECT_THAT(error_with(0, 1), HasSubstr("one.shard: document 0 of the shard has no tokens"));
+  EXPECT_THAT(error_with(2, second), HasSubstr(fmt::format("one from {} to {}", second, second)));
+  EXPECT_THAT(error_with(2, second - 1), HasSubstr("document 1 of the shard has no tokens"));
+  EXPECT_THAT(error_with(header.documents - 1, uint64_t(header.tokens)), HasSubstr("has no tokens"));
+  EXPECT_THAT(error_with(header.documents - 1, ~uint64_t{0}), HasSubstr("has no tokens"));
+}
+
+// Whole shards of the same tokenizer, under each other's names.
+TEST_F(TokenizeTest, AShardThatTheManifestDoesNotNameIsRefused) {
+  TokenizeData(Request("shards"));
+  const std::string first = folder_ / "shards/tokens-00000.shard", second = folder_ / "shards/tokens-00001.shard";
+  const std::string bytes = ReadFile(first);
+  WriteFileAtomically(first, ReadFile(second));
+  EXPECT_THAT(ErrorOfReading("shards"), HasSubstr("tokens-00000.shard: not the shard that the manifest names"));
+  WriteFileAtomically(first, "no shard");
+  EXPECT_THAT(ErrorOfReading("shards"), HasSubstr("found no shard"));
+  WriteFileAtomically(first, bytes);
+  EXPECT_EQ(ErrorOfReading("shards"), "");
+}
+
 TEST_F(TokenizeTest, ShardsOfAnotherTokenizerAreRefused) {
   TokenizeData(Request("shards"));
   WordCounts words;
@@ -192,6 +234,14 @@ TEST_F(TokenizeTest, ShardsOfAnotherTokenizerAreRefused) {
   EXPECT_THAT(UserErrorOf([&] { Corpus({folder_ / "shards"}, tokenizer_.get(), 320, {.eos = 9}); }),
               HasSubstr("ends its documents with another token, expected token 9, found token 0"));
   EXPECT_THAT(UserErrorOf([&] { Corpus({folder_ / "shards"}, nullptr, 100); }), HasSubstr("outside the vocabulary"));
+  // Mixed, where there is no tokenizer to compare them with.
+  TokenizeRequest mixed = Request("other");
+  mixed.tokenizer = other.get();
+  TokenizeData(mixed);
+  EXPECT_THAT(UserErrorOf([&] {
+                Corpus({folder_ / "shards", folder_ / "other"}, nullptr, 320);
+              }),
+              HasSubstr("tokens-00000.shard: the shard was made with another tokenizer, expected digest "));
 }
 
 TEST_F(TokenizeTest, LongTextsAreTheSameInPieces) {

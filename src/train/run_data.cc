@@ -128,6 +128,21 @@ std::optional<int32_t> EosOf(const RunData& data, std::optional<int32_t> asked) 
   return first->eos();
 }
 
+// Throws where shards were made with different tokenizers, of which a corpus compares its own.
+void CheckOneTokenizer(const RunData& data) {
+  const Corpus* first = nullptr;
+  const auto check = [&](const Corpus* corpus) {
+    if (corpus == nullptr || !corpus->tokenizer_digest() || corpus->stamps().empty()) return;
+    if (first == nullptr) first = corpus;
+    if (corpus->tokenizer_digest() == first->tokenizer_digest()) return;
+    throw UserError({corpus->stamps()[0].name, "the shard was made with another tokenizer",
+                     fmt::format("digest {:016x}, that of {}", *first->tokenizer_digest(), first->stamps()[0].name),
+                     fmt::format("digest {:016x}", *corpus->tokenizer_digest())});
+  };
+  for (const TrainingPart& part : data.train) check(part.corpus.get());
+  for (const ValidPart& part : data.valid) check(part.corpus.get());
+}
+
 }  // namespace
 
 Corpus* RunData::first() const {
@@ -170,6 +185,7 @@ RunData OpenData(TrainSettings& settings, const std::string& model_directory, co
   CheckOrder(settings, data.eos.has_value());
   AddStamps(data);
   data.valid = OpenValidation(settings, data.text, data.first(), options, data.vocab_size);
+  CheckOneTokenizer(data);
   RefuseTrainingToValidate(data);
   for (const auto& [name, content] : data.text.files) {
     const int64_t bytes = static_cast<int64_t>(content.size());

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "data/shard.h"
 #include "train/test_run.h"
 
 namespace taipan {
@@ -64,6 +65,26 @@ TEST_F(RunValidation, NamesWholePathsWhereTheyEndAlike) {
   request = Request("other");
   request.settings.valid_data = {valid_, data_};
   EXPECT_THAT(ErrorOf(request), HasSubstr("has the content of a training file"));
+}
+
+TEST_F(RunValidation, ShardsOfAnotherTokenizerThanTheDatasAreRefused) {
+  const auto shard = [&](const std::string& name, uint64_t tokenizer) {
+    ShardHeader header;
+    header.tokenizer = tokenizer;
+    header.vocab_size = 256;
+    ShardBuilder builder(header);
+    builder.Add(TestTokens(400, 90 + static_cast<int64_t>(tokenizer)), {});
+    builder.Write(folder_ / name);
+    return folder_ / name;
+  };
+  RunRequest request = Request("run");
+  request.settings.data = {shard("a.shard", 1)};
+  request.settings.valid_data = {shard("b.shard", 2)};
+  EXPECT_THAT(ErrorOf(request), HasSubstr("b.shard: the shard was made with another tokenizer, expected digest "
+                                          "0000000000000001, that of a.shard, found digest 0000000000000002"));
+  request.settings.valid_data.clear();
+  request.settings.data = {shard("a.shard", 1) + "=1", shard("c.shard", 3) + "=2"};
+  EXPECT_THAT(ErrorOf(request), HasSubstr("c.shard: the shard was made with another tokenizer"));
 }
 
 }  // namespace
