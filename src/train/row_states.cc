@@ -98,10 +98,8 @@ void RowStates::Bind(const LanguageModel& model, const BatchSource& source, int6
   if (start_ == StateStart::kRandom) MakeNoise(model, step, batches);
   ForEachSegment(batches, [&](Segment& s, bool first, bool last) {
     const auto row = static_cast<size_t>(s.row);
-    if (start_ == StateStart::kCarry && first && source.GoesOn(step, s.row)) {
-      CHECK(!before_[row].layers.empty());
-      s.state_in = &before_[row];
-    }
+    const bool has_state = start_ == StateStart::kCarry && !before_[row].layers.empty();
+    if (has_state && first && source.GoesOn(step, s.row)) s.state_in = &before_[row];
     if (last) s.state_out = &after_[row];
     empty[row] = false;
   });
@@ -113,6 +111,11 @@ void RowStates::Bind(const LanguageModel& model, const BatchSource& source, int6
 void RowStates::Advance(const LanguageModel& model, Group& group) {
   std::swap(before_, after_);
   if (start_ == StateStart::kRandom) Measure(model, group);
+}
+
+void RowStates::BeginAfresh() {
+  before_.clear();
+  after_.clear();
 }
 
 // N(0, power) for each number of an SSM state. A document begins with it as if it had read something long ago: its

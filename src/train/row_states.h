@@ -24,6 +24,8 @@ class RowStates {
   void Bind(const LanguageModel& model, const BatchSource& source, int64_t step, std::vector<Batch>& batches);
   // After the step: what its rows ended with is what the next begins with. Of several ranks each has its own rows.
   void Advance(const LanguageModel& model, Group& group = Alone());
+  // Rows that go on do so without a state from here: what is there belongs to another text.
+  void BeginAfresh();
 
   // By all ranks: the first one gets the states of all rows of a step; each gets its own of what the first has loaded.
   RowStates Gathered(const LanguageModel& model, Group& group, int64_t rows) const;

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/test_folder.h"
+#include "formats/safetensors.h"
 #include "train/test_run.h"
 
 namespace taipan {
@@ -210,6 +211,31 @@ TEST_P(StateKinds, ThreadsAndMicroBatchesChangeNothing) {
 INSTANTIATE_TEST_SUITE_P(Kinds, StateKinds,
                          testing::Combine(testing::Values(StateStart::kCarry, StateStart::kRandom),
                                           testing::Values(ComputeType::kF32, ComputeType::kBF16)));
+
+// The states of the checkpoint belong to other text than the data that follows.
+TEST(CarriedStates, BeginAfreshAfterARewind) {
+  const TestFolder folder;
+  TrainSettings s = SettingsOf(StateStart::kCarry);
+  s.spike_guard = 6;
+  s.rewind = 1;
+  StateTraining t(s);
+  const auto positions = [&] {
+    t.trainer.Save(folder / "saved");
+    std::multiset<std::string> all;
+    const SafetensorsFile file(folder / "saved/states.safetensors");
+    for (const auto& [key, value] : file.metadata()) {
+      if (key.ends_with(".position")) all.insert(value);
+    }
+    return all;
+  };
+  for (int i = 0; i < 4; ++i) t.trainer.Step();
+  EXPECT_EQ(positions().count("96"), 3u);  // one row has begun anew meanwhile
+  for (int i = 0; i < 2; ++i) t.trainer.Step();
+  t.trainer.RewindTo(folder / "saved");
+  EXPECT_EQ(t.trainer.step(), 4);
+  t.trainer.Step();
+  EXPECT_EQ(positions(), (std::multiset<std::string>{"24", "24", "24", "24"}));
+}
 
 // The noise has the size of the states that rows end with, and is another one for every row and step.
 TEST(RandomStates, AreAsLargeAsReadOnes) {

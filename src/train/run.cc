@@ -366,9 +366,9 @@ void Run::Rewind(RunProgress& progress) {
                         : fmt::format("a checkpoint of step {} or before to go back to", latest),
                      to ? "another" : "none", "lower --learning-rate, or save more often and --keep more"});
   }
-  progress.Print(
-      fmt::format("step {}: {} steps in a row were spikes; goes back to step {} and on with the data behind them", step,
-                  settings_.rewind_after, to->step));
+  progress.Print(fmt::format(
+      "step {}: {} steps in a row were spikes; goes back to step {} and on with the data behind them{}", step,
+      settings_.rewind_after, to->step, settings_.state == StateStart::kCarry ? "; states begin afresh" : ""));
   trainer_->RewindTo(to->path);
   checkpoints_.RemoveAfter(to->step);
   reports_.reset();
