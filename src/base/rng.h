@@ -20,6 +20,7 @@ enum RandomStream : uint32_t {
   kTestStream = 0x60000000,
   kStateStream = 0x70000000,     // + index of the layer: initial states
   kDocumentStream = 0x80000000,  // groups of documents; + 1: within a group; step = epoch
+  kRoundingStream = 0x90000000,  // + index of the parameter: moments in bf16; index = place in it / 4
 };
 
 struct RandomKey {

@@ -46,6 +46,7 @@ SliceTime MeasureSlice(ModelConfig config, const std::vector<LayerKind>& pattern
   settings.dtype = ComputeTypeOf(r.dtype);
   settings.recompute = recompute;
   settings.optimizer = r.optimizer;
+  settings.moments = r.moments;
   CheckFits(config, ResolveSettings(settings, config, /*new_weights=*/true), AvailableMemoryBytes());
   LanguageModel model(config);
   model.Initialise(/*seed=*/1, /*gate_bias=*/3);
@@ -124,6 +125,7 @@ OrderedJson JsonOf(const PlanOptions& o, const Planned& planned) {
           {"sequence_ranks", r.sequence_ranks},
           {"idle_share", p.idle_share},
           {"recompute", NameIn(recompute)},
+          {"moments", NameIn(r.moments)},
           {"memory_bytes",
            {{"weights", m.weights},
             {"copies", m.copies},
@@ -272,6 +274,7 @@ void AddPlanCommand(CLI::App& app) {
   command->add_option("--memory", o->memory, "GiB of a machine (default: of this one)")->check(NumberFromTo(1e-3, 1e6));
   AddDTypeFlag(*command, o->dtype);
   AddEnumFlag(*command, "--optimizer", r.optimizer, "Who updates the weights");
+  AddEnumFlag(*command, "--moments", r.moments, "How the optimizer's moments are kept");
   AddJsonFlag(*command, o->json);
   AddThreadsFlag(*command);
   command->callback([o] { RunPlan(*o); });

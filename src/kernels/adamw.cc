@@ -10,6 +10,7 @@
 #define HWY_TARGET_INCLUDE "kernels/adamw.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
+#include "kernels/rounding-inl.h"
 #include "kernels/simd-inl.h"
 
 #ifndef TAIPAN_ADAMW_COEFFICIENTS_
@@ -67,6 +68,23 @@ void AdamWSimd(const AdamWCoefficients& c, const AdamWElements& b, const AdamWAl
   update(c, b, also);
 }
 
+void AdamWRoundedSimd(const AdamWCoefficients& c, const AdamWElementsOf<BF16>& b, const AdamWAlso& also,
+                      const Rounding& rounding) {
+  const FloatTag d;
+  ForGroups(rounding, b.n, [&](int64_t begin, int64_t count, const uint32_t* bits) HWY_ATTR {
+    ForVectors(d, count, [&](int64_t k, auto part) HWY_ATTR {
+      const int64_t i = begin + k;
+      FloatVec m = Load(d, b.m + i, part), v = Load(d, b.v + i, part);
+      const FloatVec p = AdamWVector(c, Load(d, b.param + i, part), Load(d, b.gradient + i, part), m, v);
+      Store(p, d, b.param + i, part);
+      StoreRounded<0>(m, d, bits + k, b.m + i, part);
+      StoreRounded<16>(v, d, bits + k, b.v + i, part);
+      if (also.bf16 != nullptr) Store(p, d, also.bf16 + i, part);
+      if (also.clear != nullptr) Store(hn::Zero(d), d, also.clear + i, part);
+    });
+  });
+}
+
 double SquaredNormBlock(const float* x, int64_t n) {
   const hn::ScalableTag<double> d;
   const hn::Rebind<float, decltype(d)> df;
@@ -92,18 +110,16 @@ namespace taipan {
 namespace {
 
 HWY_EXPORT(AdamWSimd);
+HWY_EXPORT(AdamWRoundedSimd);
 HWY_EXPORT(SquaredNormBlock);
 
 constexpr int64_t kBlock = 16384;  // elements of a task: 64 KiB an array
+static_assert(kBlock % Rounding::kGroup == 0);
 
-}  // namespace
-
-void AdamW(const AdamWElements& all, const AdamWSettings& settings, const AdamWAlso& also) {
-  CHECK_GE(all.n, 0);
-  CHECK(also.clear == nullptr || also.clear == all.gradient);
+AdamWCoefficients CoefficientsOf(const AdamWSettings& settings) {
   CHECK_GE(settings.step, 1);
   const double t = static_cast<double>(settings.step);
-  const AdamWCoefficients c{
+  return {
       .gradient_scale = settings.gradient_scale,
       .m_share = static_cast<float>(1 - settings.beta1),
       .v_share = static_cast<float>(1 - settings.beta2),
@@ -112,11 +128,37 @@ void AdamW(const AdamWElements& all, const AdamWSettings& settings, const AdamWA
       .root = static_cast<float>(1 / std::sqrt(1 - std::pow(settings.beta2, t))),
       .eps = static_cast<float>(settings.eps),
   };
+}
+
+// update(block, its part of `also`, its first element) for blocks of the elements.
+template <class Moment, class Update>
+void ForBlocks(const AdamWElementsOf<Moment>& all, const AdamWAlso& also, const Update& update) {
+  CHECK_GE(all.n, 0);
+  CHECK(also.clear == nullptr || also.clear == all.gradient);
   ParallelForRanges(all.n, kBlock, [&](int64_t begin, int64_t end) {
-    const AdamWElements block = {all.param + begin, all.gradient + begin, all.m + begin, all.v + begin, end - begin};
-    const AdamWAlso here = {also.bf16 != nullptr ? also.bf16 + begin : nullptr,
-                            also.clear != nullptr ? also.clear + begin : nullptr};
+    update(AdamWElementsOf<Moment>{all.param + begin, all.gradient + begin, all.m + begin, all.v + begin, end - begin},
+           AdamWAlso{also.bf16 != nullptr ? also.bf16 + begin : nullptr,
+                     also.clear != nullptr ? also.clear + begin : nullptr},
+           begin);
+  });
+}
+
+}  // namespace
+
+void AdamW(const AdamWElements& all, const AdamWSettings& settings, const AdamWAlso& also) {
+  const AdamWCoefficients c = CoefficientsOf(settings);
+  ForBlocks(all, also, [&](const AdamWElements& block, const AdamWAlso& here, int64_t) {
     HWY_DYNAMIC_DISPATCH(AdamWSimd)(c, block, here);
+  });
+}
+
+void AdamW(const AdamWElementsOf<BF16>& all, const AdamWSettings& settings, const Rounding& rounding,
+           const AdamWAlso& also) {
+  CHECK_EQ(rounding.first % Rounding::kGroup, 0u);
+  const AdamWCoefficients c = CoefficientsOf(settings);
+  ForBlocks(all, also, [&](const AdamWElementsOf<BF16>& block, const AdamWAlso& here, int64_t begin) {
+    HWY_DYNAMIC_DISPATCH(AdamWRoundedSimd)
+    (c, block, here, {rounding.key, rounding.first + static_cast<uint64_t>(begin)});
   });
 }
 

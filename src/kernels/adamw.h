@@ -1,8 +1,10 @@
 #pragma once
-// AdamW (Loshchilov and Hutter; the update of torch.optim.AdamW) and the norm for clipping. f32, sums in double.
+// AdamW (Loshchilov and Hutter; the update of torch.optim.AdamW) and the norm for clipping. f32, sums in double;
+// moments may be kept in bf16.
 
 #include <cstdint>
 
+#include "kernels/rounding.h"
 #include "tensor/bf16.h"
 
 namespace taipan {
@@ -13,12 +15,14 @@ struct AdamWSettings {
   float gradient_scale = 1;  // clipping: gradients are multiplied by it first
 };
 
-struct AdamWElements {  // [n] each
+template <class Moment>   // float or BF16
+struct AdamWElementsOf {  // [n] each
   float* param;
   const float* gradient;
-  float *m, *v;
+  Moment *m, *v;
   int64_t n;
 };
+using AdamWElements = AdamWElementsOf<float>;
 
 // What the same pass over memory does besides.
 struct AdamWAlso {
@@ -28,6 +32,9 @@ struct AdamWAlso {
 
 // p <- p - lr*wd*p; m <- b1 m + (1-b1) g; v <- b2 v + (1-b2) g^2; p <- p - lr * (m/(1-b1^t)) / (sqrt(v/(1-b2^t)) + eps)
 void AdamW(const AdamWElements& elements, const AdamWSettings& settings, const AdamWAlso& also = {});
+// The same with moments that are rounded to bf16 once the parameters are updated.
+void AdamW(const AdamWElementsOf<BF16>& elements, const AdamWSettings& settings, const Rounding& rounding,
+           const AdamWAlso& also = {});
 
 // Sum of squares in double, over fixed blocks in a fixed order. NaN and infinity come through.
 double SquaredNorm(const float* x, int64_t n);

@@ -16,6 +16,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/rounding-inl.h"
 #include "kernels/simd-inl.h"
 
 #ifndef TAIPAN_MUON_COEFFICIENTS_
@@ -42,16 +43,33 @@ namespace taipan {
 namespace HWY_NAMESPACE {
 namespace {
 
-// m <- mu m + g, u = g + mu m, g = 0.
+// m <- mu m + g, u = g + mu m, g = 0; the new m is returned.
+template <class T, class P>
+HWY_INLINE FloatVec MomentumVector(const MuonCoefficients& c, float* gradient, const T* momentum, float* u, P part) {
+  const FloatTag d;
+  const FloatVec mu = hn::Set(d, c.momentum);
+  const FloatVec g = hn::Mul(hn::Set(d, c.gradient_scale), Load(d, gradient, part));
+  const FloatVec m = hn::MulAdd(mu, Load(d, momentum, part), g);
+  Store(hn::MulAdd(mu, m, g), d, u, part);
+  Store(hn::Zero(d), d, gradient, part);
+  return m;
+}
+
 void MomentumSimd(const MuonCoefficients& c, int64_t n, float* gradient, float* momentum, float* u) {
   const FloatTag d;
-  const FloatVec scale = hn::Set(d, c.gradient_scale), mu = hn::Set(d, c.momentum);
   ForVectors(d, n, [&](int64_t i, auto part) HWY_ATTR {
-    const FloatVec g = hn::Mul(scale, Load(d, gradient + i, part));
-    const FloatVec m = hn::MulAdd(mu, Load(d, momentum + i, part), g);
-    Store(m, d, momentum + i, part);
-    Store(hn::MulAdd(mu, m, g), d, u + i, part);
-    Store(hn::Zero(d), d, gradient + i, part);
+    Store(MomentumVector(c, gradient + i, momentum + i, u + i, part), d, momentum + i, part);
+  });
+}
+void MomentumRoundedSimd(const MuonCoefficients& c, int64_t n, const Rounding& rounding, float* gradient,
+                         BF16* momentum, float* u) {
+  const FloatTag d;
+  ForGroups(rounding, n, [&](int64_t begin, int64_t count, const uint32_t* bits) HWY_ATTR {
+    ForVectors(d, count, [&](int64_t k, auto part) HWY_ATTR {
+      const int64_t i = begin + k;
+      const FloatVec m = MomentumVector(c, gradient + i, momentum + i, u + i, part);
+      StoreRounded<0>(m, d, bits + k, momentum + i, part);
+    });
   });
 }
 
@@ -109,6 +127,7 @@ namespace taipan {
 namespace {
 
 HWY_EXPORT(MomentumSimd);
+HWY_EXPORT(MomentumRoundedSimd);
 HWY_EXPORT(PolynomialSimd);
 HWY_EXPORT(DescendSimd);
 
@@ -122,7 +141,12 @@ void StepOf(const MuonMatrix& w, const MuonSettings& settings, Arena& scratch) {
   };
   const Arena::Scope scope(scratch);
   const MatrixView u = scratch.Matrix(m, n);
-  HWY_DYNAMIC_DISPATCH(MomentumSimd)(c, size, w.gradient.F32(), w.momentum.F32(), u.F32());
+  if (w.momentum.dtype == DType::kF32) {
+    HWY_DYNAMIC_DISPATCH(MomentumSimd)(c, size, w.gradient.F32(), w.momentum.F32(), u.F32());
+  } else {
+    HWY_DYNAMIC_DISPATCH(MomentumRoundedSimd)
+    (c, size, w.rounding, w.gradient.F32(), w.momentum.As<BF16>(), u.F32());
+  }
   const MatrixView x = scratch.Matrix(m, n, MuonProductType());
   // The norm of what is smaller than a normal float is not to be divided by: such a matrix counts as zero.
   const double norm = std::sqrt(SquaredNorm(u.F32(), size));
@@ -165,6 +189,7 @@ void Muon(std::span<const MuonMatrix> matrices, const MuonSettings& settings, st
   for (const MuonMatrix& w : matrices) {
     CHECK(WithoutGaps(w.param, w) && WithoutGaps(w.gradient, w) && WithoutGaps(w.momentum, w));
     CHECK(!w.bf16 || WithoutGaps(w.bf16, w));
+    CHECK_EQ(w.rounding.first % Rounding::kGroup, 0u);
   }
   // The largest first: what is left at the end is small, and threads end together.
   std::vector<size_t> order(matrices.size());

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/rounding.h"
 #include "tensor/tensor.h"
 
 namespace taipan {
@@ -18,9 +19,10 @@ struct MuonSettings {
 struct MuonMatrix {      // [m, n] each, without gaps
   MatrixView param;      // f32
   MatrixView gradient;   // f32; left zero, for the next step's sums
-  MatrixView momentum;   // f32
+  MatrixView momentum;   // f32, or bf16 that is rounded stochastically
   MatrixView bf16 = {};  // gets the new parameters, rounded; may be null
   double rate = 1;       // of this matrix, as a share of the learning rate; decay is not concerned
+  Rounding rounding = {};
 };
 
 // M <- mu M + G; O = orthogonalised G + mu M; W <- W - lr * wd * W - lr * 0.2 sqrt(max(m, n)) O: the root mean square

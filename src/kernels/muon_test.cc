@@ -1,5 +1,7 @@
 #include "kernels/muon.h"
 
+#include <bit>
+
 #include "kernels/muon_reference.h"
 #include "kernels/test_util.h"
 
@@ -138,6 +140,33 @@ TEST(Muon, MatchesTheReferenceOverSteps) {
       EXPECT_TRUE(test::SameBits(arrays.bf16.Dense(), test::Stored(arrays.param.Dense(), DType::kBF16)));
       EXPECT_TRUE(arrays.GuardsIntact());
     }
+  });
+}
+
+TEST(Muon, AMomentumInBF16IsThatInF32Rounded) {
+  constexpr int64_t kRows = 9, kCols = 31;
+  test::ForEachSimdTarget([&] {
+    Arrays plain(kRows, kCols), rounded(kRows, kCols);
+    test::PaddedMatrix momentum(kRows, kCols, 0, 0, DType::kBF16);
+    momentum.FillRandom(5);
+    plain.momentum.Fill(momentum.Dense());
+    for (Arrays* arrays : {&plain, &rounded}) arrays->gradient.FillRandom(6);
+    std::vector<Arena> scratch;
+    const MuonMatrix views = plain.Views();
+    MuonMatrix half = rounded.Views();
+    half.momentum = momentum.View();
+    half.rounding = {.key = {.seed = 3, .stream = kTestStream}, .first = 128};
+    Muon({&views, 1}, {.lr = 0.1}, scratch);
+    Muon({&half, 1}, {.lr = 0.1}, scratch);
+    EXPECT_TRUE(test::SameBits(rounded.param.Dense(), plain.param.Dense()));
+    std::vector<float> expected = plain.momentum.Dense();
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const uint64_t place = 128 + i;
+      const uint32_t draw = RandomBits(half.rounding.key, place / 64 * 16 + place % 16)[place % 64 / 16];
+      expected[i] = std::bit_cast<float>((std::bit_cast<uint32_t>(expected[i]) + (draw & 0xffff)) & 0xffff0000u);
+    }
+    EXPECT_TRUE(test::SameBits(momentum.Dense(), expected));
+    EXPECT_TRUE(momentum.GuardsIntact());
   });
 }
 

@@ -63,8 +63,8 @@ TrainingMemory PlanTraining(const ModelConfig& c, const TrainingShape& shape) {
   memory.gradients =
       Bytes(4 * (shares ? parameters / static_cast<double>(shape.ranks) + ParametersAtOnce(c, layers) : parameters));
   memory.weights = Bytes((shape.average ? 8 : 4) * parameters);
-  memory.moments =
-      Bytes((8 * parameters - (shape.one_moment ? 4 * HiddenParameters(c) : 0)) / static_cast<double>(shape.ranks));
+  const double moments = 2 * parameters - (shape.one_moment ? HiddenParameters(c) : 0);
+  memory.moments = Bytes(static_cast<double>(SizeOf(shape.moments)) * moments / static_cast<double>(shape.ranks));
   memory.copies = shape.dtype == DType::kBF16 ? Bytes(2 * parameters) : 0;
   memory.kept = Bytes(tokens * (kept + 4 * d));
   memory.scratch = Bytes(tokens * 4 * d + std::max(tokens * most_scratch, head));

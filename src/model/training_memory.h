@@ -11,7 +11,8 @@ struct TrainingShape {
   int64_t rows = 1, context = 1;  // sequences and tokens a sequence of one forward: the micro-batch
   DType dtype = DType::kF32;
   Recompute recompute = Recompute::kNone;
-  bool one_moment = false;    // of hidden matrices: Muon
+  bool one_moment = false;  // of hidden matrices: Muon
+  DType moments = DType::kF32;
   bool average = false;       // of the weights
   int64_t ranks = 1;          // that train together: each has its share of the moments
   bool one_backward = false;  // a step: of several ranks each has its share of the gradients, too

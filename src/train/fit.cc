@@ -27,6 +27,7 @@ TrainingShape ShapeOf(const TrainSettings& s, int64_t ranks) {
           .dtype = DTypeOf(s.dtype),
           .recompute = s.recompute,
           .one_moment = s.optimizer == OptimizerKind::kMuon,
+          .moments = DTypeOf(s.moments),
           .average = s.ema > 0,
           .ranks = ranks,
           .one_backward = !Cuts(s) && s.sequence_ranks == 1 && RowsAtATime(s, ranks) == RowsOfRank(s, ranks)};
@@ -84,16 +85,19 @@ std::string FlagsThatFit(const ModelConfig& config, const TrainSettings& asked, 
   s.dtype = ComputeType::kBF16;
   s.recompute = Recompute::kBlock;
   s.micro_batch_size = 1;
-  const std::string least = "--dtype bf16 --recompute block --micro-batch-size 1";
-  if (asked.segment == 0 && !KeepsAllKeys(config)) {
+  std::string least = "--dtype bf16 --recompute block --micro-batch-size 1";
+  for (const MomentType moments : {asked.moments, MomentType::kBF16}) {
+    if (moments != s.moments) least += " --moments " + NameIn(moments);
+    s.moments = moments;
+    if (fits(s)) return least;
+    if (asked.segment != 0 || KeepsAllKeys(config)) continue;
     for (s.segment = 8192; s.segment >= 1024; s.segment /= 2) {
       if (s.segment < s.context && fits(s)) return least + fmt::format(" --segment {}", s.segment);
     }
     s.segment = 0;
   }
   for (; s.context >= 64; s.context /= 2) {
-    if (!fits(s)) continue;
-    return s.context == asked.context ? least : least + fmt::format(" --context {}", s.context);
+    if (fits(s)) return least + fmt::format(" --context {}", s.context);
   }
   return "";
 }

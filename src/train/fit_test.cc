@@ -60,6 +60,24 @@ TEST(CheckFits, MuonTakesOneMomentOfHiddenMatrices) {
   EXPECT_NEAR(static_cast<double>(adamw - muon), 4 * (190e6 - 128256 * 768), 0.05 * 4 * 190e6);
 }
 
+TEST(CheckFits, MomentsInBF16TakeHalfAndAreOffered) {
+  const ModelConfig config = FindPreset("taipan-190m").config;
+  TrainSettings s = Settings();
+  s.context = 512;
+  s.batch_size = s.micro_batch_size.emplace(1);
+  s.dtype = ComputeType::kBF16;
+  s.recompute = Recompute::kBlock;
+  TrainingShape shape{.context = 512, .dtype = DType::kBF16, .recompute = Recompute::kBlock};
+  const int64_t f32 = PlanTraining(config, shape).total();
+  shape.moments = DType::kBF16;
+  const int64_t bf16 = PlanTraining(config, shape).total();
+  EXPECT_NEAR(static_cast<double>(f32 - bf16), 4 * 190e6, 0.05 * 4 * 190e6);
+  const std::string message = Refusal(s, (f32 + bf16) / 2);
+  EXPECT_NE(message.find("--micro-batch-size 1 --moments bf16"), std::string::npos) << message;
+  s.moments = MomentType::kBF16;
+  EXPECT_EQ(Refusal(s, (f32 + bf16) / 2), "");
+}
+
 TEST(CheckFits, SaysWhereNothingHelps) {
   EXPECT_NE(Refusal(Settings(), int64_t{1} << 30).find("take a smaller model"), std::string::npos);
 }

@@ -22,8 +22,9 @@ void ScaleNewWeights(ModelParams& params, double width) {
   });
 }
 
-Optimizer::Optimizer(ModelParams& params, OptimizerKind kind, Group& group)
+Optimizer::Optimizer(ModelParams& params, OptimizerKind kind, Group& group, MomentType type)
     : kind_(kind),
+      dtype_(DTypeOf(type)),
       shards_(
           params, group, kind == OptimizerKind::kMuon ? &IsHiddenMatrix : [](const WeightSpec&) { return false; }) {
   params.ForEach([&](Weight& p) {
@@ -31,7 +32,7 @@ Optimizer::Optimizer(ModelParams& params, OptimizerKind kind, Group& group)
     const auto [begin, end] = shards_.Own(moments_.size());
     const bool all = end - begin == static_cast<int64_t>(p.spec.count());
     const std::vector<int64_t> own = all ? p.spec.shape : std::vector<int64_t>{end - begin};
-    moments_.push_back({p.spec.name, p.spec.shape, one, Tensor(own), one ? Tensor() : Tensor(own)});
+    moments_.push_back({p.spec.name, p.spec.shape, one, Tensor(own, dtype_), one ? Tensor() : Tensor(own, dtype_)});
   });
 }
 
@@ -51,14 +52,22 @@ namespace {
 
 // The maps within a weight, each a matrix of its own. A step along an orthogonal matrix changes outputs by as much as
 // sqrt(inputs) times its size, of which each output gets 1/sqrt(outputs): docs/math/mup.md.
-void AppendParts(Weight& p, float* gradient, Tensor& momentum, double width, std::vector<MuonMatrix>& to) {
+void AppendParts(Weight& p, float* gradient, Tensor& momentum, double width, const RandomKey& key,
+                 std::vector<MuonMatrix>& to) {
+  constexpr uint64_t kApart = uint64_t{1} << 40;  // elements between the places of two parts' roundings
   const MatrixView g(gradient, p.spec.shape[0], p.spec.shape[1]);
   const MatrixView copy = p.bf16.empty() ? MatrixView() : p.bf16.Matrix();
   int64_t row = 0;
+  uint64_t place = 0;
   for (const auto& [rows, grows] : p.spec.Parts()) {
-    to.push_back({p.f32.Matrix().Rows(row, rows), g.Rows(row, rows), momentum.Matrix().Rows(row, rows),
-                  copy ? copy.Rows(row, rows) : copy, 1 / (grows ? std::sqrt(width) : width)});
+    to.push_back({p.f32.Matrix().Rows(row, rows),
+                  g.Rows(row, rows),
+                  momentum.Matrix().Rows(row, rows),
+                  copy ? copy.Rows(row, rows) : copy,
+                  1 / (grows ? std::sqrt(width) : width),
+                  {key, place}});
     row += rows;
+    place += kApart;
   }
   CHECK_EQ(row, p.spec.shape[0]);
 }
@@ -66,7 +75,7 @@ void AppendParts(Weight& p, float* gradient, Tensor& momentum, double width, std
 }  // namespace
 
 void Optimizer::Step(ModelParams& params, std::span<float* const> gradients, const AdamWSettings& settings,
-                     const WeightGroups& trained, double width) {
+                     const WeightGroups& trained, double width, uint64_t seed) {
   std::vector<MuonMatrix> matrices;
   CHECK_EQ(gradients.size(), moments_.size());
   size_t i = 0;
@@ -75,19 +84,27 @@ void Optimizer::Step(ModelParams& params, std::span<float* const> gradients, con
     if (!p.spec.decay) own.weight_decay = 0;
     Moments& moments = moments_[i];
     const auto [begin, end] = shards_.Own(i);
+    const RandomKey key{
+        .seed = seed, .stream = kRoundingStream + static_cast<uint32_t>(i), .step = static_cast<uint32_t>(own.step)};
     float* const gradient = gradients[i++];
     if (begin == end) return;
     if (!trained.Has(p.spec.group)) {
       std::fill_n(gradient, end - begin, 0.0f);
       return;
     }
-    if (moments.one) return AppendParts(p, gradient, moments.m, width, matrices);
+    if (moments.one) return AppendParts(p, gradient, moments.m, width, key, matrices);
     if (SumsOverWidth(p.spec)) {
       own.lr /= width;
       own.weight_decay *= width;
     }
-    AdamW({p.F32() + begin, gradient, moments.m.F32(), moments.v.F32(), end - begin}, own,
-          {.bf16 = p.bf16.empty() ? nullptr : p.bf16.As<BF16>() + begin, .clear = gradient});
+    const AdamWAlso also{.bf16 = p.bf16.empty() ? nullptr : p.bf16.As<BF16>() + begin, .clear = gradient};
+    float* const param = p.F32() + begin;
+    if (dtype_ == DType::kF32) {
+      AdamW({param, gradient, moments.m.F32(), moments.v.F32(), end - begin}, own, also);
+    } else {
+      AdamW({param, gradient, moments.m.As<BF16>(), moments.v.As<BF16>(), end - begin}, own,
+            {key, static_cast<uint64_t>(begin)}, also);
+    }
   });
   Muon(matrices, {.lr = settings.lr, .weight_decay = settings.weight_decay, .gradient_scale = settings.gradient_scale},
        scratch_);
@@ -100,13 +117,27 @@ std::vector<SafetensorsItem> Optimizer::Items() const {
   for (const Moments& moments : moments_) {
     for (size_t k = 0; k < moments.count(); ++k) {
       const Tensor& all = gathered ? whole_.at(items.size()) : k == 0 ? moments.m : moments.v;
-      items.push_back({(k == 0 ? "m." : "v.") + moments.name, DType::kF32, moments.shape, all.data()});
+      items.push_back({(k == 0 ? "m." : "v.") + moments.name, dtype_, moments.shape, all.data()});
     }
   }
   return items;
 }
 
 void Optimizer::Save(const std::string& path) const { WriteSafetensors(path, Items()); }
+
+namespace {
+
+Tensor ReadMoment(const SafetensorsFile& file, const std::string& name, const std::vector<int64_t>& shape,
+                  DType dtype) {
+  const SafetensorsEntry& entry = file.At(name);
+  if (entry.dtype != dtype || entry.shape != shape) {
+    throw UserError({file.path(), "tensor " + name, std::string(NameOf(dtype)) + " " + ShapeString(shape),
+                     std::string(NameOf(entry.dtype)) + " " + ShapeString(entry.shape)});
+  }
+  return file.Read(name);
+}
+
+}  // namespace
 
 void Optimizer::Load(const std::string& path) {
   const SafetensorsFile file(path);
@@ -126,7 +157,7 @@ void Optimizer::Load(const std::string& path) {
   const bool scattered = !shards_.group().alone();
   for (Moments& moments : moments_) {
     for (size_t k = 0; k < moments.count(); ++k) {
-      Tensor all = file.ReadF32((k == 0 ? "m." : "v.") + moments.name, moments.shape);
+      Tensor all = ReadMoment(file, (k == 0 ? "m." : "v.") + moments.name, moments.shape, dtype_);
       if (scattered) {
         whole_.push_back(std::move(all));
       } else {
@@ -149,16 +180,18 @@ void Optimizer::Move(Message::Way way) {
         group.Exchange(messages);
         continue;
       }
-      float* const all = whole_[next].F32();
+      std::byte* const all = static_cast<std::byte*>(whole_[next].data());
+      const int64_t element = SizeOf(dtype_);
       for (int rank = 1; rank < group.size(); ++rank) {
         const auto [begin, end] = shards_.PieceOf(i, rank);
-        messages.push_back({way, rank, all + begin, (end - begin) * int64_t{sizeof(float)}});
+        messages.push_back({way, rank, all + begin * element, (end - begin) * element});
       }
       group.Exchange(messages);
       const auto [begin, end] = shards_.Own(i);
       if (begin == end) continue;
-      way == Message::kSend ? std::copy_n(all + begin, end - begin, own.F32())
-                            : std::copy_n(own.F32(), end - begin, all + begin);
+      std::byte* const here = static_cast<std::byte*>(own.data());
+      way == Message::kSend ? std::copy_n(all + begin * element, own.bytes(), here)
+                            : std::copy_n(here, own.bytes(), all + begin * element);
     }
   }
 }
@@ -167,7 +200,7 @@ void Optimizer::Gather() {
   if (shards_.group().alone()) return;
   whole_.clear();
   for (const Moments& moments : moments_) {
-    for (size_t k = 0; k < moments.count() && shards_.group().leads(); ++k) whole_.emplace_back(moments.shape);
+    for (size_t k = 0; k < moments.count() && shards_.group().leads(); ++k) whole_.emplace_back(moments.shape, dtype_);
   }
   Move(Message::kReceive);
 }

@@ -18,6 +18,11 @@ namespace taipan {
 enum class OptimizerKind { kAdamW, kMuon };
 inline std::vector<std::string> NamesOf(OptimizerKind) { return {"adamw", "muon"}; }
 
+// How moments are kept between steps; bf16 is rounded stochastically.
+enum class MomentType { kF32, kBF16 };
+inline std::vector<std::string> NamesOf(MomentType) { return {"f32", "bf16"}; }
+inline DType DTypeOf(MomentType type) { return type == MomentType::kF32 ? DType::kF32 : DType::kBF16; }
+
 // Euclidean norm over every gradient, sums in double in file order. NaN and infinity come through.
 double GradientNorm(ModelParams& gradients);
 
@@ -39,15 +44,17 @@ void ScaleNewWeights(ModelParams& params, double width);
 class Optimizer {
  public:
   // Zero moments of the parameters' shapes.
-  explicit Optimizer(ModelParams& params, OptimizerKind kind = OptimizerKind::kAdamW, Group& group = Alone());
+  explicit Optimizer(ModelParams& params, OptimizerKind kind = OptimizerKind::kAdamW, Group& group = Alone(),
+                     MomentType type = MomentType::kF32);
 
   // One update, of bf16 copies too; it leaves the gradients zero, which saves a pass over them. Weight decay acts on
   // the parameters that declare it; settings.step is the number of this update, from 1. Weights of other groups than
   // `trained` stay, whatever their gradients. Muon takes learning rate, decay and scale from the same settings.
-  // width: of the model, over the width that the learning rate is for (docs/math/mup.md). gradients: of the elements of
-  // each weight that this rank updates. It gets the others' weights, too; bf16 copies of these are old then.
+  // width: of the model, over the width that the learning rate is for (docs/math/mup.md). seed: of the rounding of bf16
+  // moments, a function of it, the step and the place in the weight. gradients: of the elements of each weight that
+  // this rank updates. It gets the others' weights, too; bf16 copies of these are old then.
   void Step(ModelParams& params, std::span<float* const> gradients, const AdamWSettings& settings,
-            const WeightGroups& trained = {}, double width = 1);
+            const WeightGroups& trained = {}, double width = 1, uint64_t seed = 0);
 
   // "m.NAME" of every parameter and "v.NAME" of those that AdamW updates; they point to what is here. Load checks names
   // and shapes (UserError). Files hold everything, whatever the number of ranks: of several ranks the first takes items
@@ -75,6 +82,7 @@ class Optimizer {
   void Move(Message::Way way);
 
   const OptimizerKind kind_;
+  const DType dtype_;  // of the moments
   Shards shards_;
   std::vector<Moments> moments_;  // in the order of ForEach
   std::vector<Tensor> whole_;     // m, v of every parameter: gathered or loaded, in the order of the file

@@ -94,6 +94,87 @@ TEST(MuonOptimizer, SaveAndLoadContinueBitForBitOnAnyNumberOfThreads) {
   }
 }
 
+TEST(MomentsInBF16, LearnAsThoseInF32Do) {
+  for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kMuon}) {
+    std::vector<double> losses;
+    for (const MomentType type : {MomentType::kF32, MomentType::kBF16}) {
+      TrainSettings settings = MuonRun();
+      settings.optimizer = kind;
+      settings.moments = type;
+      settings.steps = 40;
+      settings.budget_ramp = "0:0";
+      TestTraining t(settings);
+      for (int i = 0; i < 39; ++i) t.trainer.Step();
+      losses.push_back(t.trainer.Step().ce);
+    }
+    EXPECT_NE(losses[0], losses[1]);
+    EXPECT_NEAR(losses[0], losses[1], 0.05);
+  }
+}
+
+TEST(MomentsInBF16, ContinueBitForBitOnAnyNumberOfThreads) {
+  for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kMuon}) {
+    TrainSettings settings = MuonRun();
+    settings.optimizer = kind;
+    settings.moments = MomentType::kBF16;
+    settings.dtype = ComputeType::kBF16;
+    const TestFolder folder;
+    TestTraining straight(settings);
+    for (int i = 0; i < 3; ++i) straight.trainer.Step();
+    straight.trainer.Save(folder.path());
+    for (int i = 0; i < 3; ++i) straight.trainer.Step();
+    for (const int threads : {1, 3}) {
+      TestTraining resumed(settings);
+      SetNumThreads(threads);
+      resumed.trainer.Load(folder.path());
+      for (int i = 0; i < 3; ++i) resumed.trainer.Step();
+      EXPECT_EQ(Weights(straight.trainer), Weights(resumed.trainer)) << threads << " threads";
+    }
+    SetNumThreads(1);
+  }
+}
+
+TEST(MomentsInBF16, DependOnTheSeedAndTakeHalfTheFile) {
+  const TestFolder folder;
+  const std::string path = folder / "o.safetensors";
+  std::vector<std::string> files;
+  for (const uint64_t seed : {1, 1, 2}) {
+    LanguageModel model = TestModel();
+    ModelParams gradients = model.NewGradients();
+    FillGradients(gradients);
+    Optimizer optimizer(model.params(), OptimizerKind::kMuon, Alone(), MomentType::kBF16);
+    optimizer.Step(model.params(), Elements(gradients), {.lr = 0.01, .step = 1}, {}, 1, seed);
+    optimizer.Save(path);
+    files.push_back(ReadFile(path));
+  }
+  EXPECT_EQ(files[0], files[1]);
+  EXPECT_NE(files[0], files[2]);
+  LanguageModel model = TestModel();
+  Optimizer(model.params(), OptimizerKind::kMuon).Save(path);
+  const auto bytes = [&] {
+    const SafetensorsFile file(path);
+    int64_t sum = 0;
+    for (const auto& [name, entry] : file.entries()) sum += entry.bytes;
+    return sum;
+  };
+  const int64_t whole = bytes();
+  WriteFileAtomically(path, files[0]);
+  EXPECT_EQ(2 * bytes(), whole);
+}
+
+TEST(MomentsInBF16, AreNotTakenForThoseInF32) {
+  const TestFolder folder;
+  const std::string path = folder / "o.safetensors";
+  LanguageModel model = TestModel();
+  Optimizer f32(model.params()), bf16(model.params(), OptimizerKind::kAdamW, Alone(), MomentType::kBF16);
+  f32.Save(path);
+  EXPECT_EQ(UserErrorOf([&] { bf16.Load(path); }),
+            path + ": tensor m.model.embeddings.weight, expected BF16 [97, 32], found F32 [97, 32]");
+  bf16.Save(path);
+  EXPECT_EQ(UserErrorOf([&] { f32.Load(path); }),
+            path + ": tensor m.model.embeddings.weight, expected F32 [97, 32], found BF16 [97, 32]");
+}
+
 TEST(MuonOptimizer, KeepsOneMomentOfHiddenMatrices) {
   const TestFolder folder;
   LanguageModel model = TestModel();

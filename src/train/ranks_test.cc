@@ -77,6 +77,29 @@ TEST_F(RanksTest, CheckpointsDoNotDependOnTheNumberOfRanks) {
   }
 }
 
+TEST_F(RanksTest, MomentsInBf16AreGatheredAndScatteredBitForBit) {
+  const auto request = [&](const std::string& run, bool resume) {
+    RunRequest r = resume ? Resume(run) : Request(run);
+    r.settings.moments = MomentType::kBF16;
+    r.settings.learning_rate = 2e-3;
+    return r;
+  };
+  Train(4, request("straight", false));
+  RunRequest stopped = request("run", false);
+  stopped.settings.sample_every = 6;
+  RunHooks hooks;
+  hooks.sample = [](const LanguageModel&, const Tokenizer*, int64_t) -> std::string {
+    throw UserError("stop", "here");
+  };
+  EXPECT_EQ(UserErrorOf([&] { Train(4, stopped, hooks); }), "stop: here");
+  Train(4, request("run", true));
+  for (const char* file : {"/model/model.safetensors", "/checkpoints/step-10/optimizer.safetensors"}) {
+    EXPECT_EQ(ReadFile(folder_ / "run" + file), ReadFile(folder_ / "straight" + file)) << file;
+  }
+  Train(1, request("one", false));
+  ExpectNear("straight", "one", 1e-3);
+}
+
 // Bytes of one step of four rows, over all ranks.
 double SentInAStep(int64_t ranks, int64_t sequence_ranks, int64_t context) {
   const Corpus corpus(TestTokens(2000), 97, "test tokens");

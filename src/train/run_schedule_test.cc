@@ -84,6 +84,11 @@ TEST_F(RunScheduleTest, AnotherOptimizerOrScheduleIsRefused) {
             std::string::npos)
       << ErrorOf(other);
   other = Resume("run");
+  other.settings.moments = MomentType::kBF16;
+  EXPECT_NE(ErrorOf(other).find("the run was begun with another \"moments\", expected \"f32\", found \"bf16\""),
+            std::string::npos)
+      << ErrorOf(other);
+  other = Resume("run");
   other.settings.schedule = Schedule::kWsd;
   EXPECT_NE(ErrorOf(other).find("the run was begun with another \"schedule\""), std::string::npos) << ErrorOf(other);
 }

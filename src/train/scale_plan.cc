@@ -51,6 +51,7 @@ TrainingMemory ScaleMemory(const ModelConfig& config, const ScaleRequest& r, Rec
                                                 .dtype = r.dtype,
                                                 .recompute = recompute,
                                                 .one_moment = r.optimizer == OptimizerKind::kMuon,
+                                                .moments = DTypeOf(r.moments),
                                                 .ranks = r.ranks,
                                                 .one_backward = r.sequence_ranks == 1 && micro == r.rows_per_rank()});
   if (r.ranks > 1) {  // of gradients one is filled, one travels, others' parts of it come in; of weights one travels

@@ -20,6 +20,7 @@ struct ScaleRequest {
   int64_t micro_batch = 1;  // sequences a forward
   DType dtype = DType::kBF16;
   OptimizerKind optimizer = OptimizerKind::kAdamW;
+  MomentType moments = MomentType::kF32;
   int64_t sequence_ranks = 1;  // that hold a sequence together
 
   int64_t own_context() const { return (context + sequence_ranks - 1) / sequence_ranks; }  // tokens that a rank holds

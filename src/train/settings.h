@@ -21,6 +21,9 @@ inline std::vector<std::string> NamesOf(Schedule) { return {"cosine", "wsd"}; }
 enum class StateStart { kNone, kCarry, kRandom };
 inline std::vector<std::string> NamesOf(StateStart) { return {"none", "carry", "random"}; }
 
+// 2^40, more than memory or a validation takes: products stay exact.
+inline constexpr double kMostSettingTokens = 1099511627776;
+
 // Values without a number are filled in by ResolveSettings.
 struct TrainSettings {
   std::string model;  // preset, model directory or config file
@@ -47,6 +50,7 @@ struct TrainSettings {
   int64_t seed = 0;             // of weights, order and noise
 
   OptimizerKind optimizer = OptimizerKind::kAdamW;
+  MomentType moments = MomentType::kF32;
   Schedule schedule = Schedule::kCosine;
   // Peak for models of 1M to 30M parameters and batches of a few thousand tokens; the paper's 5e-4 is for 190M and up
   // at half a million tokens a step.
@@ -92,7 +96,8 @@ struct TrainSettings {
   bool operator==(const TrainSettings&) const = default;
 };
 void VisitFields(TrainSettings& s, const FieldVisitor& visit);
-void VisitOperations(TrainSettings& s, const FieldVisitor& visit);  // the last of them
+// Those that only say how a run is looked after; VisitFields has them, too.
+void VisitOperations(TrainSettings& s, const FieldVisitor& visit);
 
 std::string UnderscoreKey(std::string key);  // "batch-size" as the key that it is
 

@@ -50,10 +50,11 @@ struct TrainingStep::Sums {
   }
 };
 
-TrainingStep::TrainingStep(LanguageModel& model, const std::string& only, OptimizerKind optimizer, Group& group)
+TrainingStep::TrainingStep(LanguageModel& model, const std::string& only, OptimizerKind optimizer, Group& group,
+                           MomentType moments)
     : group_(group),
       trained_(only, ParameterGroups(model.config())),
-      optimizer_(model.params(), optimizer, group),
+      optimizer_(model.params(), optimizer, group, moments),
       gradients_(model, optimizer_.shards(), trained_) {}
 
 void TrainingStep::ReportNonFinite(const StepResult& r, const StepOptions& options, LanguageModel& model,
@@ -80,7 +81,7 @@ StepResult TrainingStep::Run(LanguageModel& model, std::span<const Batch> batche
     adamw.gradient_scale = static_cast<float>(options.clip_norm / r.grad_norm);
   }
   const OpTimer timer("optimizer");
-  optimizer_.Step(model.params(), gradients_.own(), adamw, trained_, options.width);
+  optimizer_.Step(model.params(), gradients_.own(), adamw, trained_, options.width, options.seed);
   gradients_.Used();
   if (IsByThreshold(model.config())) MoveBiases(model, options);
   if (!group_.alone()) model.RefreshCopies();

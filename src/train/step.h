@@ -32,6 +32,7 @@ struct StepOptions {
   int64_t segment = 0;         // tokens of a row in memory at a time, 0: all
   double width = 1;            // of the model, over the width that the learning rate is for
   double pace = 1;             // the learning rate as a share of its peak, for running thresholds
+  uint64_t seed = 0;           // of the rounding of moments in bf16
   std::string hint;            // what to change where training diverges; may be empty
   int64_t rows = 0;            // of the step, over all ranks; 0: those of the batches
   int64_t sequence_ranks = 1;  // consecutive ranks that hold the same rows, a part of each
@@ -51,7 +52,8 @@ class TrainingStep {
   // Takes the memory of gradients and moments. only: the groups of weights that are trained, separated by commas;
   // empty: all. A group that the model has not is a UserError.
   explicit TrainingStep(LanguageModel& model, const std::string& only = "",
-                        OptimizerKind optimizer = OptimizerKind::kAdamW, Group& group = Alone());
+                        OptimizerKind optimizer = OptimizerKind::kAdamW, Group& group = Alone(),
+                        MomentType moments = MomentType::kF32);
 
   // This rank's micro-batches of one step, with the whole of its rows; a row of the step lies in one of them. A loss or
   // gradient norm that is not finite throws Diverged, naming the step and what went wrong first (non_finite.h); the

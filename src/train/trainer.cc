@@ -51,7 +51,7 @@ ModelTrainer::ModelTrainer(LanguageModel model, const TrainSettings& settings,
       model_(std::move(model)),
       settings_(ResolveSettings(settings, model_.config(), /*new_weights=*/false)),
       source_(std::move(source)),
-      training_(model_, settings_.train_only, settings_.optimizer, ranks.group()) {
+      training_(model_, settings_.train_only, settings_.optimizer, ranks.group(), settings_.moments) {
   CHECK_EQ(source_->batch_size(), settings_.batch_size);
   model_.SetDType(DTypeOf(settings_.dtype));
   training_.context().SetRecompute(settings_.recompute);
@@ -160,6 +160,7 @@ StepMetrics ModelTrainer::Step() {
                             .segment = settings_.segment,
                             .width = WidthRatio(settings_, model_.config()),
                             .pace = settings_.learning_rate > 0 ? m.lr / settings_.learning_rate : 1,
+                            .seed = static_cast<uint64_t>(settings_.seed),
                             .hint = "lower --learning-rate, lengthen --warmup-steps or lower --clip-norm",
                             .rows = BatchStages(settings_).At(m.step),
                             .sequence_ranks = settings_.sequence_ranks,
@@ -270,6 +271,7 @@ void ModelTrainer::RewindTo(const std::string& directory) {
   const int64_t data = step_ + data_ahead_, rewinds = rewinds_ + 1, skipped = skipped_steps();
   Load(directory);
   data_ahead_ = data - step_;
+  if (states_) states_->BeginAfresh();
   rewinds_ = rewinds;
   SpikeWindow window = guard_->window();
   window.skipped = skipped;
