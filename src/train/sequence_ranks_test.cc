@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "formats/safetensors.h"
 #include "train/test_ranks.h"
 
 namespace taipan {
@@ -157,6 +158,13 @@ TEST_F(CarriedOnRanks, LossesAreThoseOfOneRank) {
       ExpectNear(fmt::format("{}{}", NameIn(state), n), NameIn(state) + "1", 1e-5);
     }
   }
+  // The noise is as large as the final states of all rows.
+  const auto power = [&](int n) {
+    const SafetensorsFile file(folder_ / fmt::format("random{}/checkpoints/step-12/states.safetensors", n));
+    return file.ReadF32("power.layers.0", {4});
+  };
+  const Tensor one = power(1), four = power(4);
+  for (int64_t h = 0; h < 4; ++h) EXPECT_NEAR(four.F32()[h], one.F32()[h], 1e-4f * one.F32()[h]);
 }
 
 TEST_F(CarriedOnRanks, CheckpointsDoNotDependOnTheNumberOfRanks) {
