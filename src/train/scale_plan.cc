@@ -24,7 +24,7 @@ double ExposedSeconds(const ModelConfig& config, const ScaleRequest& r, const Sc
   const double half = 8 * SentBytes(parameters, r.ranks) / 2 / r.network;
   if (r.sequence_ranks > 1) return 2 * half;
   const double embedding = static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size);
-  const double last = std::min(parameters, std::max(embedding, static_cast<double>(Shards::kBucket)));
+  const double last = std::min(parameters, std::max(embedding, static_cast<double>(Shards::BucketSize(r.ranks))));
   return half + std::max(half * last / parameters, half - 2.0 / 3 * rates.seconds_per_micro_batch);
 }
 
@@ -55,7 +55,7 @@ TrainingMemory ScaleMemory(const ModelConfig& config, const ScaleRequest& r, Rec
                                                 .ranks = r.ranks,
                                                 .one_backward = r.sequence_ranks == 1 && micro == r.rows_per_rank()});
   if (r.ranks > 1) {  // of gradients one is filled, one travels, others' parts of it come in; of weights one travels
-    const double bucket = std::min(4 * static_cast<double>(Shards::kBucket), 4 * SumParameters(config));
+    const double bucket = std::min(4 * static_cast<double>(Shards::BucketSize(r.ranks)), 4 * SumParameters(config));
     memory.scratch += static_cast<int64_t>(bucket * (3 + static_cast<double>(r.ranks - 1) / r.ranks));
   }
   if (r.sequence_ranks > 1) {

@@ -43,14 +43,15 @@ std::pair<int64_t, int64_t> Shards::PieceOf(size_t i, int rank) const {
 
 std::vector<Shards::Bucket> Shards::BucketsOf(std::span<const size_t> weights) const {
   std::vector<Bucket> buckets;
+  const int64_t most = BucketSize(group_.size());
   int64_t room = 0;
   for (const size_t weight : weights) {
-    const int64_t parts = (sizes_[weight] + kBucket - 1) / kBucket;
+    const int64_t parts = (sizes_[weight] + most - 1) / most;
     for (int64_t k = 0; k < parts; ++k) {
       const int64_t size = sizes_[weight] / parts;
       if (buckets.empty() || size > room) {
         buckets.emplace_back();
-        room = kBucket;
+        room = most;
       }
       room -= size;
       buckets.back().parts.push_back({weight, k, parts});

@@ -4,6 +4,7 @@
 // weights go to all: what travels is what a sum over all ranks would take, and the optimizer's work and memory are
 // shared out.
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -19,8 +20,9 @@ class WeightGroups;
 
 class Shards {
  public:
-  // Floats that travel at once: enough for the speed of any network, and little beside what training takes.
-  static constexpr int64_t kBucket = int64_t{4} << 20;
+  // Floats that travel at once: messages of 64 KiB at least, for the speed of any network, and little beside what
+  // training takes.
+  static int64_t BucketSize(int64_t ranks) { return std::max(int64_t{1} << 20, ranks << 14); }
 
   // whole: weights that one rank updates as a whole (Muon's matrices), shared out by size; of the others each rank has
   // an even piece.
