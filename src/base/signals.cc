@@ -47,7 +47,7 @@ struct SignalStack {
 
 struct Watch {
   sigset_t signals;
-  std::atomic<bool> noting{false}, started{false};
+  std::atomic<bool> noting{false}, started{false}, running{false};
   std::atomic<int> noted{0};
 };
 Watch watch;
@@ -140,16 +140,20 @@ void HandleFault(int signal, void (*handler)(int, siginfo_t*, void*)) {
 }
 
 void WatchStopSignals() {
-  if (watch.started.exchange(true)) return;
+  sigset_t before;
+  if (watch.started.exchange(true)) {
+    if (watch.running) pthread_sigmask(SIG_BLOCK, &watch.signals, nullptr);  // another thread was the first
+    return;
+  }
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
   sigemptyset(&watch.signals);
   for (const int signal : kStopSignals) {
     if (signal != SIGHUP || !IsIgnored(signal)) sigaddset(&watch.signals, signal);
   }
-  sigset_t before;
   pthread_sigmask(SIG_BLOCK, &watch.signals, &before);
-  if (!StartWatch()) pthread_sigmask(SIG_SETMASK, &before, nullptr);  // no thread left: signals do what they always did
+  watch.running = StartWatch();
+  if (!watch.running) pthread_sigmask(SIG_SETMASK, &before, nullptr);  // no thread left: as if nobody watched
 }
 
 NoteStopSignals::NoteStopSignals() {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <thread>
 
 #include "base/files.h"
 #include "base/parallel.h"
@@ -33,6 +34,17 @@ TEST(HoldSignals, LetsThemWaitAndNests) {
   raise(SIGUSR1);
   EXPECT_EQ(noted, 2);
   sigaction(SIGUSR1, &before, nullptr);
+}
+
+// Ranks that are threads, or a host's: the one that trains need not be the one that watched first.
+TEST(Signals, AreNotedInEveryThreadThatAsks) {
+  const auto noted_after_another_thread = [] {
+    std::thread([] { WatchStopSignals(); }).join();
+    const NoteStopSignals note;
+    raise(SIGINT);
+    ::_exit(StopSignal() == SIGINT ? 0 : 1);
+  };
+  EXPECT_EXIT(noted_after_another_thread(), testing::ExitedWithCode(0), "");
 }
 
 TEST(Signals, ThreadsOfTheParallelLoopTakeFaultsAlone) {
