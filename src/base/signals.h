@@ -37,8 +37,8 @@ void HandleFault(int signal, void (*handler)(int signal, siginfo_t* info, void* 
 
 // From now on SIGINT, SIGTERM, SIGHUP (unless nohup ignores it) and SIGXCPU come to a thread of their own. Where
 // nothing notes them they end the process as they would have, but temporary files go first. SIGPIPE and SIGXFSZ are
-// errors of the write that meets them. To be called before there are other threads; a later call holds them back from its
-// own thread, too.
+// errors of the write that meets them. To be called before there are other threads; a later call holds them back from
+// its own thread, too.
 void WatchStopSignals();
 
 // While it lives, the first of these signals is only noted; the second ends the process at once, with 128 + its number,
