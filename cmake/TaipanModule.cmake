@@ -7,6 +7,12 @@ function(taipan_sources target folder)
   target_link_libraries(${target} PRIVATE taipan_flags)
 endfunction()
 
+# taipan_merged(TARGET): its files are compiled some at a time. Most of a build goes to headers and templates that they share.
+# Names in their unnamed namespaces have to differ; those of tests need not.
+function(taipan_merged target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${TAIPAN_MERGE_FILES} UNITY_BUILD_BATCH_SIZE 8)
+endfunction()
+
 # taipan_built_quickly(TARGET): for code whose own speed matters less than half the time of its build.
 function(taipan_built_quickly target)
   if(TAIPAN_SANITIZE)
@@ -40,6 +46,9 @@ function(taipan_module name)
   set(target taipan_${name})
   add_library(${target} STATIC)
   taipan_sources(${target} src/${name})
+  if(NOT name STREQUAL "kernels")  # Highway includes each of its files again for each instruction set
+    taipan_merged(${target})
+  endif()
   foreach(dep IN LISTS ARG_DEPS)
     if(dep MATCHES "::")
       set_property(GLOBAL APPEND PROPERTY TAIPAN_EXTERNAL_LIBRARIES ${dep})

@@ -87,8 +87,8 @@ GenerationOptions OptionsOf(const GenerateFlags& flags, const ModelText& text) {
 }
 
 // One text, shown as it is drawn.
-void WriteText(const GenerateFlags& flags, const ModelText& text, std::optional<int32_t> after, Generator& generator,
-               Outcome& outcome) {
+void WriteAnswer(const GenerateFlags& flags, const ModelText& text, std::optional<int32_t> after, Generator& generator,
+                 Outcome& outcome) {
   WrittenText& written = outcome.texts.emplace_back();
   GenerationOptions options = OptionsOf(flags, text);
   if (flags.logprobs) options.on_logprobs = [&](const TokenLogprobs& of) { written.logprobs.push_back(of); };
@@ -149,7 +149,7 @@ void Write(const GenerateFlags& flags, ModelText& text, std::optional<int32_t> l
   NoteLongContext(generator.model().config(), generator.state().position + flags.max_tokens,
                   "prompt and --max-tokens make");
   if (flags.sampling.show_seed) Note(fmt::format("seed {}", flags.sampling.options.seed));
-  if (!flags.choices.several()) return WriteText(flags, text, last, generator, outcome);
+  if (!flags.choices.several()) return WriteAnswer(flags, text, last, generator, outcome);
   WriteChoices(flags.choices, OptionsOf(flags, text),
                {.tokenizer = *text.tokenizer,
                 .after = last,

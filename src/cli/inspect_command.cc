@@ -14,7 +14,7 @@
 namespace taipan {
 namespace {
 
-constexpr TrainingShape kTrainShape{.rows = 8, .context = 512};  // the default step of `taipan train`
+constexpr TrainingShape kDefaultStep{.rows = 8, .context = 512};  // the default step of `taipan train`
 
 // What is in the files of a model; none for presets and config files.
 struct Files {
@@ -49,10 +49,10 @@ OrderedJson ReportJson(const NamedConfig& named, const std::optional<Files>& fil
   for (const ParameterCount& p : plan.parameters) {
     json["parameter_groups"].push_back({{"group", p.group}, {"count", p.count}});
   }
-  const TrainingMemory train = PlanTraining(named.config, kTrainShape);
+  const TrainingMemory train = PlanTraining(named.config, kDefaultStep);
   json["train"] = {{"weight_bytes", train.weights},  {"gradient_bytes", train.gradients},
                    {"moment_bytes", train.moments},  {"activation_bytes", train.kept},
-                   {"scratch_bytes", train.scratch}, {"tokens", kTrainShape.tokens()},
+                   {"scratch_bytes", train.scratch}, {"tokens", kDefaultStep.tokens()},
                    {"total_bytes", train.total()}};
   for (const RunCost& r : plan.run) {
     json["run"].push_back({{"context", r.context},
@@ -100,8 +100,8 @@ void PrintReport(const NamedConfig& named, const std::optional<Files>& files, co
   }
   rows.push_back({"total", FormatExact(plan.parameter_count), "100.00 %"});
   Print(FormatTable({{"group", true}, {"parameters"}, {"share"}}, rows));
-  Print(fmt::format("\nto train with AdamW in f32, {} tokens in a micro-batch: {}\n\n", kTrainShape.tokens(),
-                    Describe(PlanTraining(named.config, kTrainShape))));
+  Print(fmt::format("\nto train with AdamW in f32, {} tokens in a micro-batch: {}\n\n", kDefaultStep.tokens(),
+                    Describe(PlanTraining(named.config, kDefaultStep))));
   rows.clear();
   for (const RunCost& r : plan.run) {
     rows.push_back({ContextName(r.context), Size(r.weight_bytes), Size(r.fixed_state_bytes), Size(r.window_bytes),

@@ -70,7 +70,7 @@ void Write(LanguageModel& model, const Checkpoint& in, const QuantizeFlags& o, G
 double RelativeError(const QuantizedTensor& t) { return t.squares > 0 ? std::sqrt(t.error_squares / t.squares) : 0; }
 
 // Those of one group and type together, in the order of the first; `name` counts them.
-struct Group {
+struct TensorGroup {
   QuantizedTensor sum;
   int64_t tensors = 0;
 };
@@ -81,13 +81,13 @@ void AddTo(QuantizedTensor& sum, const QuantizedTensor& t) {
   sum.squares += t.squares;
   sum.error_squares += t.error_squares;
 }
-std::vector<Group> Groups(const std::vector<QuantizedTensor>& tensors) {
-  std::vector<Group> groups;
+std::vector<TensorGroup> Groups(const std::vector<QuantizedTensor>& tensors) {
+  std::vector<TensorGroup> groups;
   for (const QuantizedTensor& t : tensors) {
     auto it = std::find_if(groups.begin(), groups.end(),
-                           [&](const Group& g) { return g.sum.group == t.group && g.sum.type == t.type; });
+                           [&](const TensorGroup& g) { return g.sum.group == t.group && g.sum.type == t.type; });
     if (it == groups.end()) {
-      it = groups.insert(groups.end(), Group{});
+      it = groups.insert(groups.end(), TensorGroup{});
       it->sum.group = t.group;
       it->sum.type = t.type;
     }
@@ -107,7 +107,7 @@ void PrintGroups(const std::vector<QuantizedTensor>& tensors) {
   };
   QuantizedTensor all;
   int64_t count = 0;
-  for (const Group& g : Groups(tensors)) {
+  for (const TensorGroup& g : Groups(tensors)) {
     add(g.sum.group, g.tensors, g.sum);
     AddTo(all, g.sum);
     count += g.tensors;

@@ -15,7 +15,7 @@
 namespace taipan {
 namespace {
 
-constexpr size_t kPiece = size_t{4} << 20;  // bytes of a file at a time
+constexpr size_t kFilePiece = size_t{4} << 20;  // bytes of a file at a time
 
 }  // namespace
 
@@ -66,7 +66,7 @@ bool DocumentReader::OpenNext() {
 }
 
 bool DocumentReader::Fill() {
-  std::string piece(kPiece, '\0');
+  std::string piece(kFilePiece, '\0');
   ssize_t got;
   do {
     got = ::read(fd_, piece.data(), piece.size());
@@ -78,7 +78,7 @@ bool DocumentReader::Fill() {
   }
   bytes_ += got;
   piece.resize(static_cast<size_t>(got));
-  if (at_ > kPiece) {
+  if (at_ > kFilePiece) {
     buffer_.erase(0, at_);
     at_ = 0;
   }

@@ -9,7 +9,7 @@
 namespace taipan {
 namespace {
 
-constexpr size_t kPiece = size_t{1} << 18;  // bytes of output at a time
+constexpr size_t kGunzipPiece = size_t{1} << 18;  // bytes of output at a time
 
 class Gunzip : public Unpacker {
  public:
@@ -41,9 +41,9 @@ class Gunzip : public Unpacker {
     stream_.avail_in = static_cast<uInt>(packed.size());
     for (;;) {
       stream_.next_out = reinterpret_cast<Bytef*>(buffer_.data());
-      stream_.avail_out = static_cast<uInt>(kPiece);
+      stream_.avail_out = static_cast<uInt>(kGunzipPiece);
       const int status = inflate(&stream_, Z_NO_FLUSH);
-      out.append(buffer_.data(), kPiece - stream_.avail_out);
+      out.append(buffer_.data(), kGunzipPiece - stream_.avail_out);
       at_end_ = status == Z_STREAM_END;
       if (!at_end_ && status != Z_OK && status != Z_BUF_ERROR) {
         throw UserError({.where = path_, .problem = "the gzip file is damaged", .hint = "gzip -t tests it"});
@@ -54,7 +54,7 @@ class Gunzip : public Unpacker {
 
   const std::string path_;
   z_stream stream_ = {};
-  std::string buffer_ = std::string(kPiece, '\0');
+  std::string buffer_ = std::string(kGunzipPiece, '\0');
   bool at_end_ = false;
 };
 

@@ -12,7 +12,7 @@
 namespace taipan {
 namespace {
 
-constexpr int64_t kGroup = 256;  // documents: one row is found by packing them again
+constexpr int64_t kPackedAtOnce = 256;  // documents: one row is found by packing them again
 
 int64_t Inputs(const PackedRow& row) {
   int64_t inputs = 0;
@@ -63,7 +63,7 @@ std::vector<Piece> PiecesBetween(const Corpus& corpus, int64_t begin, int64_t co
 PackedRows::PackedRows(const Corpus& corpus, int64_t context, WindowOrder order, uint64_t seed)
     : corpus_(corpus), context_(context), order_(order), seed_(seed) {
   CHECK_GE(context, 1);
-  const int64_t groups = (corpus.documents() + kGroup - 1) / kGroup;
+  const int64_t groups = (corpus.documents() + kPackedAtOnce - 1) / kPackedAtOnce;
   std::vector<int64_t> tokens(static_cast<size_t>(groups));
   first_row_.assign(static_cast<size_t>(groups) + 1, 0);
   ParallelFor(groups, [&](int64_t group) {
@@ -94,7 +94,7 @@ bool PackedRows::Labelled(const Piece& piece) const {
 
 // Whole contexts first, then what documents leave.
 std::vector<PackedRow> PackedRows::Pack(int64_t group) const {
-  const int64_t first = group * kGroup, count = std::min(kGroup, corpus_.documents() - first);
+  const int64_t first = group * kPackedAtOnce, count = std::min(kPackedAtOnce, corpus_.documents() - first);
   std::vector<PackedRow> rows;
   std::vector<Piece> rests;
   for (const DocumentSpan& document : corpus_.Documents(first, count)) {

@@ -14,7 +14,7 @@ namespace {
 
 using std::string_view_literals::operator""sv;
 
-constexpr size_t kPiece = size_t{1} << 16;  // bytes of a packed file at a time
+constexpr size_t kPackedPiece = size_t{1} << 16;  // bytes of a packed file at a time
 
 }  // namespace
 
@@ -52,8 +52,8 @@ std::string Unpack(const std::string& path, std::string_view packed, int64_t mos
   const Packing packing = PackingOf(packed);
   const std::unique_ptr<Unpacker> unpacker = NewUnpacker(packing, path);
   std::string out;
-  for (size_t at = 0; at < packed.size(); at += kPiece) {
-    unpacker->Append(packed.substr(at, kPiece), out);
+  for (size_t at = 0; at < packed.size(); at += kPackedPiece) {
+    unpacker->Append(packed.substr(at, kPackedPiece), out);
     if (static_cast<int64_t>(out.size()) <= most) continue;
     throw UserError({path, "the unpacked data does not fit into memory", "at most " + FormatBytes(most), "more",
                      "unpack the file: what is not packed is read piece by piece"});
@@ -69,8 +69,8 @@ std::string UnpackHead(std::string_view packed, int64_t bytes) {
   if (packing == Packing::kNone) return out;
   try {
     const std::unique_ptr<Unpacker> unpacker = NewUnpacker(packing, "");
-    for (size_t at = 0; at < packed.size() && out.size() < most; at += kPiece) {
-      unpacker->Append(packed.substr(at, kPiece), out);
+    for (size_t at = 0; at < packed.size() && out.size() < most; at += kPackedPiece) {
+      unpacker->Append(packed.substr(at, kPackedPiece), out);
     }
   } catch (const UserError&) {
     // what came before counts

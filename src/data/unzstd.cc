@@ -7,7 +7,7 @@
 namespace taipan {
 namespace {
 
-constexpr size_t kPiece = size_t{1} << 18;  // bytes of output at a time
+constexpr size_t kUnzstdPiece = size_t{1} << 18;  // bytes of output at a time
 
 class Unzstd : public Unpacker {
  public:
@@ -23,7 +23,7 @@ class Unzstd : public Unpacker {
     ZSTD_inBuffer in{packed.data(), packed.size(), 0};
     bool full = false;  // more output may be waiting
     while (in.pos < in.size || full) {
-      ZSTD_outBuffer room{buffer_.data(), kPiece, 0};
+      ZSTD_outBuffer room{buffer_.data(), kUnzstdPiece, 0};
       const size_t left = ZSTD_decompressStream(stream_, &room, &in);
       out.append(buffer_.data(), room.pos);
       if (ZSTD_isError(left)) {
@@ -41,7 +41,7 @@ class Unzstd : public Unpacker {
  private:
   const std::string path_;
   ZSTD_DStream* const stream_;
-  std::string buffer_ = std::string(kPiece, '\0');
+  std::string buffer_ = std::string(kUnzstdPiece, '\0');
   bool at_end_ = false;  // of a frame; another may follow
 };
 

@@ -19,7 +19,7 @@ static_assert(std::endian::native == std::endian::little, "numbers in safetensor
 
 constexpr int64_t kLengthBytes = 8;                // before the header
 constexpr int64_t kMostHeaderBytes = 100'000'000;  // the limit of the reference implementation
-constexpr int64_t kAlign = 64;                     // of the first tensor in a file that we write
+constexpr int64_t kDataAlign = 64;                 // of the first tensor in a file that we write
 constexpr std::string_view kQuantizedKey = "quantized.";
 
 // n elements of type Stored, which may stand at any address.
@@ -215,7 +215,7 @@ void WriteSafetensors(const std::string& path, const std::vector<SafetensorsItem
     offset += bytes;
   }
   std::string header = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  while ((kLengthBytes + static_cast<int64_t>(header.size())) % kAlign != 0) header += ' ';
+  while ((kLengthBytes + static_cast<int64_t>(header.size())) % kDataAlign != 0) header += ' ';
   CHECK_LE(static_cast<int64_t>(header.size()), kMostHeaderBytes);
 
   AtomicFile file(path);

@@ -12,7 +12,7 @@
 namespace taipan {
 namespace {
 
-constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kHeadWeight = "lm_head.weight";
 
 // For people: "Llama (transformers)".
 std::string FormatName(const CheckpointConfig& read) {
@@ -28,7 +28,7 @@ std::string FormatName(const CheckpointConfig& read) {
   }
 }
 
-std::string Shape(const std::vector<int64_t>& shape) {
+std::string ShapeText(const std::vector<int64_t>& shape) {
   return shape.size() <= 8 ? ShapeString(shape) : fmt::format("{} dimensions", shape.size());
 }
 
@@ -36,7 +36,7 @@ std::string Shape(const std::vector<int64_t>& shape) {
 std::string LikelyCause(const ModelConfig& c, const ForeignTensor& t, const std::vector<int64_t>& found) {
   if (found.empty() || found.size() != t.shape.size()) return "";
   const auto is = [&](const char* end) { return t.parameter.ends_with(end); };
-  if ((is("embeddings.weight") || is(kHead)) && found.back() == t.shape.back()) {
+  if ((is("embeddings.weight") || is(kHeadWeight)) && found.back() == t.shape.back()) {
     return fmt::format("the vocabulary is {}: vocab_size should be {}", found[0] > c.vocab_size ? "padded" : "smaller",
                        found[0]);
   }
@@ -60,7 +60,7 @@ void CheckTiedHead(const TensorSource& tensors, const std::string& embedding, co
   const StoredTensor stored = tensors.Stored(head);
   const std::string problem = fmt::format("tensor \"{}\" is not the embedding although the config ties them", head);
   const std::string hint = "the head is not tied: tie_word_embeddings should be false";
-  if (stored.shape != shape) throw UserError({stored.file, problem, Shape(shape), Shape(stored.shape), hint});
+  if (stored.shape != shape) throw UserError({stored.file, problem, ShapeText(shape), ShapeText(stored.shape), hint});
   constexpr int64_t kRows = 1024;
   for (int64_t row = 0; row < shape[0]; row += kRows) {
     const RowRange rows{row, std::min(kRows, shape[0] - row)};
@@ -86,12 +86,13 @@ std::string Counted(const std::vector<std::string>& names, const char* what) {
 
 [[noreturn]] void RefuseMissing(const TensorSource& tensors, const ForeignTensor& t) {
   std::string hint;
-  if (t.parameter == kHead) hint = "the head is tied: tie_word_embeddings should be true";
+  if (t.parameter == kHeadWeight) hint = "the head is tied: tie_word_embeddings should be true";
   if (hint.empty()) {
     const std::string near = NearestName(t.name, tensors.Names());
     if (!near.empty()) hint = "the nearest is " + QuoteName(near);
   }
-  throw UserError({tensors.path(), "a tensor is missing", t.name + " " + Shape(t.shape), "none of that name", hint});
+  throw UserError(
+      {tensors.path(), "a tensor is missing", t.name + " " + ShapeText(t.shape), "none of that name", hint});
 }
 
 [[noreturn]] void RefuseExtra(const TensorSource& tensors, const TensorMatch& match,
@@ -146,7 +147,7 @@ std::shared_ptr<const TensorSource> CheckedTensors(const ModelConfig& config, Na
     const StoredTensor stored = tensors->Stored(name->second);
     if (HasShape(stored, t.shape)) continue;
     throw UserError({stored.file, fmt::format("tensor \"{}\" has another shape than the config says", name->second),
-                     Shape(t.shape), Shape(stored.shape), LikelyCause(config, t, stored.shape)});
+                     ShapeText(t.shape), ShapeText(stored.shape), LikelyCause(config, t, stored.shape)});
   }
   if (!match.tied_head.empty()) {
     CheckTiedHead(*tensors, match.stored.at(expected.front().name), match.tied_head, expected.front().shape);

@@ -23,13 +23,13 @@ struct TypeRow {
   DType dtype;             // in safetensors
   const char* torch_name;  // in config.json
 };
-constexpr TypeRow kTypes[] = {{"f32", GgmlType::kF32, DType::kF32, "float32"},
-                              {"f16", GgmlType::kF16, DType::kF16, "float16"},
-                              {"bf16", GgmlType::kBF16, DType::kBF16, "bfloat16"},
-                              {"q8_0", GgmlType::kQ8_0, DType::kU8, ""}};
+constexpr TypeRow kTypeRows[] = {{"f32", GgmlType::kF32, DType::kF32, "float32"},
+                                 {"f16", GgmlType::kF16, DType::kF16, "float16"},
+                                 {"bf16", GgmlType::kBF16, DType::kBF16, "bfloat16"},
+                                 {"q8_0", GgmlType::kQ8_0, DType::kU8, ""}};
 
 const TypeRow& RowOf(GgmlType type) {
-  for (const TypeRow& row : kTypes) {
+  for (const TypeRow& row : kTypeRows) {
     if (row.type == type) return row;
   }
   CheckFailed(__FILE__, __LINE__, "a type that is not exported: " + NameOf(type));
@@ -91,7 +91,7 @@ void ForEachForeign(LanguageModel& model, Naming naming, std::deque<Tensor>& joi
 }  // namespace
 
 GgmlType ParseExportType(const std::string& name) {
-  for (const TypeRow& row : kTypes) {
+  for (const TypeRow& row : kTypeRows) {
     if (name == row.name) return row.type;
   }
   throw UserError({"--dtype", "unknown type", "f32, f16, bf16 or q8_0", name});

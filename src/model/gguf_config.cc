@@ -15,7 +15,7 @@
 namespace taipan {
 namespace {
 
-constexpr int64_t kMostLayers = 1 << 16;
+constexpr int64_t kMostBlocks = 1 << 16;
 constexpr int64_t kAnyContext = int64_t{1} << 20;  // where the config does not say; what llama.cpp's converter writes
 
 // Floats of a file are 32 bits wide: the decimal that was meant, 1e-05 instead of 9.99999974e-06.
@@ -40,7 +40,7 @@ class Reader {
     if (file_.HasKey(Key("context_length"))) c_.max_position_embeddings = Size("context_length");
     c_.bos_token_id = TokenId("tokenizer.ggml.bos_token_id");
     c_.eos_token_id = TokenId("tokenizer.ggml.eos_token_id");
-    CheckRange(file_.path(), Key("block_count"), Size("block_count"), Between(1, kMostLayers));
+    CheckRange(file_.path(), Key("block_count"), Size("block_count"), Between(1, kMostBlocks));
     c_.layer_pattern.assign(static_cast<size_t>(Size("block_count")), architecture.kind);
     (this->*architecture.read)();
     ValidateModelConfig(c_, file_.path());
@@ -280,17 +280,17 @@ class Reader {
   ModelConfig c_;
 };
 
-[[noreturn]] void CannotSay(const std::string& where, const std::string& what, const std::string& expected,
-                            const std::string& found) {
+[[noreturn]] void GgufCannotSay(const std::string& where, const std::string& what, const std::string& expected,
+                                const std::string& found) {
   throw UserError({where, "GGUF cannot hold this model: " + what, expected, found});
 }
 
 void AddLlama(const ModelConfig& c, const std::function<void(const std::string&, GgufValue)>& set,
               const std::string& where) {
-  if (!c.rope_theta) CannotSay(where, "llama.cpp's llama always rotates", "rope_theta", "null");
+  if (!c.rope_theta) GgufCannotSay(where, "llama.cpp's llama always rotates", "rope_theta", "null");
   if (c.partial_rotary_factor != 1) {
-    CannotSay(where, "llama.cpp's llama rotates whole heads", "partial_rotary_factor 1",
-              ShortestDouble(c.partial_rotary_factor));
+    GgufCannotSay(where, "llama.cpp's llama rotates whole heads", "partial_rotary_factor 1",
+                  ShortestDouble(c.partial_rotary_factor));
   }
   const auto count = [](int64_t n) { return GgufValue(static_cast<uint32_t>(n)); };
   set("context_length", count(c.max_position_embeddings.value_or(kAnyContext)));
@@ -313,8 +313,8 @@ void AddLlama(const ModelConfig& c, const std::function<void(const std::string&,
 void AddMamba2(const ModelConfig& c, const std::function<void(const std::string&, GgufValue)>& set,
                const std::string& where) {
   if (c.time_step_limit != std::array{0.0, std::numeric_limits<double>::infinity()}) {
-    CannotSay(where, "llama.cpp does not limit time steps", "time_step_limit [0, null]",
-              fmt::format("[{}, {}]", ShortestDouble(c.time_step_limit[0]), c.time_step_limit[1]));
+    GgufCannotSay(where, "llama.cpp does not limit time steps", "time_step_limit [0, null]",
+                  fmt::format("[{}, {}]", ShortestDouble(c.time_step_limit[0]), c.time_step_limit[1]));
   }
   const auto count = [](int64_t n) { return GgufValue(static_cast<uint32_t>(n)); };
   set("context_length", count(c.max_position_embeddings.value_or(kAnyContext)));
@@ -334,8 +334,8 @@ ModelConfig GgufModelConfig(const GgufFile& file) { return Reader(file).Read(); 
 GgufMetadata ModelMetadata(const ModelConfig& c, const std::string& where) {
   const bool llama = CountBlocks(c, LayerKind::kAttention) == c.num_layers();
   if (!llama && CountBlocks(c, LayerKind::kMamba2) != c.num_layers()) {
-    CannotSay(where, "llama.cpp has no such architecture", "only attention blocks or only mamba2 blocks",
-              "another layer_pattern");
+    GgufCannotSay(where, "llama.cpp has no such architecture", "only attention blocks or only mamba2 blocks",
+                  "another layer_pattern");
   }
   const std::string arch = llama ? "llama" : "mamba2";
   GgufMetadata metadata = {{"general.architecture", arch}};

@@ -9,7 +9,7 @@
 namespace taipan {
 namespace {
 
-constexpr ConfigDefault kDefaults[] = {
+constexpr ConfigDefault kFalconH1Defaults[] = {
     {"vocab_size", "128000"},
     {"intermediate_size", "14336"},
     {"num_key_value_heads", "8"},
@@ -73,7 +73,7 @@ void SetMultipliers(const FalconH1Fields& f, const std::string& where, ModelConf
 }
 
 ModelConfig ReadFalconH1(const Json& json, const std::string& where) {
-  const auto f = ReadKnown<FalconH1Fields>(json, {kDefaults, kMambaDefaults, kLlamaDefaults}, where);
+  const auto f = ReadKnown<FalconH1Fields>(json, {kFalconH1Defaults, kMambaDefaults, kLlamaDefaults}, where);
   ModelConfig c;
   SetCommon(f, where, c);
   SetAttention(f, where, c);

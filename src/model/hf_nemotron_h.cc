@@ -9,7 +9,7 @@
 namespace taipan {
 namespace {
 
-constexpr ConfigDefault kDefaults[] = {
+constexpr ConfigDefault kNemotronHDefaults[] = {
     {"vocab_size", "131072"},
     {"hidden_size", "4096"},
     {"layers_block_type", "null"},
@@ -129,7 +129,7 @@ ModelConfig ReadNemotronH(const Json& json, const std::string& where) {
   }
   given["hidden_act"] = given.contains("mamba_hidden_act") ? given["mamba_hidden_act"] : "silu";
   given["num_hidden_layers"] = 1;
-  const auto f = ReadKnown<NemotronHFields>(given, {kDefaults}, where);
+  const auto f = ReadKnown<NemotronHFields>(given, {kNemotronHDefaults}, where);
   ModelConfig c;
   SetCommon(f, where, c);
   c.layer_pattern = ReadPattern(f, where);

@@ -84,7 +84,7 @@ const NamingRow& RowOf(Naming naming) {
   CheckFailed(__FILE__, __LINE__, "unknown Naming");
 }
 
-std::string Renamed(std::string_view name, std::span<const Renaming> table) {
+std::string WithTheirName(std::string_view name, std::span<const Renaming> table) {
   for (const Renaming& r : table) {
     if (name.starts_with(r.ours)) return std::string(r.theirs) + std::string(name.substr(r.ours.size()));
   }
@@ -93,10 +93,10 @@ std::string Renamed(std::string_view name, std::span<const Renaming> table) {
 
 std::string NameIn(const NamingRow& row, const std::string& ours) {
   constexpr std::string_view kBlock = "model.layers.";
-  if (!ours.starts_with(kBlock)) return Renamed(ours, row.whole);
+  if (!ours.starts_with(kBlock)) return WithTheirName(ours, row.whole);
   const size_t end = ours.find('.', kBlock.size()) + 1;  // "model.layers.12."
   return std::string(row.block) + ours.substr(kBlock.size(), end - kBlock.size()) +
-         Renamed(std::string_view(ours).substr(end), row.in_block);
+         WithTheirName(std::string_view(ours).substr(end), row.in_block);
 }
 
 // Gate and up share a tensor, in this order.

@@ -11,7 +11,7 @@ namespace taipan {
 namespace {
 
 // Absurd sizes stop at 2^60, so that their sum does not wrap round.
-int64_t Bytes(double bytes) { return static_cast<int64_t>(std::min(bytes, 0x1p60)); }
+int64_t WholeBytes(double bytes) { return static_cast<int64_t>(std::min(bytes, 0x1p60)); }
 
 double HiddenParameters(const ModelConfig& c) {
   double sum = 0;
@@ -60,14 +60,14 @@ TrainingMemory PlanTraining(const ModelConfig& c, const TrainingShape& shape) {
   const double parameters = SumParameters(c);
   TrainingMemory memory;
   const bool shares = shape.ranks > 1 && shape.one_backward;
-  memory.gradients =
-      Bytes(4 * (shares ? parameters / static_cast<double>(shape.ranks) + ParametersAtOnce(c, layers) : parameters));
-  memory.weights = Bytes((shape.average ? 8 : 4) * parameters);
+  memory.gradients = WholeBytes(
+      4 * (shares ? parameters / static_cast<double>(shape.ranks) + ParametersAtOnce(c, layers) : parameters));
+  memory.weights = WholeBytes((shape.average ? 8 : 4) * parameters);
   const double moments = 2 * parameters - (shape.one_moment ? HiddenParameters(c) : 0);
-  memory.moments = Bytes(static_cast<double>(SizeOf(shape.moments)) * moments / static_cast<double>(shape.ranks));
-  memory.copies = shape.dtype == DType::kBF16 ? Bytes(2 * parameters) : 0;
-  memory.kept = Bytes(tokens * (kept + 4 * d));
-  memory.scratch = Bytes(tokens * 4 * d + std::max(tokens * most_scratch, head));
+  memory.moments = WholeBytes(static_cast<double>(SizeOf(shape.moments)) * moments / static_cast<double>(shape.ranks));
+  memory.copies = shape.dtype == DType::kBF16 ? WholeBytes(2 * parameters) : 0;
+  memory.kept = WholeBytes(tokens * (kept + 4 * d));
+  memory.scratch = WholeBytes(tokens * 4 * d + std::max(tokens * most_scratch, head));
   return memory;
 }
 

@@ -110,24 +110,25 @@ void JoinSixBits(const uint8_t* codes, uint8_t* block) {
   }
 }
 
-struct Row {
+struct Coder {
   GgmlType type;
   void (*codes)(const uint8_t* block, uint8_t* codes);
   void (*join)(const uint8_t* codes, uint8_t* block);
 };
-constexpr Row kRows[] = {{GgmlType::kQ8_0, Bytes, JoinBytes},
-                         {GgmlType::kQ4_0, Halves<2>, JoinHalves<2>},
-                         {GgmlType::kQ4_1, Halves<4>, JoinHalves<4>},
-                         {GgmlType::kQ5_0, FiveBits<6>, JoinFiveBits<6>},
-                         {GgmlType::kQ5_1, FiveBits<8>, JoinFiveBits<8>},
-                         {GgmlType::kIQ4_NL, Halves<2>, JoinHalves<2>},
-                         {GgmlType::kQ4_K, Runs<16>, JoinRuns<16>},
-                         {GgmlType::kQ5_K, FiveBitRuns, JoinFiveBitRuns},
-                         {GgmlType::kQ6_K, SixBits, JoinSixBits}};
+constexpr Coder kCoders[] = {{GgmlType::kQ8_0, Bytes, JoinBytes},
+                             {GgmlType::kQ4_0, Halves<2>, JoinHalves<2>},
+                             {GgmlType::kQ4_1, Halves<4>, JoinHalves<4>},
+                             {GgmlType::kQ5_0, FiveBits<6>, JoinFiveBits<6>},
+                             {GgmlType::kQ5_1, FiveBits<8>, JoinFiveBits<8>},
+                             {GgmlType::kIQ4_NL, Halves<2>, JoinHalves<2>},
+                             {GgmlType::kQ4_K, Runs<16>, JoinRuns<16>},
+                             {GgmlType::kQ5_K, FiveBitRuns, JoinFiveBitRuns},
+                             {GgmlType::kQ6_K, SixBits, JoinSixBits}};
 
-const Row* Find(GgmlType type) {
-  const auto found = std::find_if(std::begin(kRows), std::end(kRows), [&](const Row& r) { return r.type == type; });
-  return found == std::end(kRows) ? nullptr : found;
+const Coder* Find(GgmlType type) {
+  const auto found =
+      std::find_if(std::begin(kCoders), std::end(kCoders), [&](const Coder& r) { return r.type == type; });
+  return found == std::end(kCoders) ? nullptr : found;
 }
 
 }  // namespace
@@ -135,13 +136,13 @@ const Row* Find(GgmlType type) {
 bool HasBlockCodes(GgmlType type) { return Find(type) != nullptr; }
 
 void BlockCodes(GgmlType type, const uint8_t* block, uint8_t* codes) {
-  const Row* row = Find(type);
+  const Coder* row = Find(type);
   CHECK(row != nullptr);
   row->codes(block, codes);
 }
 
 void SetBlockCodes(GgmlType type, const uint8_t* codes, uint8_t* block) {
-  const Row* row = Find(type);
+  const Coder* row = Find(type);
   CHECK(row != nullptr);
   row->join(codes, block);
 }

@@ -10,41 +10,48 @@
 namespace taipan {
 namespace {
 
-enum class Kind : uint8_t { kInside, kLetter, kDigit, kPunctuation, kSpace, kOther };  // kInside: of a character
+enum class CharacterKind : uint8_t {
+  kInside,
+  kLetter,
+  kDigit,
+  kPunctuation,
+  kSpace,
+  kOther
+};  // kInside: of a character
 
 utf8proc_category_t CategoryOf(std::string_view character) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(DecodeUtf8(character)));
 }
 
-Kind KindOf(std::string_view character) {
-  if (LeadingSpaces(character) > 0) return Kind::kSpace;
+CharacterKind KindOf(std::string_view character) {
+  if (LeadingSpaces(character) > 0) return CharacterKind::kSpace;
   const utf8proc_category_t category = CategoryOf(character);
-  if (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_ME) return Kind::kLetter;
-  if (category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO) return Kind::kDigit;
-  if (category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_SO) return Kind::kPunctuation;
-  return Kind::kOther;
+  if (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_ME) return CharacterKind::kLetter;
+  if (category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO) return CharacterKind::kDigit;
+  if (category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_SO) return CharacterKind::kPunctuation;
+  return CharacterKind::kOther;
 }
 
 // A byte each.
-std::vector<Kind> KindsOf(std::string_view text) {
-  std::vector<Kind> kinds(text.size(), Kind::kInside);
+std::vector<CharacterKind> KindsOf(std::string_view text) {
+  std::vector<CharacterKind> kinds(text.size(), CharacterKind::kInside);
   for (size_t at = 0; at < text.size();) {
     const size_t size = Utf8CharacterSize(text.substr(at));
-    kinds[at] = size > 0 ? KindOf(text.substr(at, size)) : Kind::kOther;
+    kinds[at] = size > 0 ? KindOf(text.substr(at, size)) : CharacterKind::kOther;
     at += std::max<size_t>(size, 1);
   }
   return kinds;
 }
 
-TokenClass ClassOf(Kind kind, Kind before) {
+TokenClass ClassOf(CharacterKind kind, CharacterKind before) {
   switch (kind) {
-    case Kind::kLetter:
-      return before == Kind::kLetter ? TokenClass::kWordRest : TokenClass::kWordStart;
-    case Kind::kDigit:
+    case CharacterKind::kLetter:
+      return before == CharacterKind::kLetter ? TokenClass::kWordRest : TokenClass::kWordStart;
+    case CharacterKind::kDigit:
       return TokenClass::kDigit;
-    case Kind::kPunctuation:
+    case CharacterKind::kPunctuation:
       return TokenClass::kPunctuation;
-    case Kind::kSpace:
+    case CharacterKind::kSpace:
       return TokenClass::kSpace;
     default:
       return TokenClass::kOther;
@@ -56,19 +63,19 @@ TokenClass ClassOf(Kind kind, Kind before) {
 std::vector<TokenClass> TokenClasses(std::span<const std::string_view> tokens) {
   std::string text;
   for (const std::string_view token : tokens) text += token;
-  const std::vector<Kind> kinds = KindsOf(text);
+  const std::vector<CharacterKind> kinds = KindsOf(text);
   std::vector<TokenClass> classes;
-  Kind before = Kind::kSpace;  // of the last character
+  CharacterKind before = CharacterKind::kSpace;  // of the last character
   size_t at = 0;
   for (const std::string_view token : tokens) {
     TokenClass found = TokenClass::kOther;
     bool settled = false;
     for (const size_t end = at + token.size(); at < end; ++at) {
-      const Kind kind = kinds[at];
-      if (kind == Kind::kInside) continue;
+      const CharacterKind kind = kinds[at];
+      if (kind == CharacterKind::kInside) continue;
       if (!settled) {
         found = ClassOf(kind, before);
-        settled = kind != Kind::kSpace;
+        settled = kind != CharacterKind::kSpace;
       }
       before = kind;
     }

@@ -27,7 +27,7 @@ void ForEachState(const LanguageModel& model, const std::function<void(size_t, c
   }
 }
 
-bool IsSsm(const StateSpec& spec) { return spec.name == "ssm_state"; }
+bool IsSsmState(const StateSpec& spec) { return spec.name == "ssm_state"; }
 
 // f(segment, whether it is the first of its row, whether it is the last). A row lies in one batch.
 void ForEachSegment(std::vector<Batch>& batches, const std::function<void(Segment&, bool, bool)>& f) {
@@ -74,7 +74,7 @@ void CheckRowStates(const TrainSettings& s, const ModelConfig& config) {
   }
   const auto has_ssm = [](const Branch& b) {
     const std::vector<StateSpec> all = b.State();
-    return std::any_of(all.begin(), all.end(), IsSsm);
+    return std::any_of(all.begin(), all.end(), IsSsmState);
   };
   if (s.state == StateStart::kRandom && !AnyBranch(config, has_ssm)) {
     throw UserError({"--state", "the model has no Mamba-2 layer whose state could be noise", "one that has",
@@ -85,7 +85,7 @@ void CheckRowStates(const TrainSettings& s, const ModelConfig& config) {
 RowStates::RowStates(const LanguageModel& model, StateStart start, uint64_t seed)
     : start_(start), seed_(seed), power_(model.layers().size()) {
   ForEachState(model, [&](size_t i, const StateSpec& spec) {
-    if (IsSsm(spec)) power_[i] = Tensor({spec.shape[0]});
+    if (IsSsmState(spec)) power_[i] = Tensor({spec.shape[0]});
   });
 }
 
@@ -153,7 +153,7 @@ void RowStates::MakeNoise(const LanguageModel& model, int64_t step, std::vector<
 void RowStates::Measure(const LanguageModel& model, Group& group) {
   constexpr double kNewest = 0.1;  // of the average: weights change little in ten steps
   ForEachState(model, [&](size_t i, const StateSpec& spec) {
-    if (!IsSsm(spec)) return;
+    if (!IsSsmState(spec)) return;
     const int64_t heads = spec.shape[0], of_head = spec.shape[1] * spec.shape[2];
     std::vector<double> sums(static_cast<size_t>(heads) + 1, 0.0);  // of squares; of rows
     for (const SequenceState& row : before_) {

@@ -19,14 +19,14 @@ constexpr std::string_view kStyle =
   svg { width: 100%; height: auto; }
   pre { font: 13px/1.6 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid #ccc; border-radius: 4px; padding: .6rem .8rem; margin: .3rem 0; }
 )html";
-constexpr size_t kPoints = 200;
+constexpr size_t kCurvePoints = 200;
 constexpr size_t kMostSamples = 10;
 
 // A chart of one column.
 std::string Chart(const MetricsHistory& h, const std::vector<double>& values, const std::string& title,
                   const std::string& label, int color) {
   PlotSeries series{.name = "", .x = h.step, .y = values, .color = color};
-  Smooth(series.x, series.y, kPoints);
+  Smooth(series.x, series.y, kCurvePoints);
   return SvgPlot({series}, {.title = title, .x_label = "step", .y_label = label}, 640, 320);
 }
 

@@ -14,7 +14,7 @@
 namespace taipan {
 namespace {
 
-std::string TextOf(const std::exception_ptr& failure) {
+std::string WhatOf(const std::exception_ptr& failure) {
   try {
     std::rethrow_exception(failure);
   } catch (const std::exception& error) {
@@ -76,7 +76,7 @@ void RunSaver::Settle(const std::exception_ptr& failure) {
   wanted_ = true;
   const std::string left = saved_step_ > 0 ? fmt::format("; that of step {} stays", saved_step_) : "";
   options_.say(fmt::format("warning: the checkpoint of step {} was not written: {}{}; next try in {}", step_,
-                           TextOf(failure), left, FormatDuration(wait_)));
+                           WhatOf(failure), left, FormatDuration(wait_)));
 }
 
 void RunSaver::Collect(bool wait) {

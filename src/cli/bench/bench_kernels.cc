@@ -30,7 +30,7 @@ struct KernelRate {
   double gflops = 0, gbytes = 0;
 };
 
-KernelRate Measure(const KernelCase& kernel, const KernelOptions& o) {
+KernelRate RateOf(const KernelCase& kernel, const KernelOptions& o) {
   const std::function<void()> call = kernel.prepare();
   call();  // kernels for new shapes are generated, arenas grow
   const int64_t repetitions = Repetitions(o.run_seconds, call);
@@ -82,7 +82,7 @@ void RunKernels(const KernelOptions& o) {
   const NamedConfig named = ResolveConfig(o.model);
   std::vector<KernelRate> rates;
   ForEachKernelCase(named.config, o.tokens, DTypeOf(o.dtype), [&](const KernelCase& kernel) {
-    if (kernel.op.find(o.only) != std::string::npos) rates.push_back(Measure(kernel, o));
+    if (kernel.op.find(o.only) != std::string::npos) rates.push_back(RateOf(kernel, o));
   });
   if (rates.empty()) throw UserError("--only", "no operation of this model has \"" + o.only + "\" in its name");
   if (!o.svg.empty()) {

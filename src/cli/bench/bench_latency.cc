@@ -99,7 +99,7 @@ std::string ReasonToStop(const LatencyOptions& o, const ModelConfig& config, con
 }
 
 // One pass over the longest prompt: each length is a stop on it.
-Curve Measure(const LatencyOptions& o, const std::string& model, const std::vector<int64_t>& lengths) {
+Curve CurveOf(const LatencyOptions& o, const std::string& model, const std::vector<int64_t>& lengths) {
   BenchOptions options;
   options.model = model;
   options.dtype = o.dtype;
@@ -220,7 +220,7 @@ void RunLatency(const LatencyOptions& o) {
   const std::vector<int64_t> lengths = ParseLengths(o.lengths, "--lengths");
   std::vector<Curve> curves;
   for (const std::string& model : o.models) {
-    curves.push_back(Measure(o, model, lengths));
+    curves.push_back(CurveOf(o, model, lengths));
     if (!o.out.empty()) WriteResults(o.out, curves);
   }
   if (o.json) {

@@ -60,12 +60,12 @@ class Sweeps {
 
   int64_t bytes() const { return 4 * part_ * threads_; }
   Spread Read() {
-    return Measure([&](int64_t i, int64_t sweeps) {
+    return MeasureSweep([&](int64_t i, int64_t sweeps) {
       for (int64_t s = 0; s < sweeps; ++s) SweepRead(parts_[static_cast<size_t>(i)].F32(), part_);
     });
   }
   Spread Write() {
-    return Measure([&](int64_t i, int64_t sweeps) {
+    return MeasureSweep([&](int64_t i, int64_t sweeps) {
       for (int64_t s = 0; s < sweeps; ++s)
         SweepWrite(parts_[static_cast<size_t>(i)].F32(), part_, static_cast<float>(s));
     });
@@ -77,7 +77,7 @@ class Sweeps {
   // GB/s of sweep(part, times). Sweeps lie within one parallel loop, so that small buffers are not measured by the
   // start of the loop.
   template <class F>
-  Spread Measure(F&& sweep) {
+  Spread MeasureSweep(F&& sweep) {
     auto seconds = [&](int64_t sweeps) {
       const double start = NowSeconds();
       ParallelFor(threads_, [&](int64_t i) { sweep(i, sweeps); });

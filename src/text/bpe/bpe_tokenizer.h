@@ -15,11 +15,6 @@
 
 namespace taipan {
 
-// LLaMA-3's words (WordPattern knows this text).
-inline constexpr const char* kLlama3Pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
-    R"(\s*[\r\n]+|\s+(?!\S)|\s+)";
-
 struct BpeVocabulary {
   enum Kind : uint8_t {
     kText,      // given by merges

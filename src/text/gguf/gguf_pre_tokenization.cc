@@ -20,7 +20,7 @@ constexpr const char* kPerhapsContraction = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?";
 constexpr const char* kLetters = R"([^\r\n\p{L}\p{N}]?\p{L}+)";
 constexpr const char* kSigns = R"( ?[^\s\p{L}\p{N}]+[\r\n]*)";
 constexpr const char* kSignsAndSlash = R"( ?[^\s\p{L}\p{N}]+[\r\n/]*)";
-constexpr const char* kSpaces = R"(\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kSpaceRuns = R"(\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 std::string Either(const Strings& alternatives) { return fmt::format("{}", fmt::join(alternatives, "|")); }
 
@@ -30,7 +30,7 @@ std::string Capitalised(const std::string& upper, const std::string& lower, cons
                         const std::string& digits) {
   const std::string before = R"([^\r\n\p{L}\p{N}]?)";
   return Either({before + upper + "*" + lower + "+" + end, before + upper + "+" + lower + "*" + end, digits,
-                 kSignsAndSlash, kSpaces});
+                 kSignsAndSlash, kSpaceRuns});
 }
 
 // As tokenizer.json has it, and as llama.cpp does it.
@@ -90,7 +90,7 @@ constexpr const char* kCaseRemark = "llama.cpp's words have no capitals beyond A
 
 // Names with another treatment of bytes or merges have other rows though their words are the same.
 std::vector<PreTokenization> GptAndLlama() {
-  const std::string qwen2 = Either({kContraction, kLetters, kDigit, kSigns, kSpaces});
+  const std::string qwen2 = Either({kContraction, kLetters, kDigit, kSigns, kSpaceRuns});
   return {
       {{"gpt-2", "phi-2", "mpt", "olmo", "jais", "mellum", "modern-bert", "jina-es", "jina-de", "jina-v1-en",
         "jina-v2-es", "jina-v2-de", "jina-v2-code", "roberta-bpe", "gigachat", "a.x-4.0", "exaone4", "trillion",
@@ -108,11 +108,11 @@ std::vector<PreTokenization> GptAndLlama() {
        {qwen2}},
       {{"qwen35"},
        {Either({kContraction, R"([^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+)", kDigit, R"( ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*)",
-                kSpaces})}},
-      {{"seed-coder"}, {Either({kContraction, kLetters, R"(\p{N}{1})", R"( ?[^\s\p{L}\p{N}\r\n]+)", kSpaces})}},
-      {{"ufakzeka"}, {Either({kLetters, kDigit, kSigns, kSpaces})}},
+                kSpaceRuns})}},
+      {{"seed-coder"}, {Either({kContraction, kLetters, R"(\p{N}{1})", R"( ?[^\s\p{L}\p{N}\r\n]+)", kSpaceRuns})}},
+      {{"ufakzeka"}, {Either({kLetters, kDigit, kSigns, kSpaceRuns})}},
       {{"laguna"}, {R"([^\n]+|[\n]+)", qwen2}},
-      {{"minicpm5"}, {kUpTo3Digits, Either({kContraction, kLetters, R"(\p{N}+)", kSigns, kSpaces})}, true},
+      {{"minicpm5"}, {kUpTo3Digits, Either({kContraction, kLetters, R"(\p{N}+)", kSigns, kSpaceRuns})}, true},
       {{"falcon"}, {R"([\p{P}\$\+<=>\^~\|`]+)", kGpt2Pattern, "[0-9][0-9][0-9]"}},
       {{"default"}, {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Pattern, R"(\p{N}+)", "[0-9][0-9][0-9]"}},
   };
@@ -141,7 +141,7 @@ std::vector<PreTokenization> ByCase() {
       {{"kimi-k2"},
        {Either({fmt::format("{}+", kHan),
                 fmt::format(R"([^\r\n\p{{L}}\p{{N}}]?(?:(?!{})\p{{L}})+{})", kHan, kPerhapsContraction), kUpTo3Digits,
-                kSigns, kSpaces})}},
+                kSigns, kSpaceRuns})}},
   };
 }
 
@@ -151,9 +151,9 @@ std::vector<PreTokenization> TheOthers() {
       {{"deepseek-llm"}, {R"([\r\n])", kCasedLetters, kAsciiAndWideSigns, R"(\s+$)", kBeyondEurope, R"(\p{N}+)"}},
       {{"deepseek-coder"}, {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", kBeyondEurope, kDigit}},
       {{"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"},
-       {kUpTo3Digits, kChineseAndKana, punctuated + R"([\r\n]*|)" + kSpaces}},
+       {kUpTo3Digits, kChineseAndKana, punctuated + R"([\r\n]*|)" + kSpaceRuns}},
       {{"spark2_5"}, {kUpTo3Digits, kChineseAndKana, punctuated + R"(|[\r\n]|\s+(?!\S)|\s+)", kDigit}},
-      {{"afmoe"}, {kDigitsFromTheRight, kAsianScripts, punctuated + R"([\r\n]*|)" + kSpaces}},
+      {{"afmoe"}, {kDigitsFromTheRight, kAsianScripts, punctuated + R"([\r\n]*|)" + kSpaceRuns}},
       {{"bailingmoe", "bailingmoe2", "llada-moe"},
        {Either({kContraction, kLetters, kDigit, kSigns, breaks_or_one})},
        false,

@@ -43,13 +43,11 @@ void CheckOwnKeys(const GgufVocabulary& v, const std::string& where) {
   throw UserError({where, "tokenizer.taipan.space_prefix is unknown", "first or each", OneLine(v.space_prefix)});
 }
 
-int TypeOf(const GgufVocabulary& v, size_t id) { return v.types.empty() ? kNormal : v.types[id]; }
-
 // Tokens with their kinds; the bytes of the text tokens are left to the caller.
 BpeVocabulary WithKinds(const GgufVocabulary& v, const std::string& where) {
   BpeVocabulary vocabulary;
   for (size_t i = 0; i < v.tokens.size(); ++i) {
-    const int type = TypeOf(v, i);
+    const int type = v.type_of(i);
     if (type < kNormal || type > kByte) {
       throw UserError({where, fmt::format("tokenizer.ggml.token_type: an unknown type of token {}", i), "1 to 6",
                        std::to_string(type)});
@@ -90,7 +88,7 @@ std::vector<std::optional<float>> Scores(const GgufVocabulary& v, const std::str
   std::vector<std::optional<float>> scores(v.tokens.size());
   for (size_t i = 0; i < v.tokens.size(); ++i) {
     if (std::isnan(v.scores[i])) throw UserError(where, fmt::format("tokenizer.ggml.scores: entry {} is NaN", i));
-    if (TypeOf(v, i) == kNormal || TypeOf(v, i) == kUserDefined) scores[i] = v.scores[i];
+    if (v.type_of(i) == kNormal || v.type_of(i) == kUserDefined) scores[i] = v.scores[i];
   }
   return scores;
 }
@@ -99,7 +97,7 @@ std::unique_ptr<Tokenizer> MakeSentencePieceLike(const GgufVocabulary& v, const 
   BpeVocabulary vocabulary = WithKinds(v, where);
   std::vector<std::string> tokens;
   for (size_t i = 0; i < v.tokens.size(); ++i) {
-    const int type = TypeOf(v, i);
+    const int type = v.type_of(i);
     if (type == kByte && !SpellsByte(v.tokens[i])) {
       throw UserError(where, fmt::format("tokenizer.ggml.tokens: byte token {} is not spelled <0x00> to <0xFF>", i));
     }

@@ -33,6 +33,7 @@ struct GgufVocabulary {
   // space before each stretch of text that begins with none.
   std::string space_prefix;
 
+  int type_of(size_t id) const { return types.empty() ? kNormal : types[id]; }
   // One more token that ends an answer, unless it is known already.
   void AddStop(int32_t id);
 };

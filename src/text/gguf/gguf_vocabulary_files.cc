@@ -18,8 +18,6 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 using Type = GgufVocabulary::Type;
 
-int TypeOf(const GgufVocabulary& v, size_t id) { return v.types.empty() ? Type::kNormal : v.types[id]; }
-
 AddedToken WithFlags(const GgufVocabulary& v, size_t id, bool special) {
   AddedToken token{.normalized = false};
   for (const AddedToken& flagged : v.flags) {
@@ -88,7 +86,7 @@ std::string ByteLevelFile(const GgufVocabulary& v, const std::string& where) {
   std::unordered_set<std::string_view> seen;
   for (size_t i = 0; i < v.tokens.size(); ++i) {
     const std::string& token = v.tokens[i];
-    const int type = TypeOf(v, i);
+    const int type = v.type_of(i);
     const auto id = static_cast<int64_t>(i);
     if (type == Type::kUnused && token == fmt::format("[PAD{}]", i)) continue;
     RequireUtf8(token, fmt::format("token {}", i), where);
@@ -115,9 +113,9 @@ std::string SentencePieceFile(const GgufVocabulary& v, const std::string& where)
   SentencePieceIds ids{.bos = v.bos.value_or(-1), .eos = v.eos.value_or(-1)};
   for (size_t i = 0; i < v.tokens.size(); ++i) {
     RequireUtf8(v.tokens[i], fmt::format("token {}", i), where);
-    model.pieces.push_back({v.tokens[i], v.scores[i], TypeOf(v, i)});  // the numbers of the types are the same
-    if (TypeOf(v, i) == Type::kByte) model.byte_fallback = true;
-    if (TypeOf(v, i) == Type::kUnknown) ids.unk = static_cast<int32_t>(i);
+    model.pieces.push_back({v.tokens[i], v.scores[i], v.type_of(i)});  // the numbers of the types are the same
+    if (v.type_of(i) == Type::kByte) model.byte_fallback = true;
+    if (v.type_of(i) == Type::kUnknown) ids.unk = static_cast<int32_t>(i);
   }
   std::string content = WriteSentencePieceModel(model, ids);
   MakeSentencePieceTokenizer(content, where, {});  // refuses what the library does
@@ -131,7 +129,7 @@ OrderedJson AddedTokensDecoder(const GgufVocabulary& v) {
   std::unordered_set<int32_t> flagged;
   for (const AddedToken& token : v.flags) flagged.insert(token.id);
   for (size_t i = 0; i < v.tokens.size(); ++i) {
-    const int type = TypeOf(v, i);
+    const int type = v.type_of(i);
     if (type != Type::kUserDefined && flagged.count(static_cast<int32_t>(i)) == 0) continue;
     decoder[std::to_string(i)] = AddedTokenJson(WithFlags(v, i, type == Type::kControl || type == Type::kUnknown));
     decoder[std::to_string(i)].erase("id");

@@ -19,7 +19,7 @@ struct Range {
 };
 
 // Characters with a combining class or a decomposition that Hugging Face's library (tables of Unicode 9) lacks.
-constexpr Range kUnknown[] = {
+constexpr Range kUnassigned[] = {
     {0x07FD, 0x07FD},   {0x0898, 0x089F},   {0x08CA, 0x08D3},   {0x09FE, 0x09FE},   {0x0C3C, 0x0C3C},
     {0x0D3B, 0x0D3C},   {0x0EBA, 0x0EBA},   {0x1715, 0x1715},   {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},
     {0x32FF, 0x32FF},   {0xA7F2, 0xA7F4},   {0xA82C, 0xA82C},   {0xAB69, 0xAB69},   {0x10781, 0x107BA},
@@ -33,10 +33,10 @@ constexpr Range kUnknown[] = {
 constexpr uint32_t kNewlyComposed = 0x11930;
 
 bool IsUnknown(uint32_t c) {
-  if (c < kUnknown[0].first) return false;
-  const Range* range =
-      std::upper_bound(std::begin(kUnknown), std::end(kUnknown), c, [](uint32_t x, Range r) { return x < r.first; });
-  return (range != std::begin(kUnknown) && c <= range[-1].last) || !NewerCategory(c).empty();
+  if (c < kUnassigned[0].first) return false;
+  const Range* range = std::upper_bound(std::begin(kUnassigned), std::end(kUnassigned), c,
+                                        [](uint32_t x, Range r) { return x < r.first; });
+  return (range != std::begin(kUnassigned) && c <= range[-1].last) || !NewerCategory(c).empty();
 }
 
 bool InRange(uint32_t c, uint32_t first, uint32_t last) { return c >= first && c <= last; }

@@ -10,15 +10,15 @@
 namespace taipan {
 
 const char* const kGpt2Pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+const char* const kLlama3Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 namespace {
 
-constexpr const char* kLlama3Pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr const char* kQwen2Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-enum Class : uint8_t { kEnd, kLetter, kNumber, kBlank, kBreak, kOther };  // kBreak: \r and \n; kBlank: other spaces
+enum Class : uint8_t { kTextEnd, kLetter, kNumber, kBlank, kBreak, kOther };  // kBreak: \r and \n; kBlank: other spaces
 
 constexpr std::array<Class, 128> kAsciiClasses = [] {
   std::array<Class, 128> classes{};
@@ -63,7 +63,7 @@ class Cursor {
  private:
   void Look() {
     if (at_ >= text_.size()) {
-      kind_ = kEnd;
+      kind_ = kTextEnd;
       size_ = 0;
       return;
     }
@@ -79,7 +79,7 @@ class Cursor {
 
   std::string_view text_;
   size_t at_, size_ = 0;
-  Class kind_ = kEnd;
+  Class kind_ = kTextEnd;
 };
 
 bool IsSpace(Class kind) { return kind == kBlank || kind == kBreak; }
@@ -102,7 +102,7 @@ size_t SpacesEnd(const Cursor& first) {
   Cursor c = first;
   size_t last = c.at();
   for (; IsSpace(c.kind()); c.Step()) last = c.at();
-  return c.kind() == kEnd || last == first.at() ? c.at() : last;
+  return c.kind() == kTextEnd || last == first.at() ? c.at() : last;
 }
 
 size_t NextGpt2Word(std::string_view text, size_t at) {
@@ -113,7 +113,7 @@ size_t NextGpt2Word(std::string_view text, size_t at) {
   }
   const Cursor first = c;
   if (c.byte() == ' ') c.Step();
-  if (IsSpace(c.kind()) || c.kind() == kEnd) return SpacesEnd(first);
+  if (IsSpace(c.kind()) || c.kind() == kTextEnd) return SpacesEnd(first);
   c.Skip(c.kind());
   return c.at();
 }

@@ -12,6 +12,7 @@ namespace taipan {
 
 // 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 extern const char* const kGpt2Pattern;
+extern const char* const kLlama3Pattern;
 
 class WordPattern {
  public:
