@@ -12,13 +12,9 @@ namespace {
 
 // What the layers remember decides where a text may be taken up again.
 bool AnyState(const LanguageModel& model, const std::function<bool(const StateSpec&)>& is) {
-  for (const Layer& layer : model.layers()) {
-    for (const auto& branch : layer.branches) {
-      const std::vector<StateSpec> states = branch->State();
-      if (std::any_of(states.begin(), states.end(), is)) return true;
-    }
-  }
-  return false;
+  bool any = false;
+  ForEachState(model.layers(), [&](size_t, const StateSpec& spec) { any = any || is(spec); });
+  return any;
 }
 
 bool HasQuantizedWeights(const LanguageModel& model) {

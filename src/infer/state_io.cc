@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <deque>
-#include <functional>
 #include <map>
 #include <string_view>
 
@@ -36,13 +35,12 @@ Tensor ReadKept(const SafetensorsFile& file, const std::string& name, const std:
 
 void ReadCache(const SafetensorsFile& file, size_t layer, int64_t position, const StateSpec& row, DType dtype,
                KvCache& kv) {
-  const int64_t count = kv.window() > 0 ? std::min(position, kv.window()) : position;
+  const int64_t count = row.tokens(position);
   std::vector<int64_t> shape = {count};
   shape.insert(shape.end(), row.shape.begin(), row.shape.end());
   if (count == 0) return kv.RestartAt(position);
   const Tensor k = ReadKept(file, LayerName(layer, "k"), shape, dtype);
   const Tensor v = ReadKept(file, LayerName(layer, "v"), shape, dtype);
-  kv.RestartAt(position - count);
   KeyRows rows{.k = k.Matrix(), .v = v.Matrix()};
   Tensor k_scales, v_scales;
   if (dtype == DType::kI8) {
@@ -52,14 +50,7 @@ void ReadCache(const SafetensorsFile& file, size_t layer, int64_t position, cons
     rows.k_scales = k_scales.F32();
     rows.v_scales = v_scales.F32();
   }
-  kv.Append(rows);
-}
-
-// What the branches of a layer declare.
-void ForEachState(const Layer& layer, const std::function<void(const StateSpec&)>& f) {
-  for (const auto& branch : layer.branches) {
-    for (const StateSpec& spec : branch->State()) f(spec);
-  }
+  kv.Restore(position, rows);
 }
 
 // Into a new state.
@@ -201,7 +192,7 @@ void AddLayer(const LanguageModel& model, size_t i, const LayerState& layer, std
     }
     std::vector<int64_t> shape = {layer.kv.count()};
     shape.insert(shape.end(), spec.shape.begin(), spec.shape.end());
-    gathered.push_back(CopyCache(layer.kv, model.kv_dtype(), /*values=*/spec.name == "v"));
+    gathered.push_back(CopyCache(layer, spec, model.kv_dtype()));
     const auto& [rows, scales] = gathered.back();
     items.push_back({name, rows.dtype(), shape, rows.data()});
     if (scales.empty()) return;

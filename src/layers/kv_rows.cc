@@ -5,7 +5,10 @@
 
 namespace taipan {
 
-CachedRows CopyCache(const KvCache& kv, DType dtype, bool values) {
+CachedRows CopyCache(const LayerState& layer, const StateSpec& spec, DType dtype) {
+  CHECK(spec.per_token);
+  const KvCache& kv = layer.kv;
+  const bool values = spec.name == "v";
   CHECK(kv.count() == 0 || kv.dtype() == dtype);
   CachedRows out{Tensor::Unset({kv.count(), kv.width()}, dtype), {}};
   if (dtype == DType::kI8) out.scales = Tensor({kv.count(), kv.heads()});

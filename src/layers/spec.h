@@ -2,6 +2,7 @@
 // What a layer declares of itself before any memory is taken: its weights, what it remembers of a sequence, its work.
 // Everything else that has to know (files, initialisation, optimizer, memory plans, FLOPs, state files) reads this.
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -57,11 +58,11 @@ struct StateSpec {
   bool per_token = false;  // keys or values: one a token
   int64_t window = 0;      // per_token: at most so many tokens stay; 0: all
 
+  int64_t tokens(int64_t context) const { return window > 0 ? std::min(window, context) : context; }  // that stay
   double count(int64_t context) const {  // elements after `context` tokens
     double n = 1;
     for (const int64_t size : shape) n *= static_cast<double>(size);
-    if (!per_token) return n;
-    return n * static_cast<double>(window > 0 && window < context ? window : context);
+    return per_token ? n * static_cast<double>(tokens(context)) : n;
   }
 };
 

@@ -139,6 +139,11 @@ void KvCache::RestartAt(int64_t position) {
   first_ = end_ = position;
 }
 
+void KvCache::Restore(int64_t end, const KeyRows& rows) {
+  RestartAt(end - rows.k.rows);
+  if (rows.k.rows > 0) Append(rows);
+}
+
 int64_t KvCache::bytes() const {
   const int64_t scales = dtype_ == DType::kI8 ? heads_ * SizeOf(DType::kF32) : 0;
   return pages() * kPageTokens * 2 * (width_ * SizeOf(dtype_) + scales);
@@ -146,6 +151,11 @@ int64_t KvCache::bytes() const {
 
 Tensor& LayerState::Fixed(const StateSpec& spec) {
   CHECK(!spec.per_token && (spec.name == "ssm_state" || spec.name == "conv_state"));
+  return spec.name == "ssm_state" ? ssm : conv;
+}
+
+Tensor& LayerStateGradient::Of(const StateSpec& spec) {
+  if (spec.per_token) return spec.name == "k" ? dk : dv;
   return spec.name == "ssm_state" ? ssm : conv;
 }
 

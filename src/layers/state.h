@@ -45,8 +45,10 @@ class KvCache {
   // Forgets the positions >= end (rewinding a sequence). Throws UserError where a window has already dropped what
   // position `end` would need.
   void Truncate(int64_t end);
-  // An empty cache that starts at `position` (restoring a saved state).
+  // An empty cache that starts at `position`.
   void RestartAt(int64_t position);
+  // These rows alone, the last ones before `end`: a cache that was copied out (kv_rows.h).
+  void Restore(int64_t end, const KeyRows& rows);
 
   DType dtype() const { return dtype_; }
   int64_t bytes() const;
@@ -82,6 +84,8 @@ struct LayerState {
 struct LayerStateGradient {
   Tensor ssm, conv;
   Tensor dk, dv;
+
+  Tensor& Of(const StateSpec& spec);
 };
 
 }  // namespace taipan

@@ -107,11 +107,8 @@ class Validator {
   // Elements of the states that do not grow with the context.
   static double FixedState(const ModelConfig& config) {
     double sum = 0;
-    for (const Layer& layer : DeclaredLayers(config)) {
-      for (const auto& branch : layer.branches) {
-        for (const StateSpec& state : branch->State()) sum += state.per_token ? 0 : state.count(0);
-      }
-    }
+    ForEachState(DeclaredLayers(config),
+                 [&](size_t, const StateSpec& state) { sum += state.per_token ? 0 : state.count(0); });
     return sum;
   }
 

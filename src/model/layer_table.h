@@ -38,6 +38,21 @@ std::vector<Layer> DeclaredLayers(const ModelConfig& config);
 // Whether any branch of the config's layers is such.
 bool AnyBranch(const ModelConfig& config, const std::function<bool(const Branch&)>& is);
 
+// f(spec) for all that a layer remembers of a sequence: a state of its branches, or keys, or values.
+template <class F>
+void ForEachState(const Layer& layer, F&& f) {
+  for (const auto& branch : layer.branches) {
+    for (const StateSpec& spec : branch->State()) f(spec);
+  }
+}
+// f(index of the layer, spec).
+template <class F>
+void ForEachState(const std::vector<Layer>& layers, F&& f) {
+  for (size_t i = 0; i < layers.size(); ++i) {
+    ForEachState(layers[i], [&](const StateSpec& spec) { f(i, spec); });
+  }
+}
+
 // What the layers of a config are made with, for benchmarks of single kernels.
 Mamba2Dims Mamba2DimsOf(const ModelConfig& config);
 AttentionDims AttentionDimsOf(const ModelConfig& config, int64_t window, const std::vector<double>& rope);

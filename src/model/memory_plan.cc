@@ -25,14 +25,10 @@ double ElementBytes(const StateSpec& state, DType kv_dtype) {
 
 RunCost CostToRun(const ModelConfig& c, int64_t context, int64_t weight_bytes, DType kv_dtype) {
   double fixed = 0, window = 0, full = 0;  // bytes
-  for (const Layer& layer : DeclaredLayers(c)) {
-    for (const auto& branch : layer.branches) {
-      for (const StateSpec& state : branch->State()) {
-        double& sum = !state.per_token ? fixed : state.window > 0 ? window : full;
-        sum += state.count(context) * ElementBytes(state, kv_dtype);
-      }
-    }
-  }
+  ForEachState(DeclaredLayers(c), [&](size_t, const StateSpec& state) {
+    double& sum = !state.per_token ? fixed : state.window > 0 ? window : full;
+    sum += state.count(context) * ElementBytes(state, kv_dtype);
+  });
   const Workload work{.phase = Phase::kScore, .context = context, .selected_share = c.expected_share()};
   return {.context = context,
           .weight_bytes = weight_bytes,

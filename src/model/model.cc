@@ -185,12 +185,8 @@ void LanguageModel::CheckFiles() const {
 
 SequenceState LanguageModel::NewState() const {
   SequenceState state;
-  for (const Layer& layer : layers_) {
-    LayerState& of_layer = state.layers.emplace_back();
-    for (const auto& branch : layer.branches) {
-      for (const StateSpec& spec : branch->State()) of_layer.Add(spec);
-    }
-  }
+  state.layers.resize(layers_.size());
+  ForEachState(layers_, [&](size_t i, const StateSpec& spec) { state.layers[i].Add(spec); });
   return state;
 }
 

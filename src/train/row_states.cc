@@ -19,15 +19,7 @@ namespace {
 
 constexpr char kFormat[] = "taipan-rows-1";
 
-void ForEachState(const LanguageModel& model, const std::function<void(size_t, const StateSpec&)>& f) {
-  for (size_t i = 0; i < model.layers().size(); ++i) {
-    for (const auto& branch : model.layers()[i].branches) {
-      for (const StateSpec& spec : branch->State()) f(i, spec);
-    }
-  }
-}
-
-bool IsSsmState(const StateSpec& spec) { return spec.name == "ssm_state"; }
+bool IsSsm(const StateSpec& spec) { return spec.name == "ssm_state"; }
 
 // f(segment, whether it is the first of its row, whether it is the last). A row lies in one batch.
 void ForEachSegment(std::vector<Batch>& batches, const std::function<void(Segment&, bool, bool)>& f) {
@@ -74,7 +66,7 @@ void CheckRowStates(const TrainSettings& s, const ModelConfig& config) {
   }
   const auto has_ssm = [](const Branch& b) {
     const std::vector<StateSpec> all = b.State();
-    return std::any_of(all.begin(), all.end(), IsSsmState);
+    return std::any_of(all.begin(), all.end(), IsSsm);
   };
   if (s.state == StateStart::kRandom && !AnyBranch(config, has_ssm)) {
     throw UserError({"--state", "the model has no Mamba-2 layer whose state could be noise", "one that has",
@@ -84,8 +76,8 @@ void CheckRowStates(const TrainSettings& s, const ModelConfig& config) {
 
 RowStates::RowStates(const LanguageModel& model, StateStart start, uint64_t seed)
     : start_(start), seed_(seed), power_(model.layers().size()) {
-  ForEachState(model, [&](size_t i, const StateSpec& spec) {
-    if (IsSsmState(spec)) power_[i] = Tensor({spec.shape[0]});
+  ForEachState(model.layers(), [&](size_t i, const StateSpec& spec) {
+    if (IsSsm(spec)) power_[i] = Tensor({spec.shape[0]});
   });
 }
 
@@ -152,8 +144,8 @@ void RowStates::MakeNoise(const LanguageModel& model, int64_t step, std::vector<
 
 void RowStates::Measure(const LanguageModel& model, Group& group) {
   constexpr double kNewest = 0.1;  // of the average: weights change little in ten steps
-  ForEachState(model, [&](size_t i, const StateSpec& spec) {
-    if (!IsSsmState(spec)) return;
+  ForEachState(model.layers(), [&](size_t i, const StateSpec& spec) {
+    if (!IsSsm(spec)) return;
     const int64_t heads = spec.shape[0], of_head = spec.shape[1] * spec.shape[2];
     std::vector<double> sums(static_cast<size_t>(heads) + 1, 0.0);  // of squares; of rows
     for (const SequenceState& row : before_) {
@@ -243,11 +235,11 @@ void RowStates::Save(const LanguageModel& model, const std::string& path) const 
     for (size_t r = 0; r < before_.size(); ++r) {
       if (before_[r].layers.empty()) continue;
       metadata[fmt::format("rows.{}.position", r)] = std::to_string(before_[r].position);
-      ForEachState(model, [&](size_t i, const StateSpec& spec) {
+      ForEachState(model.layers(), [&](size_t i, const StateSpec& spec) {
         const LayerState& layer = before_[r].layers[i];
         const std::string name = NameOfState(r, i, spec.name);
         if (!spec.per_token) return items.push_back({name, DType::kF32, spec.shape, layer.Fixed(spec).data()});
-        windows.push_back(CopyCache(layer.kv, model.dtype(), /*values=*/spec.name == "v").rows);
+        windows.push_back(CopyCache(layer, spec, model.dtype()).rows);
         items.push_back({name, model.dtype(), windows.back().shape(), windows.back().data()});
       });
     }
@@ -277,15 +269,14 @@ void RowStates::Load(const LanguageModel& model, const std::string& path) {
     if (file.metadata().count(position) == 0) continue;
     before_[r] = model.NewState();
     before_[r].position = NumberIn(file, position);
-    ForEachState(model, [&](size_t i, const StateSpec& spec) {
+    ForEachState(model.layers(), [&](size_t i, const StateSpec& spec) {
       LayerState& layer = before_[r].layers[i];
       if (!spec.per_token) layer.Fixed(spec) = file.ReadF32(NameOfState(r, i, spec.name), spec.shape);
       if (spec.name != "k") return;
-      const int64_t count = std::min(before_[r].position, spec.window), width = layer.kv.width();
-      layer.kv.RestartAt(before_[r].position - count);
+      const int64_t count = spec.tokens(before_[r].position), width = layer.kv.width();
       const Tensor k = ReadRows(file, NameOfState(r, i, "k"), count, width, model.dtype());
       const Tensor v = ReadRows(file, NameOfState(r, i, "v"), count, width, model.dtype());
-      if (count > 0) layer.kv.Append(k.Matrix(), v.Matrix());
+      layer.kv.Restore(before_[r].position, {.k = k.Matrix(), .v = v.Matrix()});
     });
   }
 }

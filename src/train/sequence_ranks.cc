@@ -10,35 +10,18 @@
 namespace taipan {
 namespace {
 
-// f(layer, spec) for every state of the model; keys and values are two.
-template <class F>
-void ForEachState(const LanguageModel& model, F&& f) {
-  for (size_t i = 0; i < model.layers().size(); ++i) {
-    for (const auto& branch : model.layers()[i].branches) {
-      for (const StateSpec& spec : branch->State()) f(i, spec);
-    }
-  }
-}
-
 // Of a sequence of which `position` tokens are read.
 int64_t Elements(const StateSpec& spec, int64_t position) { return static_cast<int64_t>(spec.count(position)); }
 
-bool IsSsm(const StateSpec& spec) { return spec.name == "ssm_state"; }
-
-Tensor& GradientOf(const StateSpec& spec, LayerStateGradient& layer) {
-  if (!spec.per_token) return IsSsm(spec) ? layer.ssm : layer.conv;
-  return spec.name == "k" ? layer.dk : layer.dv;
-}
-
 int64_t GradientBytes(const LanguageModel& model, int64_t position) {
   int64_t bytes = 0;
-  ForEachState(model, [&](size_t, const StateSpec& spec) { bytes += Elements(spec, position) * 4; });
+  ForEachState(model.layers(), [&](size_t, const StateSpec& spec) { bytes += Elements(spec, position) * 4; });
   return bytes;
 }
 
 void PackGradient(const LanguageModel& model, SequenceStateGradient& gradient, int64_t position, std::byte* to) {
-  ForEachState(model, [&](size_t i, const StateSpec& spec) {
-    const Tensor& from = GradientOf(spec, gradient.layers[i]);
+  ForEachState(model.layers(), [&](size_t i, const StateSpec& spec) {
+    const Tensor& from = gradient.layers[i].Of(spec);
     const int64_t bytes = Elements(spec, position) * 4;
     CHECK_EQ(from.bytes(), bytes);
     std::memcpy(to, from.data(), static_cast<size_t>(bytes));
@@ -49,11 +32,11 @@ void PackGradient(const LanguageModel& model, SequenceStateGradient& gradient, i
 SequenceStateGradient UnpackGradient(const LanguageModel& model, int64_t position, const std::byte* from) {
   SequenceStateGradient gradient;
   gradient.layers.resize(model.layers().size());
-  ForEachState(model, [&](size_t i, const StateSpec& spec) {
+  ForEachState(model.layers(), [&](size_t i, const StateSpec& spec) {
     std::vector<int64_t> shape(spec.shape.begin(), spec.shape.end());
     const int64_t n = Elements(spec, position);
-    if (spec.per_token) shape = {n / (spec.shape[0] * spec.shape[1]), spec.shape[0] * spec.shape[1]};
-    Tensor& to = GradientOf(spec, gradient.layers[i]) = Tensor::Unset(shape, DType::kF32);
+    if (spec.per_token) shape = {spec.tokens(position), spec.shape[0] * spec.shape[1]};
+    Tensor& to = gradient.layers[i].Of(spec) = Tensor::Unset(shape, DType::kF32);
     std::memcpy(to.data(), from, static_cast<size_t>(n * 4));
     from += n * 4;
   });
@@ -64,7 +47,7 @@ SequenceStateGradient UnpackGradient(const LanguageModel& model, int64_t positio
 
 int64_t StateBytes(const LanguageModel& model, int64_t position) {
   int64_t bytes = 0;
-  ForEachState(model, [&](size_t, const StateSpec& spec) {
+  ForEachState(model.layers(), [&](size_t, const StateSpec& spec) {
     bytes += Elements(spec, position) * (spec.per_token ? SizeOf(model.dtype()) : 4);
   });
   return bytes;
@@ -75,17 +58,17 @@ void PackState(const LanguageModel& model, const SequenceState& state, std::byte
     std::memcpy(to, from.data(), static_cast<size_t>(from.bytes()));
     to += from.bytes();
   };
-  ForEachState(model, [&](size_t i, const StateSpec& spec) {
+  ForEachState(model.layers(), [&](size_t i, const StateSpec& spec) {
     const LayerState& layer = state.layers[i];
     if (!spec.per_token) return append(layer.Fixed(spec));
-    append(CopyCache(layer.kv, model.dtype(), /*values=*/spec.name == "v").rows);
+    append(CopyCache(layer, spec, model.dtype()).rows);
   });
 }
 
 SequenceState UnpackState(const LanguageModel& model, int64_t position, const std::byte* from) {
   SequenceState state = model.NewState();
   state.position = position;
-  ForEachState(model, [&](size_t i, const StateSpec& spec) {
+  ForEachState(model.layers(), [&](size_t i, const StateSpec& spec) {
     LayerState& layer = state.layers[i];
     const int64_t n = Elements(spec, position);
     if (!spec.per_token) {
@@ -95,12 +78,11 @@ SequenceState UnpackState(const LanguageModel& model, int64_t position, const st
     }
     const int64_t bytes = n * SizeOf(model.dtype());
     if (spec.name == "k") {  // values follow them
-      const int64_t width = layer.kv.width(), count = n / width;
-      layer.kv.RestartAt(position - count);
+      const int64_t width = layer.kv.width(), count = spec.tokens(position);
       Tensor k = Tensor::Unset({count, width}, model.dtype()), v = Tensor::Unset({count, width}, model.dtype());
       std::memcpy(k.data(), from, static_cast<size_t>(bytes));
       std::memcpy(v.data(), from + bytes, static_cast<size_t>(bytes));
-      if (count > 0) layer.kv.Append(k.Matrix(), v.Matrix());
+      layer.kv.Restore(position, {.k = k.Matrix(), .v = v.Matrix()});
     }
     from += bytes;
   });
