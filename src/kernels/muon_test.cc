@@ -1,6 +1,9 @@
 #include "kernels/muon.h"
 
+#include <atomic>
 #include <bit>
+#include <chrono>
+#include <thread>
 
 #include "kernels/muon_reference.h"
 #include "kernels/test_util.h"
@@ -195,21 +198,38 @@ TEST(Muon, WithoutAGradientItOnlyDecays) {
   for (size_t i = 0; i < before.size(); ++i) EXPECT_EQ(after[i], before[i] - 0.125f * before[i]);
 }
 
+// Returns when all threads are in the parallel loop: they see the next one at once and take their share of it, where
+// the caller would have done a short one before they wake up.
+void WakeThreads() {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  std::atomic<int> awake = 0;
+  ParallelFor(NumThreads(), [&](int64_t) {
+    ++awake;
+    while (awake < NumThreads() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  });
+}
+
 TEST(Muon, ThreadsDoNotChangeTheBits) {
-  test::ExpectSameBitsForAnyThreads([] {
-    std::vector<Arrays> all;
-    for (const auto& [m, n] : {std::pair{70, 40}, {40, 200}, {3, 40}, {64, 64}, {33, 31}}) all.emplace_back(m, n);
+  std::vector<Arrays> fresh;
+  for (const auto& [m, n] : {std::pair{128, 192}, {192, 128}, {160, 160}, {96, 256}, {70, 40}, {3, 40}, {33, 31}}) {
+    fresh.emplace_back(m, n);
+    fresh.back().gradient.FillRandom(7);
+  }
+  test::ExpectSameBitsForAnyThreads([&] {
+    std::vector<Arrays> all = fresh;
     std::vector<MuonMatrix> views;
-    for (Arrays& arrays : all) {
-      arrays.gradient.FillRandom(7);
-      views.push_back(arrays.Views());
-    }
+    for (Arrays& arrays : all) views.push_back(arrays.Views());
     std::vector<Arena> scratch;
-    Muon(views, {.lr = 0.1, .weight_decay = 0.1}, scratch);
+    for (int step = 0; step < 5; ++step) {  // from the second one on along the momentum alone
+      WakeThreads();
+      Muon(views, {.lr = 0.1, .weight_decay = 0.1}, scratch);
+    }
     std::vector<float> result;
     for (const Arrays& arrays : all) {
-      const std::vector<float> param = arrays.param.Dense();
-      result.insert(result.end(), param.begin(), param.end());
+      for (const test::PaddedMatrix* matrix : {&arrays.param, &arrays.momentum, &arrays.bf16}) {
+        const std::vector<float> values = matrix->Dense();
+        result.insert(result.end(), values.begin(), values.end());
+      }
     }
     return result;
   });
