@@ -166,18 +166,13 @@ TEST(PromptLookup, ProposesWhatFollowedLast) {
 
 TEST(PromptLookup, FindsEveryPlaceOfALongText) {
   const Tokens text = RandomTokens(20000, 1, 50000);
-  PromptLookup lookup(2);
-  Tokens grown;
-  for (size_t i = 0; i + 4 <= text.size(); i += 97) {
-    grown.assign(text.begin(), text.end());
-    grown.insert(grown.end(), text.begin() + static_cast<int64_t>(i), text.begin() + static_cast<int64_t>(i) + 2);
-    PromptLookup fresh(2);
-    if (i % 970 == 0) {
-      const std::span<const int32_t> found = fresh.Propose(grown, 2);
-      ASSERT_EQ(Tokens(found.begin(), found.end()),
-                Tokens(text.begin() + static_cast<int64_t>(i) + 2, text.begin() + static_cast<int64_t>(i) + 4))
-          << i;
-    }
+  for (int64_t i = 0; i + 4 <= std::ssize(text); i += 970) {
+    const auto at = text.begin() + i;
+    Tokens grown = text;
+    grown.insert(grown.end(), at, at + 2);
+    PromptLookup lookup(2);
+    const std::span<const int32_t> found = lookup.Propose(grown, 2);
+    ASSERT_EQ(Tokens(found.begin(), found.end()), Tokens(at + 2, at + 4)) << i;
   }
 }
 

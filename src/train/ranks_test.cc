@@ -227,14 +227,18 @@ TEST_F(GradientsOfRanks, ComeFromTheHeadDownToTheEmbedding) {
 }
 
 TEST_F(GradientsOfRanks, OfARankThatFailsIsToldWhereOthersWaitForThem) {
-  EXPECT_EQ(UserErrorOf([&] {
-              Sums(TestConfig(), OptimizerKind::kAdamW, true, [&](StepGradients& gradients, const auto& run) {
-                static std::atomic<int> turn = 0;
-                if (turn++ == 0) throw UserError("one", "gives up");
-                run(gradients.Begin(true), gradients.Done());
-              });
-            }),
-            "one: gives up");
+  std::atomic<int> turn = 0;
+  const std::string error = UserErrorOf([&] {
+    Sums(TestConfig(), OptimizerKind::kAdamW, true, [&](StepGradients& gradients, const auto& run) {
+      if (turn++ == 0) throw UserError("one", "gives up");
+      const std::string told = UserErrorOf([&] {
+        run(gradients.Begin(true), gradients.Done());
+        gradients.Finish();
+      });
+      EXPECT_NE(told.find("is gone"), std::string::npos) << told;
+    });
+  });
+  EXPECT_EQ(error, "one: gives up");
 }
 
 TEST_F(GradientsOfRanks, TakeThePlannedMemory) {
@@ -285,8 +289,19 @@ TEST_F(RanksTest, AStepThatDivergesEndsAllOfThem) {
   request.settings.learning_rate = 1000;
   request.settings.clip_norm = 0;
   request.settings.warmup_steps = 0;
-  const std::string error = UserErrorOf([&] { Train(2, request); });
-  EXPECT_NE(error.find("training diverged: loss"), std::string::npos) << error;
+  std::string errors[2];
+  EXPECT_THROW(AsRanks(2,
+                       [&](Group& group) {
+                         try {
+                           TrainAs(group, request);
+                         } catch (const UserError& error) {
+                           errors[group.rank()] = error.what();
+                           throw;
+                         }
+                       }),
+               UserError);
+  EXPECT_NE(errors[0].find("training diverged: loss"), std::string::npos) << errors[0];
+  EXPECT_EQ(errors[1], "");
 }
 
 // Gives the rows of another source, but fails from a step on where it is told to.

@@ -11,15 +11,15 @@ namespace taipan {
 
 class RanksTest : public RunFixture {
  protected:
+  static void TrainAs(Group& group, const RunRequest& request, RunHooks hooks = {}) {
+    Ranks ranks(group);
+    if (!group.leads()) return FollowTraining(ranks);
+    hooks.ranks = &ranks;
+    RunTraining(request, hooks);
+  }
   // Trains as n ranks.
-  void Train(int n, const RunRequest& request, const RunHooks& hooks = {}) const {
-    AsRanks(n, [&](Group& group) {
-      Ranks ranks(group);
-      if (!group.leads()) return FollowTraining(ranks);
-      RunHooks own = hooks;
-      own.ranks = &ranks;
-      RunTraining(request, own);
-    });
+  static void Train(int n, const RunRequest& request, const RunHooks& hooks = {}) {
+    AsRanks(n, [&](Group& group) { TrainAs(group, request, hooks); });
   }
   std::vector<nlohmann::json> Lines(const std::string& run) const {
     std::vector<nlohmann::json> lines;
