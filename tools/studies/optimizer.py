@@ -4,7 +4,7 @@
     tools/studies/optimizer.py --out DIR [--model taipan-1m] [--steps 600] [--seeds 1] --runs "adamw:2e-3:1;muon:2e-3:1;muon:2e-3:0.75"
 
 A run is OPTIMIZER:LEARNING-RATE:SHARE, where SHARE is of the steps, each run with a schedule of its own. Trains what is
-not yet trained below DIR and prints a table.
+not yet trained below DIR, writes DIR/MODEL.json and prints a table.
 """
 import argparse
 import json
@@ -32,15 +32,29 @@ def train(run, seed, args):
     return out
 
 
-def row(run, seed, out):
+def result(run, seed, out, model):
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     valid = [line for line in lines if "valid_ce" in line][-1]
     steps = [line for line in lines if "ce" in line]
-    last = statistics.mean(line["ce"] for line in steps[-50:])
-    speed = statistics.median(line["tokens_per_second"] for line in steps)
     optimizer, rate, _ = run.split(":")
-    return (f"| {optimizer} | {rate} | {len(steps)} | {seed} | {valid['valid_bits_per_byte']:.4f} | {last:.4f} | "
-            f"{speed:.0f} |")
+    return {
+        "model": model,
+        "optimizer": optimizer,
+        "learning_rate": float(rate),
+        "steps": len(steps),
+        "seed": seed,
+        "bits_per_byte": valid["valid_bits_per_byte"],
+        "training_ce": statistics.mean(line["ce"] for line in steps[-50:]),
+        "tokens_per_second": statistics.median(line["tokens_per_second"] for line in steps),
+    }
+
+
+def table(results):
+    rows = ["| model | optimizer | rate | steps | seed | bits/byte | training loss | tokens/s |", "|---|---|---|---|---|---|---|---|"]
+    for r in results:
+        rows.append(f"| {r['model']} | {r['optimizer']} | {r['learning_rate']} | {r['steps']} | {r['seed']} | "
+                    f"{r['bits_per_byte']:.4f} | {r['training_ce']:.4f} | {r['tokens_per_second']:.0f} |")
+    return "\n".join(rows)
 
 
 def main():
@@ -61,11 +75,12 @@ def main():
     parser.add_argument("--flags", default="", help="other flags of train")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = ["| optimizer | rate | steps | seed | bits/byte | training loss | tokens/s |", "|---|---|---|---|---|---|---|"]
+    results = []
     for seed in args.seeds.split(","):
         for run in args.runs.split(";"):
-            rows.append(row(run, seed, train(run, int(seed), args)))
-            print("\n".join(rows), flush=True)
+            results.append(result(run, int(seed), train(run, int(seed), args), args.model))
+            (args.out / f"{args.model}.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     tools/studies/results.py             the tables anew; the sentences around them stay
     tools/studies/results.py --check     fails where a table is not what the results give
 
-A table stands between `<!-- NAME SIZE -->` and `<!-- end -->`.
+A table stands between `<!-- NAME SIZE -->` (of the patterns; `NAME SIZE forms`: of Taipan's forms) and `<!-- end -->`.
 """
 import argparse
 import json
@@ -17,12 +17,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/results.md"
 PATTERNS = {"transformer": "transformer", "mamba2": "mamba2", "jamba": "jamba", "samba": "samba (window)",
             "residual_threshold": "taipan", "paper": "taipan, the paper's gate", "residual_random": "taipan, drawn tokens"}
+FORMS = {"residual_threshold_budget-0.05": "budget 0.05", "residual_threshold": "budget 0.15, no positions",
+         "residual_threshold_budget-0.5": "budget 0.5", "samba": "all tokens (samba)",
+         "residual_threshold_RoPE": "budget 0.15, RoPE"}
 
 
 class Results:
-    def __init__(self, size):
+    def __init__(self, size, names=PATTERNS):
         runs = json.loads((ROOT / f"bench/studies/paper-{size}.json").read_text(encoding="utf-8"))["runs"]
-        self.by_pattern = {p: [r for r in runs if r["run"] == p] for p in PATTERNS}
+        self.names = names
+        self.by_pattern = {p: [r for r in runs if r["run"] == p] for p in names}
         self.by_pattern = {p: found for p, found in self.by_pattern.items() if found}
 
     def mean(self, pattern, value, digits):
@@ -45,7 +49,7 @@ def text_table(results):
     for pattern, runs in results.by_pattern.items():
         figures = [results.mean(pattern, lambda r, k=key: r["valid"][k], digits) for key, digits in keys]
         shares = "; ".join(", ".join(f"{share:.3f}" for share in r["valid"]["share_in_use"]) for r in runs).strip("; ")
-        rows.append([PATTERNS[pattern], len(runs), *figures, shares])
+        rows.append([results.names[pattern], len(runs), *figures, shares])
     return grid(["pattern", "seeds", "bits/byte", "recall hits, nats", "others, nats", "share in use"], rows)
 
 
@@ -61,7 +65,7 @@ def task_table(results):
         value = lambda r, k=key: r["last_words"][0][k]
         items = first["last_words"][0]["items"]
         rows.append([f"last words, {key}", items, "", *(results.mean(p, value, digits) for p in results.by_pattern)])
-    return grid(["task", "items", "chance", *(PATTERNS[p] for p in results.by_pattern)], rows)
+    return grid(["task", "items", "chance", *(results.names[p] for p in results.by_pattern)], rows)
 
 
 def at_position(run, to):
@@ -74,7 +78,7 @@ def position_table(results):
                    for span in run["loss_by_position"] if span["to"] & (span["to"] - 1) == 0})
     rows = [[f"to {end:,}", *(results.mean(p, lambda r: at_position(r, end), 3) for p in results.by_pattern)]
             for end in ends]
-    return grid(["tokens", *(PATTERNS[p] for p in results.by_pattern)], rows)
+    return grid(["tokens", *(results.names[p] for p in results.by_pattern)], rows)
 
 
 def passkey_table(results):
@@ -87,17 +91,19 @@ def passkey_table(results):
         for key, digits in (("found", 2), ("answer_nats", 2)):
             rows.append([f"{length:,}, {key}",
                          *(results.mean(p, lambda r: cells(r, length, key), digits) for p in results.by_pattern)])
-    return grid(["tokens", *(PATTERNS[p] for p in results.by_pattern)], rows)
+    return grid(["tokens", *(results.names[p] for p in results.by_pattern)], rows)
 
 
 TABLES = {"text": text_table, "tasks": task_table, "positions": position_table, "passkey": passkey_table}
+NAMES = {"forms": FORMS}
 
 
 def filled(page):
     def table(match):
-        name, size = match.group(1), match.group(2)
-        return f"<!-- {name} {size} -->\n{TABLES[name](Results(size))}\n<!-- end -->"
-    return re.sub(r"<!-- (\w+) (\w+) -->\n.*?<!-- end -->", table, page, flags=re.S)
+        name, size, of = match.groups()
+        head = f"<!-- {name} {size}{of and ' ' + of or ''} -->"
+        return f"{head}\n{TABLES[name](Results(size, NAMES.get(of, PATTERNS)))}\n<!-- end -->"
+    return re.sub(r"<!-- (\w+) (\w+)(?: (\w+))? -->\n.*?<!-- end -->", table, page, flags=re.S)
 
 
 def main():
