@@ -52,6 +52,14 @@ int64_t CacheBytes(int level, int sysconf_name) {
 
 }  // namespace
 
+bool CpuIsAmd() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  return __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
 std::string CpuModelName() {
   for (const char* field : {"model name", "Model", "Hardware"}) {
     const std::string name = FieldOf("/proc/cpuinfo", field);

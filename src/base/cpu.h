@@ -8,8 +8,9 @@ namespace taipan {
 
 constexpr int kMostThreads = 4096;  // that one may ask for
 
-std::string CpuModelName();    // as the system names it, "unknown CPU" where it does not
-int LogicalCpus();             // online in the machine; DefaultNumThreads() says how many this process may use
+std::string CpuModelName();  // as the system names it, "unknown CPU" where it does not
+int LogicalCpus();           // online in the machine; DefaultNumThreads() says how many this process may use
+bool CpuIsAmd();
 std::string SimdTargetName();  // the best instruction set that our kernels have for this CPU, as Highway names it
 int64_t L2CacheBytes();        // of one core; 0 where unknown
 int64_t L3CacheBytes();        // of the one that the first core uses; 0 where unknown

@@ -4,10 +4,10 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "kernels/gemm/read_ahead.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gemm/gemm_rows.cc"
-#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 #include "kernels/simd-inl.h"
@@ -27,7 +27,7 @@ HWY_INLINE void Dots(const float* x, int64_t stride, const BF16* w, int64_t k, f
   for (int r = 0; r < kRows; ++r) even[r] = odd[r] = hn::Zero(d);
   int64_t i = 0;
   for (; i + 2 * lanes <= k; i += 2 * lanes) {
-    hwy::Prefetch(w + i + kAhead);
+    AskForLine(w + i + kAhead);
     const FloatVec a = LoadFloats(d, w + i), b = LoadFloats(d, w + i + lanes);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {

@@ -8,10 +8,10 @@
 
 #include "base/parallel.h"
 #include "kernels/gemm/quant_rows_vnni.h"
+#include "kernels/gemm/read_ahead.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gemm/quant_rows.cc"
-#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 #include "kernels/gemm/quant_unpack-inl.h"
@@ -141,7 +141,7 @@ void GroupProduct(const ActivationRun* x, int64_t rows, const QuantMatrixView& m
   alignas(64) uint8_t w[512];
   QuantScales scales;
   for (int64_t run = 0; run < runs; ++run) {
-    for (int64_t i = 0; i < f.low; i += 64) hwy::Prefetch(g.low + run * f.low + i + kQuantAhead);
+    AskForBlocks(g.low + run * f.low + kQuantAhead, f.low);
     LoadCodes(f, g.high + run * f.high, g.low + run * f.low, w);
     LoadScales(f, g.head, run, scales);
     for (int64_t r = 0; r < rows; ++r) {

@@ -1,6 +1,7 @@
 #include "kernels/gemm/quant_rows_vnni.h"
 
 #include "base/error.h"
+#include "kernels/gemm/read_ahead.h"
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 
@@ -144,8 +145,7 @@ TAIPAN_VNNI void Group(const ActivationRun* x, int64_t runs, const QuantGroup& g
   for (int r = 0; r < kRows; ++r) sum[r] = _mm512_setzero_ps();
   for (int64_t run = 0; run < runs; ++run, ++x) {
     const uint8_t *high = g.high + run * K::kHigh, *low = g.low + run * K::kLow;
-#pragma GCC unroll 8
-    for (int i = 0; i < K::kLow; i += 64) _mm_prefetch(low + i + kQuantAhead, _MM_HINT_T0);
+    AskForBlocks(low + kQuantAhead, K::kLow);
     const RunScales scales = LoadScales<K>(g.head, run);
     if constexpr (K::kScales == Scales::kHalfRuns) {
       AddRun<K, kRows, 0, kChunks / 2>(x, runs, high, low, table, scales.first, sum);
