@@ -277,6 +277,75 @@ HWY_INLINE hn::Mask<Tag> SeenLanes(Tag d, Columns seen, int64_t column) {
                  hn::Lt(at, hn::Set(d, static_cast<float>(seen.end))));
 }
 
+// The sums of the lanes of four vectors.
+HWY_INLINE void StoreSums(Tag d, Vec a, Vec b, Vec c, Vec e, float* to) {
+#if HWY_TARGET == HWY_SCALAR
+  to[0] = hn::GetLane(a), to[1] = hn::GetLane(b), to[2] = hn::GetLane(c), to[3] = hn::GetLane(e);
+#else
+  const hn::RepartitionToWide<Tag> wide;
+  const auto low = hn::BitCast(wide, hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b)));
+  const auto high = hn::BitCast(wide, hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e)));
+  const Vec sums = hn::Add(hn::BitCast(d, hn::InterleaveLower(wide, low, high)),
+                           hn::BitCast(d, hn::InterleaveUpper(wide, low, high)));
+  float blocks[kLanes];
+  hn::StoreU(sums, d, blocks);
+  const hn::Full128<float> four;
+  auto all = hn::LoadU(four, blocks);
+  for (size_t i = 4; i < hn::Lanes(d); i += 4) all = hn::Add(all, hn::LoadU(four, blocks + i));
+  hn::StoreU(all, four, to);
+#endif
+}
+
+// scores[j] = q . row j, for `columns` of the tile's rows; a multiple of four of them.
+HWY_INLINE void ScoresInPlace(int64_t dh, const float* q, TileRows<BF16> keys, Columns columns, float* scores) {
+  const Tag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), s = keys.stride;
+  for (int64_t j = columns.begin; j < columns.end; j += 4) {
+    const BF16* row = keys.data + j * s;
+    Vec a = hn::Zero(d), b = a, c = a, e = a;
+    int64_t i = 0;
+    for (; i + lanes <= dh; i += lanes, row += lanes) {
+      const Vec x = hn::LoadU(d, q + i);
+      a = hn::MulAdd(x, LoadFloats(d, row), a);
+      b = hn::MulAdd(x, LoadFloats(d, row + s), b);
+      c = hn::MulAdd(x, LoadFloats(d, row + 2 * s), c);
+      e = hn::MulAdd(x, LoadFloats(d, row + 3 * s), e);
+    }
+    if (i < dh) {
+      const Vec x = LoadPartial(d, q + i, dh - i, 0.0f);
+      a = hn::MulAdd(x, LoadPartial(d, row, dh - i, 0.0f), a);
+      b = hn::MulAdd(x, LoadPartial(d, row + s, dh - i, 0.0f), b);
+      c = hn::MulAdd(x, LoadPartial(d, row + 2 * s, dh - i, 0.0f), c);
+      e = hn::MulAdd(x, LoadPartial(d, row + 3 * s, dh - i, 0.0f), e);
+    }
+    StoreSums(d, a, b, c, e, scores + j);
+  }
+}
+
+// acc += sum over `columns` of p[j] * row j.
+HWY_INLINE void AddInPlace(int64_t dh, const float* p, TileRows<BF16> values, Columns columns, float* acc) {
+  const Tag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  const auto part = [&](auto load, auto store) HWY_ATTR {
+    Vec even = load(acc + i), odd = hn::Zero(d);
+    for (int64_t j = columns.begin; j < columns.end; j += 2) {
+      const BF16* row = values.data + j * values.stride + i;
+      even = hn::MulAdd(hn::Set(d, p[j]), load(row), even);
+      odd = hn::MulAdd(hn::Set(d, p[j + 1]), load(row + values.stride), odd);
+    }
+    store(hn::Add(even, odd), acc + i);
+  };
+  for (; i + lanes <= dh; i += lanes) {
+    part([&](const auto* x) HWY_ATTR { return LoadFloats(d, x); },
+         [&](Vec v, float* to) HWY_ATTR { hn::StoreU(v, d, to); });
+  }
+  if (i < dh) {
+    part([&](const auto* x) HWY_ATTR { return LoadPartial(d, x, dh - i, 0.0f); },
+         [&](Vec v, float* to) HWY_ATTR { StorePartial(v, d, to, dh - i); });
+  }
+}
+
 // Rows of a block from a matrix [n, heads * dh] of T, each padded with a zero to an even length.
 template <class T>
 HWY_INLINE void CopyBlockRows(const AttentionShape& shape, const Block& block, int64_t rows, ConstMatrixView from,
