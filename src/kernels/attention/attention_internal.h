@@ -64,11 +64,10 @@ inline Trimmed Trim(const AttentionShape& shape, KeyRange keys, int64_t tile, in
   return {c, all.begin <= c.begin && all.end >= c.end};
 }
 
-// Rows of a block: queries [begin, begin + count) times the heads that share key head kv_head, or kv_heads of them from
-// there on.
+// Rows of a block: queries [begin, begin + count) times the heads that share key head kv_head.
 struct Block {
   const AttentionSegment* segment;
-  int64_t kv_head, begin, count, kv_heads = 1;
+  int64_t kv_head, begin, count;
 };
 
 struct Row {

@@ -334,6 +334,34 @@ TEST(Attention, FewQueriesInBF16RoundTheResultAlone) {
   });
 }
 
+// Keys of several parts (128 positions each), in place and gathered, beside a segment of many queries.
+TEST(Attention, PartsOfFewQueriesAddUp) {
+  test::ForEachSimdTarget([] {
+    for (const int64_t window : {0, 300}) {
+      for (const int64_t head_dim : {20, 64, 128}) {
+        const AttentionProblem<double> p = MakeProblem({3, 1, head_dim, window}, 700, 680, 1, 61);
+        const std::vector<double> expected = reference::Attention(p);
+        for (const bool mixed : {false, true}) {
+          KernelProblem k(p, 90, DType::kBF16, mixed);
+          test::PaddedMatrix out(k.n, 3 * head_dim, 0, 0, DType::kBF16);
+          const std::vector<AttentionSegment> segments = {k.Segment(0, 1), k.Segment(1, 8), k.Segment(9, 11)};
+          Arena scratch;
+          AttentionForward(p.shape, {k.q.View(), p.positions.data(), segments}, out.View(), nullptr, scratch);
+          const std::vector<float> few = out.Dense();
+          const auto end = static_cast<size_t>(9 * 3 * head_dim);
+          EXPECT_LE(RelativeFrobeniusError(std::vector<float>(few.begin(), few.begin() + end),
+                                           std::vector<double>(expected.begin(), expected.begin() + end)),
+                    1.0 / 512 + kTolerance)
+              << head_dim;
+          EXPECT_LE(RelativeFrobeniusError(few, expected), 2 * kRoundoff) << head_dim;
+          const std::vector<float> one = RunPieces(p, DType::kBF16, 700, std::vector<int64_t>(20, 1));
+          EXPECT_TRUE(std::equal(one.begin(), one.begin() + end, few.begin())) << head_dim;
+        }
+      }
+    }
+  });
+}
+
 // Two sequences of several blocks, chunks and ranges, and one without queries.
 TEST(Attention, ThreadsDoNotMatter) {
   const AttentionProblem<double> p = MakeProblem({4, 2, 6, 200}, 800, 0, 1, 70);
@@ -341,7 +369,7 @@ TEST(Attention, ThreadsDoNotMatter) {
     KernelProblem k(p, 800, dtype);
     KernelProblem other(p, 800, dtype);
     AttentionSegment second = other.Segment(700, 100);
-    const std::vector<AttentionSegment> segments = {k.Segment(0, 700), k.Segment(700, 0), second};
+    const std::vector<AttentionSegment> segments = {k.Segment(0, 696), k.Segment(696, 4), k.Segment(700, 0), second};
     test::ExpectSameBitsForAnyThreads([&] {
       test::PaddedMatrix out(k.n, 24, 0, 0, dtype), dq(k.n, 24, 0, 0, dtype), dout(k.n, 24, 0, 0, dtype);
       dout.FillRandom(3);
@@ -354,7 +382,9 @@ TEST(Attention, ThreadsDoNotMatter) {
       const AttentionInputs in = {k.q.View(), p.positions.data(), segments};
       AttentionForward(p.shape, in, out.View(), all.data(), scratch);
       AttentionBackward(p.shape, in, out.View(), all.data(), {.dout = dout.View(), .dq = dq.View()}, scratch);
-      for (const auto& part : {out.Dense(), dq.Dense(), KernelProblem::Join(k.dk), KernelProblem::Join(k.dv),
+      const std::vector<float> trained = out.Dense();
+      AttentionForward(p.shape, in, out.View(), nullptr, scratch);  // of few queries in parts
+      for (const auto& part : {trained, out.Dense(), dq.Dense(), KernelProblem::Join(k.dk), KernelProblem::Join(k.dv),
                                KernelProblem::Join(other.dk), KernelProblem::Join(other.dv)}) {
         all.insert(all.end(), part.begin(), part.end());
       }

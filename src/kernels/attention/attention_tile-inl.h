@@ -94,32 +94,36 @@ HWY_INLINE const KeySpan* SpanAt(const AttentionSegment& seg, int64_t tile) {
                               [&](const KeySpan& s) { return s.position + s.count <= tile; });
 }
 
-// 64 positions of one key head from `tile` on; keys end at `end`.
+// 64 positions of one key head, or of `heads` from there on, from `tile` on; keys end at `end`.
 struct KeyTile {
   const AttentionShape& shape;
   const AttentionSegment& seg;
-  int64_t kv_head, tile, end;
+  int64_t kv_head, tile, end, heads = 1;
 };
 
-// The tile's rows of keys or values where one span of T has them all; else no data.
+// Rows [first, end) of keys or values where one span of T has them all; else no data.
+template <class T>
+TileRows<T> RowsInPlace(const KeyTile& at, int64_t first, int64_t end, bool values) {
+  const KeySpan* s = SpanAt(at.seg, first);
+  if (s == at.seg.keys.data() + at.seg.keys.size() || s->dtype != kDTypeOf<T>) return {nullptr, 0};
+  if (s->position > first || s->position + s->count < end) return {nullptr, 0};
+  const T* base = static_cast<const T*>(values ? s->v : s->k);
+  return {base + (first - s->position) * s->stride + at.kv_head * at.shape.head_dim, s->stride};
+}
+// Of the whole tile.
 template <class T>
 TileRows<T> RowsInPlace(const KeyTile& at, bool values) {
-  const KeySpan* s = SpanAt(at.seg, at.tile);
-  if (s == at.seg.keys.data() + at.seg.keys.size() || s->dtype != kDTypeOf<T>) return {nullptr, 0};
-  if (s->position > at.tile || s->position + s->count < at.tile + kKeyTile) return {nullptr, 0};
-  const T* base = static_cast<const T*>(values ? s->v : s->k);
-  return {base + (at.tile - s->position) * s->stride + at.kv_head * at.shape.head_dim, s->stride};
+  return RowsInPlace<T>(at, at.tile, at.tile + kKeyTile, values);
 }
 
-// Those rows, gathered in `buffer` [64, dh] where they are not in place, with zeros where there is nothing.
+// Copies the tile into `buffer` [64, heads * dh], with zeros where there is nothing.
 template <class T>
-TileRows<T> FindTile(const KeyTile& key_tile, bool values, T* buffer) {
-  if (const TileRows<T> rows = RowsInPlace<T>(key_tile, values); rows.data != nullptr) return rows;
-  const auto& [shape, seg, kv_head, tile, keys_end] = key_tile;
-  const int64_t dh = shape.head_dim, first = tile, tile_end = std::min(tile + kKeyTile, keys_end);
-  int64_t at = first;
+TileRows<T> GatherTile(const KeyTile& key_tile, bool values, T* buffer) {
+  const auto& [shape, seg, kv_head, tile, keys_end, heads] = key_tile;
+  const int64_t dh = shape.head_dim, width = heads * dh, tile_end = std::min(tile + kKeyTile, keys_end);
+  int64_t at = tile;
   const auto clear_to = [&](int64_t position) {
-    if (at < position) std::fill_n(buffer + (at - first) * dh, (position - at) * dh, T());
+    if (at < position) std::fill_n(buffer + (at - key_tile.tile) * width, (position - at) * width, T());
     at = std::max(at, position);
   };
   const KeySpan* const end = seg.keys.data() + seg.keys.size();
@@ -128,19 +132,26 @@ TileRows<T> FindTile(const KeyTile& key_tile, bool values, T* buffer) {
     for (const int64_t last = std::min(s->position + s->count, tile_end); at < last; ++at) {
       const int64_t offset = (at - s->position) * s->stride + kv_head * dh;
       const void* base = values ? s->v : s->k;
-      T* to = buffer + (at - tile) * dh;
+      T* to = buffer + (at - tile) * width;
       if (s->dtype == DType::kF32) {
-        ConvertRow(dh, static_cast<const float*>(base) + offset, to);
+        ConvertRow(width, static_cast<const float*>(base) + offset, to);
       } else if (s->dtype == DType::kI8) {
-        const float scale = (values ? s->v_scales : s->k_scales)[(at - s->position) * shape.kv_heads + kv_head];
-        ScaleIntegers(dh, static_cast<const int8_t*>(base) + offset, scale, to);
+        const float* scales = (values ? s->v_scales : s->k_scales) + (at - s->position) * shape.kv_heads + kv_head;
+        const int8_t* integers = static_cast<const int8_t*>(base) + offset;
+        for (int64_t i = 0; i < heads; ++i) ScaleIntegers(dh, integers + i * dh, scales[i], to + i * dh);
       } else {
-        ConvertRow(dh, static_cast<const BF16*>(base) + offset, to);
+        ConvertRow(width, static_cast<const BF16*>(base) + offset, to);
       }
     }
   }
   clear_to(tile + kKeyTile);
-  return {buffer, dh};
+  return {buffer, width};
+}
+// Where it lies, or copied where it is not in one piece.
+template <class T>
+TileRows<T> FindTile(const KeyTile& at, bool values, T* buffer) {
+  const TileRows<T> rows = RowsInPlace<T>(at, values);
+  return rows.data != nullptr ? rows : GatherTile(at, values, buffer);
 }
 
 // Brings the next tile's keys and values into the caches in steps while this one is worked on: their rows lie far
@@ -275,75 +286,6 @@ HWY_INLINE hn::Mask<Tag> SeenLanes(Tag d, Columns seen, int64_t column) {
   const Vec at = hn::Add(hn::Iota(d, 0.0f), hn::Set(d, static_cast<float>(column)));
   return hn::And(hn::Ge(at, hn::Set(d, static_cast<float>(seen.begin))),
                  hn::Lt(at, hn::Set(d, static_cast<float>(seen.end))));
-}
-
-// The sums of the lanes of four vectors.
-HWY_INLINE void StoreSums(Tag d, Vec a, Vec b, Vec c, Vec e, float* to) {
-#if HWY_TARGET == HWY_SCALAR
-  to[0] = hn::GetLane(a), to[1] = hn::GetLane(b), to[2] = hn::GetLane(c), to[3] = hn::GetLane(e);
-#else
-  const hn::RepartitionToWide<Tag> wide;
-  const auto low = hn::BitCast(wide, hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b)));
-  const auto high = hn::BitCast(wide, hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e)));
-  const Vec sums = hn::Add(hn::BitCast(d, hn::InterleaveLower(wide, low, high)),
-                           hn::BitCast(d, hn::InterleaveUpper(wide, low, high)));
-  float blocks[kLanes];
-  hn::StoreU(sums, d, blocks);
-  const hn::Full128<float> four;
-  auto all = hn::LoadU(four, blocks);
-  for (size_t i = 4; i < hn::Lanes(d); i += 4) all = hn::Add(all, hn::LoadU(four, blocks + i));
-  hn::StoreU(all, four, to);
-#endif
-}
-
-// scores[j] = q . row j, for `columns` of the tile's rows; a multiple of four of them.
-HWY_INLINE void ScoresInPlace(int64_t dh, const float* q, TileRows<BF16> keys, Columns columns, float* scores) {
-  const Tag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), s = keys.stride;
-  for (int64_t j = columns.begin; j < columns.end; j += 4) {
-    const BF16* row = keys.data + j * s;
-    Vec a = hn::Zero(d), b = a, c = a, e = a;
-    int64_t i = 0;
-    for (; i + lanes <= dh; i += lanes, row += lanes) {
-      const Vec x = hn::LoadU(d, q + i);
-      a = hn::MulAdd(x, LoadFloats(d, row), a);
-      b = hn::MulAdd(x, LoadFloats(d, row + s), b);
-      c = hn::MulAdd(x, LoadFloats(d, row + 2 * s), c);
-      e = hn::MulAdd(x, LoadFloats(d, row + 3 * s), e);
-    }
-    if (i < dh) {
-      const Vec x = LoadPartial(d, q + i, dh - i, 0.0f);
-      a = hn::MulAdd(x, LoadPartial(d, row, dh - i, 0.0f), a);
-      b = hn::MulAdd(x, LoadPartial(d, row + s, dh - i, 0.0f), b);
-      c = hn::MulAdd(x, LoadPartial(d, row + 2 * s, dh - i, 0.0f), c);
-      e = hn::MulAdd(x, LoadPartial(d, row + 3 * s, dh - i, 0.0f), e);
-    }
-    StoreSums(d, a, b, c, e, scores + j);
-  }
-}
-
-// acc += sum over `columns` of p[j] * row j.
-HWY_INLINE void AddInPlace(int64_t dh, const float* p, TileRows<BF16> values, Columns columns, float* acc) {
-  const Tag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  const auto part = [&](auto load, auto store) HWY_ATTR {
-    Vec even = load(acc + i), odd = hn::Zero(d);
-    for (int64_t j = columns.begin; j < columns.end; j += 2) {
-      const BF16* row = values.data + j * values.stride + i;
-      even = hn::MulAdd(hn::Set(d, p[j]), load(row), even);
-      odd = hn::MulAdd(hn::Set(d, p[j + 1]), load(row + values.stride), odd);
-    }
-    store(hn::Add(even, odd), acc + i);
-  };
-  for (; i + lanes <= dh; i += lanes) {
-    part([&](const auto* x) HWY_ATTR { return LoadFloats(d, x); },
-         [&](Vec v, float* to) HWY_ATTR { hn::StoreU(v, d, to); });
-  }
-  if (i < dh) {
-    part([&](const auto* x) HWY_ATTR { return LoadPartial(d, x, dh - i, 0.0f); },
-         [&](Vec v, float* to) HWY_ATTR { StorePartial(v, d, to, dh - i); });
-  }
 }
 
 // Rows of a block from a matrix [n, heads * dh] of T, each padded with a zero to an even length.

@@ -138,10 +138,11 @@ void GroupProduct(const ActivationRun* x, int64_t rows, const QuantMatrixView& m
   const int64_t runs = m.cols / kQuantRun;
   const float lift_sign = f.elements == 256 ? -1.0f : 1.0f;
   std::fill_n(out, rows * kQuantRows, 0.0f);
+  ReadHeads(g.head, g.low);
   alignas(64) uint8_t w[512];
   QuantScales scales;
   for (int64_t run = 0; run < runs; ++run) {
-    AskForBlocks(g.low + run * f.low + kQuantAhead, f.low);
+    AskBehindBlocks(g.low + run * f.low, f.low);
     LoadCodes(f, g.high + run * f.high, g.low + run * f.low, w);
     LoadScales(f, g.head, run, scales);
     for (int64_t r = 0; r < rows; ++r) {
@@ -220,9 +221,9 @@ void QuantRowsProduct(ConstMatrixView x, const QuantMatrixView& w, MatrixView y,
   HWY_DYNAMIC_DISPATCH(RoundRows)(x, rounded.data());
   const ActivationRun* rows = rounded.data();
   const auto product = UsesVnni() ? QuantGroupVnni : HWY_DYNAMIC_DISPATCH(GroupProduct);
-  // A task reads some 64 KiB of the weight: around ten microseconds.
+  // A task reads some 128 KiB of the weight: around ten microseconds.
   const int64_t groups = (w.rows + kQuantRows - 1) / kQuantRows;
-  const int64_t grain = std::max<int64_t>(1, 65536 / w.group_bytes());
+  const int64_t grain = std::max<int64_t>(1, 131072 / w.group_bytes());
   ParallelForRanges(groups, grain, [&](int64_t begin, int64_t end) {
     alignas(64) float sums[kFewQuantRows * kQuantRows];
     for (int64_t group = begin; group < end; ++group) {

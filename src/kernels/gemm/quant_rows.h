@@ -9,7 +9,6 @@
 namespace taipan {
 
 constexpr int64_t kFewQuantRows = 8;
-constexpr int64_t kQuantAhead = 8192;  // bytes of the weight that are asked of memory while others are multiplied
 
 // 32 numbers of a row: scale * (128 high + low). NaN for the scale where one of them is not finite.
 struct alignas(16) ActivationRun {

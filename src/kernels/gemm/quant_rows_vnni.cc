@@ -143,9 +143,10 @@ TAIPAN_VNNI void Group(const ActivationRun* x, int64_t runs, const QuantGroup& g
   __m512 sum[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) sum[r] = _mm512_setzero_ps();
+  ReadHeads(g.head, g.low);
   for (int64_t run = 0; run < runs; ++run, ++x) {
     const uint8_t *high = g.high + run * K::kHigh, *low = g.low + run * K::kLow;
-    AskForBlocks(low + kQuantAhead, K::kLow);
+    AskBehindBlocks(low, K::kLow);
     const RunScales scales = LoadScales<K>(g.head, run);
     if constexpr (K::kScales == Scales::kHalfRuns) {
       AddRun<K, kRows, 0, kChunks / 2>(x, runs, high, low, table, scales.first, sum);

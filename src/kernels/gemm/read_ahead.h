@@ -5,8 +5,8 @@
 //   nothing                               94            95
 //   into the first-level cache            85            75         1.15 and 1.6 times as much as nothing
 //   into the second-level cache          120            85
-// AMD's first level has too few places for what is under way, and its hardware reads bf16's plain sequence ahead by
-// itself.
+// AMD's first level has too few places for what is under way, and its hardware reads ahead by itself where addresses
+// only rise, one after the other: half of the speed is lost where two rows take turns.
 
 #include <cstdint>
 
@@ -16,18 +16,28 @@ namespace taipan {
 
 inline const bool kReadsOnAmd = CpuIsAmd();
 
-// Blocks of few bits: `bytes` at p.
-inline void AskForBlocks(const uint8_t* p, int64_t bytes) {
+// Blocks of few bits: what lies behind `bytes` at p.
+inline void AskBehindBlocks(const uint8_t* p, int64_t bytes) {
   if (kReadsOnAmd) {
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + 2048 + i, 0, 2);
   } else {
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 3);
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + 8192 + i, 0, 3);
   }
+}
+
+// Their scales and upper bits, before the lower bits behind them: else these would take turns.
+inline void ReadHeads(const uint8_t* begin, const uint8_t* end) {
+  if (!kReadsOnAmd) return;
+  for (const volatile uint8_t* p = begin; p < end; p += 64) static_cast<void>(*p);
 }
 
 // Plain numbers: the line at p.
 inline void AskForLine(const void* p) {
   if (!kReadsOnAmd) __builtin_prefetch(p, 0, 3);
+}
+inline void AskForLines(const void* p, int64_t bytes) {
+  if (kReadsOnAmd) return;
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(p) + i, 0, 3);
 }
 
 }  // namespace taipan

@@ -1,0 +1,321 @@
+// A part of kPart positions is a task: its rows' sums relative to its own reference. Parts lie on a fixed grid and are
+// added in their order, so that neither threads nor other queries of the segment change a row's bits.
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/attention/attention_few.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+#include <cmath>
+
+#include "kernels/attention/attention_few.h"
+#include "kernels/attention/attention_softmax-inl.h"
+#include "kernels/gemm/read_ahead.h"
+
+#ifndef TAIPAN_ATTENTION_FEW_ONCE_
+#define TAIPAN_ATTENTION_FEW_ONCE_
+namespace taipan::attention {
+
+constexpr int64_t kPart = 2 * kKeyTile;
+
+struct FewArgs {
+  const AttentionShape& shape;
+  const AttentionInputs& in;
+  MatrixView out;
+  int64_t RowsOf(const AttentionSegment& s) const { return s.count * shape.heads; }  // by key head, query, head
+};
+
+// What the rows of a segment have summed over the keys of a part.
+struct PartSums {
+  float* reference;  // [R]
+  float* sum;        // [R]
+  float* acc;        // [R, dh]
+};
+
+struct FewPart {
+  const AttentionSegment* segment;
+  KeyRange range;
+  PartSums sums;
+};
+
+// Scratch of one thread: R rows of a segment.
+struct FewScratch {
+  FewScratch(const AttentionShape& shape, int64_t rows, Carver& from) {
+    const int64_t tile = kKeyTile * shape.kv_heads * shape.head_dim;
+    q = from.Take<float>((rows + 3) * shape.head_dim);
+    position = from.Take<int64_t>(rows);
+    offset = from.Take<int64_t>(rows + 3);
+    sum = from.Take<float>(rows * kLanes);
+    scores = from.Take<float>(rows * kKeyTile);
+    gathered = from.Take<BF16>(tile);
+  }
+  float* q;           // [R, filled up, dh]
+  int64_t* position;  // [R]
+  int64_t* offset;    // [R, filled up to a multiple of 4] of its key head in a row of keys
+  float* sum;         // [R, kLanes]
+  float* scores;      // [R, kKeyTile]; then the probabilities
+  BF16* gathered;     // [kKeyTile, kv_heads * dh] keys or values that do not lie in one piece
+};
+
+}  // namespace taipan::attention
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace taipan::attention {
+namespace HWY_NAMESPACE {
+
+// The sums of the lanes of four vectors.
+HWY_INLINE void StoreSums(Tag d, Vec a, Vec b, Vec c, Vec e, float* to) {
+#if HWY_TARGET == HWY_SCALAR
+  to[0] = hn::GetLane(a), to[1] = hn::GetLane(b), to[2] = hn::GetLane(c), to[3] = hn::GetLane(e);
+#else
+  const hn::RepartitionToWide<Tag> wide;
+  const auto low = hn::BitCast(wide, hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b)));
+  const auto high = hn::BitCast(wide, hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e)));
+  const Vec sums = hn::Add(hn::BitCast(d, hn::InterleaveLower(wide, low, high)),
+                           hn::BitCast(d, hn::InterleaveUpper(wide, low, high)));
+  float blocks[kLanes];
+  hn::StoreU(sums, d, blocks);
+  const hn::Full128<float> four;
+  auto all = hn::LoadU(four, blocks);
+  for (size_t i = 4; i < hn::Lanes(d); i += 4) all = hn::Add(all, hn::LoadU(four, blocks + i));
+  hn::StoreU(all, four, to);
+#endif
+}
+
+// kDim: head_dim where it is known, so that the loops over it are unrolled; 0: any.
+template <int64_t kDim>
+class Part {
+ public:
+  Part(const FewArgs& a, const FewPart& part, const FewScratch& s)
+      : a_(a),
+        part_(part),
+        s_(s),
+        dh_(kDim > 0 ? kDim : a.shape.head_dim),
+        of_head_(part.segment->count * (a.shape.heads / a.shape.kv_heads)),
+        rows_(a.RowsOf(*part.segment)),
+        row_bytes_(2 * a.shape.kv_heads * dh_) {}
+
+  void Run() {
+    const Tag d;
+    Begin();
+    for (int64_t tile = part_.range.first; tile < part_.range.end; tile += kKeyTile) Tile(tile);
+    for (int64_t r = 0; r < rows_; ++r) {
+      part_.sums.sum[r] = hn::GetLane(hn::SumOfLanes(d, hn::LoadU(d, s_.sum + r * kLanes)));
+    }
+  }
+
+ private:
+  static constexpr int64_t kAhead = 4;  // rows
+
+  int64_t Dim() const { return kDim > 0 ? kDim : dh_; }
+
+  void Begin() {
+    for (int64_t r = 0; r < rows_; ++r) {
+      const auto [query, head] = RowOf(a_.shape, {part_.segment, r / of_head_, part_.segment->begin, 0}, r % of_head_);
+      s_.position[r] = a_.in.positions[query];
+      s_.offset[r] = r / of_head_ * dh_;
+      ConvertRow(dh_, a_.in.q.As<BF16>(query) + head * dh_, s_.q + r * dh_);
+    }
+    for (int64_t r = rows_; r % 4 != 0; ++r) {
+      s_.offset[r] = 0;
+      std::fill_n(s_.q + r * dh_, dh_, 0.0f);
+    }
+    ClearSums(rows_, {part_.sums.reference, s_.sum, part_.sums.acc, dh_});
+  }
+
+  void Tile(int64_t tile) {
+    const KeyRange keys = Positions(*part_.segment);
+    const Columns seen = SeenColumns(a_.shape, keys, tile, s_.position[0], s_.position[of_head_ - 1]);
+    if (seen.begin >= seen.end) return;
+    const KeyTile at = {a_.shape, *part_.segment, 0, tile, part_.range.end, a_.shape.kv_heads};
+    Scores(Find(at, seen, false), seen);
+    for (int64_t r = 0; r < rows_; ++r) Softmax(r, keys, tile, seen);
+    AddValues(Find(at, seen, true), seen);
+  }
+
+  // The first row is seen.begin.
+  TileRows<BF16> Find(const KeyTile& at, Columns seen, bool values) const {
+    TileRows<BF16> rows = RowsInPlace<BF16>(at, at.tile + seen.begin, at.tile + seen.end, values);
+    if (rows.data != nullptr) return rows;
+    rows = GatherTile(at, values, s_.gathered);
+    return {rows.data + seen.begin * rows.stride, rows.stride};
+  }
+
+  // Four rows at once.
+  void Scores(TileRows<BF16> keys, Columns seen) const {
+    const BF16* key = keys.data;
+    for (int64_t t = seen.begin; t < seen.end; ++t, key += keys.stride) {
+      AskForLines(key + kAhead * keys.stride, row_bytes_);
+      for (int64_t r = 0; r < rows_; r += 4) {
+        const int64_t* o = s_.offset + r;
+        float sums[4];
+        FourProducts(s_.q + r * Dim(), key + o[0], key + o[1], key + o[2], key + o[3], sums);
+        for (int64_t u = 0; u < std::min<int64_t>(4, rows_ - r); ++u) s_.scores[(r + u) * kKeyTile + t] = sums[u];
+      }
+    }
+  }
+
+  HWY_INLINE void FourProducts(const float* q, const BF16* k0, const BF16* k1, const BF16* k2, const BF16* k3,
+                               float* sums) const {
+    const Tag d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    Vec a = hn::Zero(d), b = a, c = a, e = a;
+    int64_t i = 0;
+    for (; i + lanes <= Dim(); i += lanes) {
+      a = hn::MulAdd(hn::LoadU(d, q + i), LoadFloats(d, k0 + i), a);
+      b = hn::MulAdd(hn::LoadU(d, q + Dim() + i), LoadFloats(d, k1 + i), b);
+      c = hn::MulAdd(hn::LoadU(d, q + 2 * Dim() + i), LoadFloats(d, k2 + i), c);
+      e = hn::MulAdd(hn::LoadU(d, q + 3 * Dim() + i), LoadFloats(d, k3 + i), e);
+    }
+    StoreSums(d, a, b, c, e, sums);
+    if (i == Dim()) return;
+    for (const BF16* k : {k0, k1, k2, k3}) *sums++ += RestOfProduct(dh_ - i, q + i, k + i), q += dh_;
+  }
+
+  static HWY_NOINLINE float RestOfProduct(int64_t n, const float* q, const BF16* k) {
+    const Tag d;
+    return hn::GetLane(hn::SumOfLanes(d, hn::Mul(LoadPartial(d, q, n, 0.0f), LoadPartial(d, k, n, 0.0f))));
+  }
+
+  void Softmax(int64_t r, KeyRange keys, int64_t tile, Columns all) const {
+    float* const scores = s_.scores + r * kKeyTile;
+    const Columns seen = SeenColumns(a_.shape, keys, tile, s_.position[r], s_.position[r]);
+    if (seen.begin >= seen.end) {
+      std::fill(scores + all.begin, scores + all.end, 0.0f);
+      return;
+    }
+    const RowSums sums = {part_.sums.reference + r, s_.sum + r * kLanes, part_.sums.acc + r * dh_, dh_};
+    const Columns c = {all.begin / kTrim * kTrim, (all.end + kTrim - 1) / kTrim * kTrim};
+    SoftmaxRow<float, true>(c, seen, ScoreScale(a_.shape, 1.44269504f), scores, scores, sums);
+  }
+
+  void AddValues(TileRows<BF16> values, Columns seen) const {
+    const BF16* value = values.data;
+    for (int64_t t = seen.begin; t < seen.end; ++t, value += values.stride) {
+      AskForLines(value + kAhead * values.stride, row_bytes_);
+      for (int64_t r = 0; r < rows_; ++r) {
+        AddRow(s_.scores[r * kKeyTile + t], value + s_.offset[r], part_.sums.acc + r * Dim());
+      }
+    }
+  }
+
+  HWY_INLINE void AddRow(float p, const BF16* value, float* acc) const {
+    const Tag d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    const Vec factor = hn::Set(d, p);
+    int64_t i = 0;
+    for (; i + lanes <= Dim(); i += lanes) {
+      hn::StoreU(hn::MulAdd(factor, LoadFloats(d, value + i), hn::LoadU(d, acc + i)), d, acc + i);
+    }
+    if (i < Dim()) {
+      const Vec sum =
+          hn::MulAdd(factor, LoadPartial(d, value + i, dh_ - i, 0.0f), LoadPartial(d, acc + i, dh_ - i, 0.0f));
+      StorePartial(sum, d, acc + i, dh_ - i);
+    }
+  }
+
+  const FewArgs& a_;
+  const FewPart& part_;
+  const FewScratch& s_;
+  const int64_t dh_, of_head_, rows_, row_bytes_;  // of_head_: rows of a key head
+};
+
+void RunPart(const FewArgs& a, const FewPart& part, int64_t rows, void* scratch) {
+  Carver carver(scratch);
+  const FewScratch s(a.shape, rows, carver);
+  switch (a.shape.head_dim) {
+    case 64:
+      return Part<64>(a, part, s).Run();
+    case 128:
+      return Part<128>(a, part, s).Run();
+    default:
+      return Part<0>(a, part, s).Run();
+  }
+}
+
+// The sums of all parts of a segment, in the first one's place, divided.
+void FinishSegment(const FewArgs& a, std::span<const FewPart> parts) {
+  const AttentionSegment& seg = *parts[0].segment;
+  const int64_t dh = a.shape.head_dim, of_head = seg.count * (a.shape.heads / a.shape.kv_heads);
+  for (int64_t r = 0; r < a.RowsOf(seg); ++r) {
+    float reference = -std::numeric_limits<float>::infinity(), sum = 0;
+    for (const FewPart& part : parts) reference = std::max(reference, part.sums.reference[r]);
+    float* const acc = parts[0].sums.acc + r * dh;
+    for (const FewPart& part : parts) {
+      const float weight = std::exp2(part.sums.reference[r] - reference);
+      sum += weight * part.sums.sum[r];
+      if (part.sums.acc == parts[0].sums.acc) {
+        TileScale(dh, weight, acc, acc);
+      } else {
+        for (int64_t i = 0; i < dh; ++i) acc[i] += weight * part.sums.acc[r * dh + i];
+      }
+    }
+    const auto [query, head] = RowOf(a.shape, {&seg, r / of_head, seg.begin, 0}, r % of_head);
+    StoreScaled(dh, 1.0f / sum, acc, a.out.As<BF16>(query) + head * dh);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace taipan::attention
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace taipan::attention {
+HWY_EXPORT(RunPart);
+HWY_EXPORT(FinishSegment);
+
+namespace {
+
+KeyRange RangeOf(const FewArgs& a, const AttentionSegment& s) {
+  return Visible(a.shape, Positions(s), a.in.positions[s.begin], a.in.positions[s.begin + s.count - 1]);
+}
+
+// Calls f with the parts of a segment's range.
+template <class F>
+void ForEachPart(KeyRange range, F&& f) {
+  for (int64_t at = range.first; at < range.end;) {
+    const int64_t next = std::min(range.end, at / kPart * kPart + kPart);
+    f(KeyRange{at, next});
+    at = next;
+  }
+}
+
+}  // namespace
+
+void AttendFewQueries(const AttentionShape& shape, const AttentionInputs& in, MatrixView out, Arena& scratch) {
+  const FewArgs args{shape, in, out};
+  const auto is_few = [&](const AttentionSegment& s) { return s.count > 0 && IsOfFewQueries(in, s, nullptr); };
+  int64_t parts = 0, segments = 0, rows = 0;
+  for (const AttentionSegment& s : in.segments) {
+    if (!is_few(s)) continue;
+    ++segments;
+    rows = std::max(rows, args.RowsOf(s));
+    ForEachPart(RangeOf(args, s), [&](KeyRange) { ++parts; });
+  }
+  if (segments == 0) return;
+  const Arena::Scope scope(scratch);
+  FewPart* const all = scratch.Array<FewPart>(parts);
+  std::span<const FewPart>* const of_segment = scratch.Array<std::span<const FewPart>>(segments);
+  int64_t at = 0, segment = 0;
+  for (const AttentionSegment& s : in.segments) {
+    if (!is_few(s)) continue;
+    const int64_t first = at, r = args.RowsOf(s);
+    ForEachPart(RangeOf(args, s), [&](KeyRange range) {
+      float* const sums = scratch.Array<float>(r * (shape.head_dim + 2));
+      all[at++] = {
+          &s, range, {.reference = sums + r * shape.head_dim, .sum = sums + r * (shape.head_dim + 1), .acc = sums}};
+    });
+    of_segment[segment++] = {all + first, static_cast<size_t>(at - first)};
+  }
+  Carver size(nullptr);
+  FewScratch(shape, rows, size);
+  char* const buffers = static_cast<char*>(scratch.Bytes(NumThreads() * size.used()));
+  ParallelFor(parts, [&](int64_t i, int thread) {
+    HWY_DYNAMIC_DISPATCH(RunPart)(args, all[i], rows, buffers + thread * size.used());
+  });
+  ParallelFor(segments, [&](int64_t i) { HWY_DYNAMIC_DISPATCH(FinishSegment)(args, of_segment[i]); });
+}
+
+}  // namespace taipan::attention
+#endif  // HWY_ONCE
