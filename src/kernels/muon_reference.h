@@ -2,6 +2,7 @@
 // Muon in plain loops and double precision, as published, for tests. Matrices are row-major.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -39,12 +40,15 @@ inline double FrobeniusNorm(const Matrix& a) {
   return std::sqrt(sum);
 }
 
-// X <- a X + b (X X^T) X + c (X X^T)^2 X, five times.
+// X <- X / 1.01 (sum of the singular values' eighth powers)^(1/8), then X <- a X + b (X X^T) X + c (X X^T)^2 X twice.
 inline Matrix Orthogonalise(Matrix x, int64_t m, int64_t n) {
-  for (int i = 0; i < 5; ++i) {
-    const Matrix gram = Product(x, Transposed(x, m, n), m, n, m);
-    const Matrix cubic = Product(gram, x, m, m, n), quintic = Product(gram, cubic, m, m, n);
-    for (size_t j = 0; j < x.size(); ++j) x[j] = 3.4445 * x[j] - 4.7750 * cubic[j] + 2.0315 * quintic[j];
+  const auto gram_of = [&](const Matrix& a) { return Product(a, Transposed(a, m, n), m, n, m); };
+  const Matrix first = gram_of(x);
+  const double norm = 1.01 * std::pow(FrobeniusNorm(Product(first, first, m, m, m)), 0.25);
+  for (double& value : x) value = norm > 0 ? value / norm : 0;
+  for (const auto& [a, b, c] : {std::array{7.3625, -20.7434, 15.1606}, {2.9175, -2.1824, 0.4755}}) {
+    const Matrix gram = gram_of(x), cubic = Product(gram, x, m, m, n), quintic = Product(gram, cubic, m, m, n);
+    for (size_t j = 0; j < x.size(); ++j) x[j] = a * x[j] + b * cubic[j] + c * quintic[j];
   }
   return x;
 }

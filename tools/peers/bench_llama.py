@@ -55,10 +55,12 @@ def sample_of(command, priority=quiet.PRIORITY):
             "commit": report.get("build_commit")}
 
 
-def decode(setup, model, type, context, threads, priority=quiet.PRIORITY):
-    """DECODE_TOKENS tokens, one at a time, after `context` others; median of three runs."""
+def decode(setup, model, type, context, threads, priority=quiet.PRIORITY, cache="f16"):
+    """DECODE_TOKENS tokens, one at a time, after `context` others, keys and values of type `cache`; median of three
+    runs."""
     return sample_of([str(setup.llama_bench), "-m", str(setup.gguf(model, type)), "-p", "0", "-n", str(DECODE_TOKENS),
-                      "-d", str(context), "-r", "3", "-o", "json", "-t", str(threads), "-fa", "1"], priority)
+                      "-d", str(context), "-r", "3", "-o", "json", "-t", str(threads), "-fa", "1", "-ctk", cache,
+                      "-ctv", cache], priority)
 
 
 def search(setup, model, prompt, samples):

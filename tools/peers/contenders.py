@@ -186,13 +186,13 @@ class Llama:
 class LlamaDecode:
     """llama-bench generating from files of one type, at its fastest number of threads; a process a sample."""
 
-    def __init__(self, setup, model, type, context=0, label=None):
-        self.setup, self.model, self.type, self.context = setup, model, type, context
+    def __init__(self, setup, model, type, context=0, label=None, cache="f16"):
+        self.setup, self.model, self.type, self.context, self.cache = setup, model, type, context, cache
         self.label, self.threads, self.busy = label or f"llama.cpp {type}", setup.threads, False
 
     def describe(self):
         return (f"llama-bench {self.model}-{self.type}, {bench_llama.DECODE_TOKENS} tokens after {self.context}, "
-                f"{self.threads} threads" + (" (beside a busy process)" if self.busy else ""))
+                f"keys and values in {self.cache}, {self.threads} threads" + (" (beside a busy process)" if self.busy else ""))
 
     def beside_busy_process(self):
         self.busy = True
@@ -211,7 +211,7 @@ class LlamaDecode:
     def sample(self):
         with quiet.busy_cpu() if self.busy else contextlib.nullcontext():
             sample = bench_llama.decode(self.setup, self.model, self.type, self.context, self.threads,
-                                        0 if self.busy else quiet.PRIORITY)
+                                        0 if self.busy else quiet.PRIORITY, self.cache)
         return {**sample, "others_share": 0.0} if self.busy else sample
 
     def stop(self):

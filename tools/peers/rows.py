@@ -202,6 +202,13 @@ def decode_cases(setup, what):
             for model, context, target in models]
 
 
+def decode_q8(setup):
+    ours = our_decoding(setup, "llama-190m", "Q8_0", 4096, **{"kv-dtype": "int8"}).with_flag("--no-roof")
+    return decode_cases(setup, DECODE_Q8) + [
+        Case("llama-190m, after 4096 tokens, keys and values of 8 bits",
+             [ours, LlamaDecode(setup, "llama-190m", "Q8_0", 4096, cache="q8_0")], speed_up, Target(1.6))]
+
+
 def decode_bandwidth(setup):
     return [Case(f"{model}, {type}", [our_decoding(setup, model, type).with_flag("--refresh")], share_of_roof,
                  Target(0.85), " of the bandwidth")
@@ -289,7 +296,7 @@ ROWS = [
     Row("prefill-mamba2", "prefill, Mamba-2, bf16, against llama.cpp", prefill_mamba2),
     Row("prefill-llama", "prefill, llama-190m, bf16, against llama.cpp and PyTorch", prefill_llama),
     Row("prefill-long", "prefill of 65536 tokens against 4096, bf16", prefill_long),
-    Row("decode-q8", "decoding, Q8_0, against llama.cpp", lambda s: decode_cases(s, DECODE_Q8)),
+    Row("decode-q8", "decoding, Q8_0, against llama.cpp", decode_q8),
     Row("decode-q4", "decoding, 4 bits, against the better of llama.cpp's Q4_0 and Q4_K_M",
         lambda s: decode_cases(s, DECODE_Q4)),
     Row("decode-bf16", "decoding, bf16, against llama.cpp", lambda s: decode_cases(s, DECODE_BF16)),

@@ -41,20 +41,20 @@ struct FewPart {
 // Scratch of one thread: R rows of a segment.
 struct FewScratch {
   FewScratch(const AttentionShape& shape, int64_t rows, Carver& from) {
-    const int64_t tile = kKeyTile * shape.kv_heads * shape.head_dim;
     q = from.Take<float>((rows + 3) * shape.head_dim);
     position = from.Take<int64_t>(rows);
+    kv_head = from.Take<int64_t>(rows + 3);
     offset = from.Take<int64_t>(rows + 3);
     sum = from.Take<float>(rows * kLanes);
-    scores = from.Take<float>(rows * kKeyTile);
-    gathered = from.Take<BF16>(tile);
+    scores = from.Take<float>((rows + 3) * kKeyTile);
   }
-  float* q;           // [R, filled up, dh]
+  // q, kv_head, offset and scores are filled up to a multiple of four rows.
+  float* q;           // [R, dh]
   int64_t* position;  // [R]
-  int64_t* offset;    // [R, filled up to a multiple of 4] of its key head in a row of keys
+  int64_t* kv_head;   // [R]
+  int64_t* offset;    // [R] of its key head in a row of keys
   float* sum;         // [R, kLanes]
   float* scores;      // [R, kKeyTile]; then the probabilities
-  BF16* gathered;     // [kKeyTile, kv_heads * dh] keys or values that do not lie in one piece
 };
 
 }  // namespace taipan::attention
@@ -83,6 +83,31 @@ HWY_INLINE void StoreSums(Tag d, Vec a, Vec b, Vec c, Vec e, float* to) {
 #endif
 }
 
+HWY_INLINE Vec LoadNumbers(Tag d, const int8_t* p) {
+  return hn::ConvertTo(d, hn::PromoteTo(hn::RebindToSigned<Tag>(), hn::LoadU(hn::Rebind<int8_t, Tag>(), p)));
+}
+template <class K>
+HWY_INLINE Vec LoadNumbers(Tag d, const K* p) {
+  return LoadFloats(d, p);
+}
+template <class K>
+float Number(K x) {
+  if constexpr (std::is_same_v<K, BF16>) {
+    return ToFloat(x);
+  } else {
+    return static_cast<float>(x);
+  }
+}
+
+// Keys or values of columns [begin, end) of a tile.
+template <class K>
+struct Rows {
+  const K* data;
+  int64_t stride;
+  const float* scales;  // [rows, kv_heads], of int8_t
+  Columns columns;
+};
+
 // kDim: head_dim where it is known, so that the loops over it are unrolled; 0: any.
 template <int64_t kDim>
 class Part {
@@ -93,8 +118,7 @@ class Part {
         s_(s),
         dh_(kDim > 0 ? kDim : a.shape.head_dim),
         of_head_(part.segment->count * (a.shape.heads / a.shape.kv_heads)),
-        rows_(a.RowsOf(*part.segment)),
-        row_bytes_(2 * a.shape.kv_heads * dh_) {}
+        rows_(a.RowsOf(*part.segment)) {}
 
   void Run() {
     const Tag d;
@@ -114,11 +138,12 @@ class Part {
     for (int64_t r = 0; r < rows_; ++r) {
       const auto [query, head] = RowOf(a_.shape, {part_.segment, r / of_head_, part_.segment->begin, 0}, r % of_head_);
       s_.position[r] = a_.in.positions[query];
-      s_.offset[r] = r / of_head_ * dh_;
+      s_.kv_head[r] = r / of_head_;
+      s_.offset[r] = s_.kv_head[r] * dh_;
       ConvertRow(dh_, a_.in.q.As<BF16>(query) + head * dh_, s_.q + r * dh_);
     }
     for (int64_t r = rows_; r % 4 != 0; ++r) {
-      s_.offset[r] = 0;
+      s_.kv_head[r] = s_.offset[r] = 0;
       std::fill_n(s_.q + r * dh_, dh_, 0.0f);
     }
     ClearSums(rows_, {part_.sums.reference, s_.sum, part_.sums.acc, dh_});
@@ -128,54 +153,77 @@ class Part {
     const KeyRange keys = Positions(*part_.segment);
     const Columns seen = SeenColumns(a_.shape, keys, tile, s_.position[0], s_.position[of_head_ - 1]);
     if (seen.begin >= seen.end) return;
-    const KeyTile at = {a_.shape, *part_.segment, 0, tile, part_.range.end, a_.shape.kv_heads};
-    Scores(Find(at, seen, false), seen);
+    ForRows(tile, seen, false, [&](const auto& rows) HWY_ATTR { Scores(rows); });
     for (int64_t r = 0; r < rows_; ++r) Softmax(r, keys, tile, seen);
-    AddValues(Find(at, seen, true), seen);
+    ForRows(tile, seen, true, [&](const auto& rows) HWY_ATTR { AddValues(rows); });
   }
 
-  // The first row is seen.begin.
-  TileRows<BF16> Find(const KeyTile& at, Columns seen, bool values) const {
-    TileRows<BF16> rows = RowsInPlace<BF16>(at, at.tile + seen.begin, at.tile + seen.end, values);
-    if (rows.data != nullptr) return rows;
-    rows = GatherTile(at, values, s_.gathered);
-    return {rows.data + seen.begin * rows.stride, rows.stride};
-  }
-
-  // Four rows at once.
-  void Scores(TileRows<BF16> keys, Columns seen) const {
-    const BF16* key = keys.data;
-    for (int64_t t = seen.begin; t < seen.end; ++t, key += keys.stride) {
-      AskForLines(key + kAhead * keys.stride, row_bytes_);
-      for (int64_t r = 0; r < rows_; r += 4) {
-        const int64_t* o = s_.offset + r;
-        float sums[4];
-        FourProducts(s_.q + r * Dim(), key + o[0], key + o[1], key + o[2], key + o[3], sums);
-        for (int64_t u = 0; u < std::min<int64_t>(4, rows_ - r); ++u) s_.scores[(r + u) * kKeyTile + t] = sums[u];
-      }
+  // Calls f with the rows of each span that has some of the columns.
+  template <class F>
+  HWY_INLINE void ForRows(int64_t tile, Columns columns, bool values, F&& f) const {
+    const AttentionSegment& seg = *part_.segment;
+    const KeySpan* const end = seg.keys.data() + seg.keys.size();
+    for (const KeySpan* s = SpanAt(seg, tile + columns.begin); s != end && s->position < tile + columns.end; ++s) {
+      const Columns of_span = {std::max(s->position - tile, columns.begin),
+                               std::min(s->position + s->count - tile, columns.end)};
+      const int64_t row = tile + of_span.begin - s->position;
+      const float* const scales = values ? s->v_scales : s->k_scales;
+      const auto call = [&](auto k) HWY_ATTR {
+        using K = decltype(k);
+        const K* const data = static_cast<const K*>(values ? s->v : s->k) + row * s->stride;
+        f(Rows<K>{data, s->stride, scales == nullptr ? nullptr : scales + row * a_.shape.kv_heads, of_span});
+      };
+      s->dtype == DType::kI8 ? call(int8_t{}) : s->dtype == DType::kF32 ? call(float{}) : call(BF16{});
     }
   }
 
-  HWY_INLINE void FourProducts(const float* q, const BF16* k0, const BF16* k1, const BF16* k2, const BF16* k3,
-                               float* sums) const {
+  template <class K>
+  void AskFor(const Rows<K>& rows, const K* row) const {
+    AskForLines(row + kAhead * rows.stride, a_.shape.kv_heads * dh_ * static_cast<int64_t>(sizeof(K)));
+  }
+
+  // Four rows of queries at once.
+  template <class K>
+  HWY_NOINLINE void Scores(Rows<K> rows) const {
+    const K* key = rows.data;
+    const float* scales = rows.scales;
+    for (int64_t t = rows.columns.begin; t < rows.columns.end; ++t, key += rows.stride) {
+      AskFor(rows, key);
+      for (int64_t r = 0; r < rows_; r += 4) {
+        const int64_t* const o = s_.offset + r;
+        float sums[4];
+        FourProducts(s_.q + r * Dim(), key + o[0], key + o[1], key + o[2], key + o[3], sums);
+        for (int64_t u = 0; u < 4; ++u) {
+          if constexpr (std::is_same_v<K, int8_t>) sums[u] *= scales[s_.kv_head[r + u]];
+          s_.scores[(r + u) * kKeyTile + t] = sums[u];
+        }
+      }
+      if constexpr (std::is_same_v<K, int8_t>) scales += a_.shape.kv_heads;
+    }
+  }
+
+  template <class K>
+  HWY_INLINE void FourProducts(const float* q, const K* k0, const K* k1, const K* k2, const K* k3, float* sums) const {
     const Tag d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     Vec a = hn::Zero(d), b = a, c = a, e = a;
     int64_t i = 0;
     for (; i + lanes <= Dim(); i += lanes) {
-      a = hn::MulAdd(hn::LoadU(d, q + i), LoadFloats(d, k0 + i), a);
-      b = hn::MulAdd(hn::LoadU(d, q + Dim() + i), LoadFloats(d, k1 + i), b);
-      c = hn::MulAdd(hn::LoadU(d, q + 2 * Dim() + i), LoadFloats(d, k2 + i), c);
-      e = hn::MulAdd(hn::LoadU(d, q + 3 * Dim() + i), LoadFloats(d, k3 + i), e);
+      a = hn::MulAdd(hn::LoadU(d, q + i), LoadNumbers(d, k0 + i), a);
+      b = hn::MulAdd(hn::LoadU(d, q + Dim() + i), LoadNumbers(d, k1 + i), b);
+      c = hn::MulAdd(hn::LoadU(d, q + 2 * Dim() + i), LoadNumbers(d, k2 + i), c);
+      e = hn::MulAdd(hn::LoadU(d, q + 3 * Dim() + i), LoadNumbers(d, k3 + i), e);
     }
     StoreSums(d, a, b, c, e, sums);
     if (i == Dim()) return;
-    for (const BF16* k : {k0, k1, k2, k3}) *sums++ += RestOfProduct(dh_ - i, q + i, k + i), q += dh_;
+    for (const K* k : {k0, k1, k2, k3}) *sums++ += RestOfProduct(dh_ - i, q + i, k + i), q += dh_;
   }
 
-  static HWY_NOINLINE float RestOfProduct(int64_t n, const float* q, const BF16* k) {
-    const Tag d;
-    return hn::GetLane(hn::SumOfLanes(d, hn::Mul(LoadPartial(d, q, n, 0.0f), LoadPartial(d, k, n, 0.0f))));
+  template <class K>
+  static HWY_NOINLINE float RestOfProduct(int64_t n, const float* q, const K* k) {
+    float sum = 0;
+    for (int64_t i = 0; i < n; ++i) sum += q[i] * Number(k[i]);
+    return sum;
   }
 
   void Softmax(int64_t r, KeyRange keys, int64_t tile, Columns all) const {
@@ -190,35 +238,37 @@ class Part {
     SoftmaxRow<float, true>(c, seen, ScoreScale(a_.shape, 1.44269504f), scores, scores, sums);
   }
 
-  void AddValues(TileRows<BF16> values, Columns seen) const {
-    const BF16* value = values.data;
-    for (int64_t t = seen.begin; t < seen.end; ++t, value += values.stride) {
-      AskForLines(value + kAhead * values.stride, row_bytes_);
+  template <class K>
+  HWY_NOINLINE void AddValues(Rows<K> rows) const {
+    const K* value = rows.data;
+    const float* scales = rows.scales;
+    for (int64_t t = rows.columns.begin; t < rows.columns.end; ++t, value += rows.stride) {
+      AskFor(rows, value);
       for (int64_t r = 0; r < rows_; ++r) {
-        AddRow(s_.scores[r * kKeyTile + t], value + s_.offset[r], part_.sums.acc + r * Dim());
+        float p = s_.scores[r * kKeyTile + t];
+        if constexpr (std::is_same_v<K, int8_t>) p *= scales[s_.kv_head[r]];
+        AddRow(p, value + s_.offset[r], part_.sums.acc + r * Dim());
       }
+      if constexpr (std::is_same_v<K, int8_t>) scales += a_.shape.kv_heads;
     }
   }
 
-  HWY_INLINE void AddRow(float p, const BF16* value, float* acc) const {
+  template <class K>
+  HWY_INLINE void AddRow(float p, const K* value, float* acc) const {
     const Tag d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     const Vec factor = hn::Set(d, p);
     int64_t i = 0;
     for (; i + lanes <= Dim(); i += lanes) {
-      hn::StoreU(hn::MulAdd(factor, LoadFloats(d, value + i), hn::LoadU(d, acc + i)), d, acc + i);
+      hn::StoreU(hn::MulAdd(factor, LoadNumbers(d, value + i), hn::LoadU(d, acc + i)), d, acc + i);
     }
-    if (i < Dim()) {
-      const Vec sum =
-          hn::MulAdd(factor, LoadPartial(d, value + i, dh_ - i, 0.0f), LoadPartial(d, acc + i, dh_ - i, 0.0f));
-      StorePartial(sum, d, acc + i, dh_ - i);
-    }
+    for (; i < Dim(); ++i) acc[i] += p * Number(value[i]);
   }
 
   const FewArgs& a_;
   const FewPart& part_;
   const FewScratch& s_;
-  const int64_t dh_, of_head_, rows_, row_bytes_;  // of_head_: rows of a key head
+  const int64_t dh_, of_head_, rows_;  // of_head_: rows of a key head
 };
 
 void RunPart(const FewArgs& a, const FewPart& part, int64_t rows, void* scratch) {

@@ -94,36 +94,32 @@ HWY_INLINE const KeySpan* SpanAt(const AttentionSegment& seg, int64_t tile) {
                               [&](const KeySpan& s) { return s.position + s.count <= tile; });
 }
 
-// 64 positions of one key head, or of `heads` from there on, from `tile` on; keys end at `end`.
+// 64 positions of one key head from `tile` on; keys end at `end`.
 struct KeyTile {
   const AttentionShape& shape;
   const AttentionSegment& seg;
-  int64_t kv_head, tile, end, heads = 1;
+  int64_t kv_head, tile, end;
 };
 
-// Rows [first, end) of keys or values where one span of T has them all; else no data.
-template <class T>
-TileRows<T> RowsInPlace(const KeyTile& at, int64_t first, int64_t end, bool values) {
-  const KeySpan* s = SpanAt(at.seg, first);
-  if (s == at.seg.keys.data() + at.seg.keys.size() || s->dtype != kDTypeOf<T>) return {nullptr, 0};
-  if (s->position > first || s->position + s->count < end) return {nullptr, 0};
-  const T* base = static_cast<const T*>(values ? s->v : s->k);
-  return {base + (first - s->position) * s->stride + at.kv_head * at.shape.head_dim, s->stride};
-}
-// Of the whole tile.
+// The tile's rows of keys or values where one span of T has them all; else no data.
 template <class T>
 TileRows<T> RowsInPlace(const KeyTile& at, bool values) {
-  return RowsInPlace<T>(at, at.tile, at.tile + kKeyTile, values);
+  const KeySpan* s = SpanAt(at.seg, at.tile);
+  if (s == at.seg.keys.data() + at.seg.keys.size() || s->dtype != kDTypeOf<T>) return {nullptr, 0};
+  if (s->position > at.tile || s->position + s->count < at.tile + kKeyTile) return {nullptr, 0};
+  const T* base = static_cast<const T*>(values ? s->v : s->k);
+  return {base + (at.tile - s->position) * s->stride + at.kv_head * at.shape.head_dim, s->stride};
 }
 
-// Copies the tile into `buffer` [64, heads * dh], with zeros where there is nothing.
+// Those rows, gathered in `buffer` [64, dh] where they are not in place, with zeros where there is nothing.
 template <class T>
-TileRows<T> GatherTile(const KeyTile& key_tile, bool values, T* buffer) {
-  const auto& [shape, seg, kv_head, tile, keys_end, heads] = key_tile;
-  const int64_t dh = shape.head_dim, width = heads * dh, tile_end = std::min(tile + kKeyTile, keys_end);
-  int64_t at = tile;
+TileRows<T> FindTile(const KeyTile& key_tile, bool values, T* buffer) {
+  if (const TileRows<T> rows = RowsInPlace<T>(key_tile, values); rows.data != nullptr) return rows;
+  const auto& [shape, seg, kv_head, tile, keys_end] = key_tile;
+  const int64_t dh = shape.head_dim, first = tile, tile_end = std::min(tile + kKeyTile, keys_end);
+  int64_t at = first;
   const auto clear_to = [&](int64_t position) {
-    if (at < position) std::fill_n(buffer + (at - key_tile.tile) * width, (position - at) * width, T());
+    if (at < position) std::fill_n(buffer + (at - first) * dh, (position - at) * dh, T());
     at = std::max(at, position);
   };
   const KeySpan* const end = seg.keys.data() + seg.keys.size();
@@ -132,26 +128,19 @@ TileRows<T> GatherTile(const KeyTile& key_tile, bool values, T* buffer) {
     for (const int64_t last = std::min(s->position + s->count, tile_end); at < last; ++at) {
       const int64_t offset = (at - s->position) * s->stride + kv_head * dh;
       const void* base = values ? s->v : s->k;
-      T* to = buffer + (at - tile) * width;
+      T* to = buffer + (at - tile) * dh;
       if (s->dtype == DType::kF32) {
-        ConvertRow(width, static_cast<const float*>(base) + offset, to);
+        ConvertRow(dh, static_cast<const float*>(base) + offset, to);
       } else if (s->dtype == DType::kI8) {
-        const float* scales = (values ? s->v_scales : s->k_scales) + (at - s->position) * shape.kv_heads + kv_head;
-        const int8_t* integers = static_cast<const int8_t*>(base) + offset;
-        for (int64_t i = 0; i < heads; ++i) ScaleIntegers(dh, integers + i * dh, scales[i], to + i * dh);
+        const float scale = (values ? s->v_scales : s->k_scales)[(at - s->position) * shape.kv_heads + kv_head];
+        ScaleIntegers(dh, static_cast<const int8_t*>(base) + offset, scale, to);
       } else {
-        ConvertRow(width, static_cast<const BF16*>(base) + offset, to);
+        ConvertRow(dh, static_cast<const BF16*>(base) + offset, to);
       }
     }
   }
   clear_to(tile + kKeyTile);
-  return {buffer, width};
-}
-// Where it lies, or copied where it is not in one piece.
-template <class T>
-TileRows<T> FindTile(const KeyTile& at, bool values, T* buffer) {
-  const TileRows<T> rows = RowsInPlace<T>(at, values);
-  return rows.data != nullptr ? rows : GatherTile(at, values, buffer);
+  return {buffer, dh};
 }
 
 // Brings the next tile's keys and values into the caches in steps while this one is worked on: their rows lie far
