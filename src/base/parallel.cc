@@ -14,6 +14,7 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "base/cpu.h"
 #include "base/error.h"
@@ -66,14 +67,15 @@ class Pool {
   void SetThreads(int n) { threads_ = n; }
   int threads() const { return threads_; }
 
-  void Run(int64_t n, void (*task)(void*, int64_t, int), void* context) {
+  // Indices are dealt out in order, or in `streams` (0: as many as threads): runs of equal length, of which each thread
+  // works through its own before it helps with the next ones.
+  void Run(int64_t n, int streams, void (*task)(void*, int64_t, int), void* context) {
     std::unique_lock<std::mutex> mine(running_, std::try_to_lock);
     if (!mine.owns_lock()) return Serial(n, task, context);  // another thread's loop has the helpers
     while (helpers_ + 1 < threads_ && StartHelper(helpers_ + 1)) ++helpers_;
-    n_ = n;
     task_ = task;
     context_ = context;
-    next_.store(0, std::memory_order_relaxed);
+    Deal(n, streams > 0 ? streams : threads());
     const uint32_t opened = ((gate_.load(std::memory_order_relaxed) & kEpochs) + kEpoch) | kOpen;
     gate_.store(opened);
     if (sleepers_.load() > 0) gate_.notify_all();
@@ -95,11 +97,32 @@ class Pool {
   // gate_: is the loop open to helpers, how many are in it, and which loop it is.
   static constexpr uint32_t kOpen = 1, kHelper = 2, kActive = 0xfffe, kEpoch = 0x10000, kEpochs = 0xffff0000;
 
+  struct alignas(64) Stream {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+
+  void Deal(int64_t n, int count) {
+    if (std::ssize(streams_) < count) streams_ = std::vector<Stream>(static_cast<size_t>(count));
+    stream_count_ = static_cast<size_t>(count);
+    for (int64_t s = 0; s < count; ++s) {
+      Stream& stream = streams_[static_cast<size_t>(s)];
+      stream.next.store(s * n / count, std::memory_order_relaxed);
+      stream.end = (s + 1) * n / count;
+    }
+  }
+
   void Work(int thread) {
     inside_task = true;
+    for (size_t s = 0; s < stream_count_; ++s)
+      WorkThrough(streams_[(static_cast<size_t>(thread) + s) % stream_count_], thread);
+    inside_task = false;
+  }
+
+  void WorkThrough(Stream& stream, int thread) {
     for (;;) {
-      const int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
-      if (i >= n_) break;
+      const int64_t i = stream.next.fetch_add(1, std::memory_order_relaxed);
+      if (i >= stream.end) return;
       try {
         task_(context_, i, thread);
       } catch (...) {
@@ -107,7 +130,6 @@ class Pool {
         if (!first_) first_ = std::current_exception();
       }
     }
-    inside_task = false;
   }
 
   bool Enter(int index, uint32_t done) {
@@ -163,8 +185,8 @@ class Pool {
   std::mutex running_, exception_;
   std::atomic<uint32_t> gate_{0};
   std::atomic<int> sleepers_{0};
-  std::atomic<int64_t> next_{0};
-  int64_t n_ = 0;
+  std::vector<Stream> streams_;
+  size_t stream_count_ = 0;
   void (*task_)(void*, int64_t, int) = nullptr;
   void* context_ = nullptr;
   std::exception_ptr first_;
@@ -207,10 +229,10 @@ OneThread::~OneThread() {
 
 namespace internal {
 
-void ParallelForImpl(int64_t n, void (*task)(void*, int64_t, int), void* context) {
+void ParallelForImpl(int64_t n, int streams, void (*task)(void*, int64_t, int), void* context) {
   if (n <= 0) return;
   if (n == 1 || inside_task || NumThreads() == 1) return Pool::Serial(n, task, context);
-  ThePool().Run(n, task, context);
+  ThePool().Run(n, streams, task, context);
 }
 
 }  // namespace internal

@@ -361,7 +361,7 @@ void AttendFewQueries(const AttentionShape& shape, const AttentionInputs& in, Ma
   Carver size(nullptr);
   FewScratch(shape, rows, size);
   char* const buffers = static_cast<char*>(scratch.Bytes(NumThreads() * size.used()));
-  ParallelFor(parts, [&](int64_t i, int thread) {
+  ParallelForRuns(parts, [&](int64_t i, int thread) {
     HWY_DYNAMIC_DISPATCH(RunPart)(args, all[i], rows, buffers + thread * size.used());
   });
   ParallelFor(segments, [&](int64_t i) { HWY_DYNAMIC_DISPATCH(FinishSegment)(args, of_segment[i]); });
