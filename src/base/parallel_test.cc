@@ -47,6 +47,25 @@ TEST_F(ParallelTest, HelpersTakePart) {
   EXPECT_TRUE(helped);
 }
 
+// Two threads at once: the second one begins in the middle. Then each index came once.
+TEST_F(ParallelTest, RunsAreEachThreadsOwnUntilItHelps) {
+  SetNumThreads(2);
+  bool together = false;
+  for (int round = 0; round < 100 && !together; ++round) {
+    std::vector<int> count(10, 0);
+    std::atomic<int64_t> first[2] = {-1, -1};
+    ParallelForRuns(10, [&](int64_t i, int thread) {
+      ++count[static_cast<size_t>(i)];
+      int64_t none = -1;
+      first[thread].compare_exchange_strong(none, i);
+      if (first[1 - thread] < 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    });
+    EXPECT_EQ(count, std::vector<int>(10, 1));
+    together = first[0] == 0 && first[1] == 5;
+  }
+  EXPECT_TRUE(together);
+}
+
 TEST_F(ParallelTest, ManySmallLoopsLoseNothing) {
   for (const int threads : {2, 4}) {
     SetNumThreads(threads);

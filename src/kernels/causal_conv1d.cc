@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "kernels/convert.h"
 #include "kernels/element_type.h"
 #include "kernels/gemm/tile_partials.h"
 
@@ -192,10 +193,12 @@ HWY_INLINE void ForwardStrip(const ConvInputs& in, const Taps<kWidth>& taps, con
 
 template <int kWidth, class T>
 void ForwardTile(const ConvInputs& in, const Tile& tile, MatrixView y) {
-  ForVectors(FloatTag(), tile.channels, [&](int64_t i, auto part) HWY_ATTR {
-    const Taps<kWidth> taps(in, tile.channel + i, part);
-    for (const Run& run : tile.runs) ForwardStrip<kWidth, T>(in, taps, run, tile.channel + i, part, y);
-  });
+  for (const Run& run : tile.runs) {  // one after the other: few rows at once, which the hardware reads ahead
+    ForVectors(FloatTag(), tile.channels, [&](int64_t i, auto part) HWY_ATTR {
+      const Taps<kWidth> taps(in, tile.channel + i, part);
+      ForwardStrip<kWidth, T>(in, taps, run, tile.channel + i, part, y);
+    });
+  }
 }
 
 struct TileGradients {
@@ -300,15 +303,13 @@ void CheckInputs(const ConvInputs& in) {
 }
 
 // The last W-1 inputs of one run. Ascending order allows state_out to be state_in: row j takes row j + length.
-template <class T>
 void WriteState(const ConvInputs& in, const ConvSegment& segment) {
   const int64_t rows = in.width - 1, cols = in.x.cols;
   for (int64_t j = 0; j < rows; ++j) {
     const int64_t v = segment.length - rows + j;
     float* to = segment.state_out + j * cols;
     if (v >= 0) {
-      const T* from = in.x.As<T>(segment.begin + v);
-      for (int64_t c = 0; c < cols; ++c) to[c] = ToFloat(from[c]);
+      Convert(in.x.Rows(segment.begin + v, 1), MatrixView(to, 1, cols));
     } else if (segment.state_in != nullptr) {
       std::memmove(to, segment.state_in + (v + rows) * cols, static_cast<size_t>(cols) * sizeof(float));
     } else {
@@ -320,13 +321,11 @@ void WriteState(const ConvInputs& in, const ConvSegment& segment) {
 void WriteStates(const ConvInputs& in) {
   const int64_t size = (in.width - 1) * in.x.cols;
   const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, size));  // 256 KiB of copies
-  WithElementType(in.x.dtype, [&](auto t) {
-    ParallelForRanges(static_cast<int64_t>(in.segments.size()), grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const ConvSegment& segment = in.segments[static_cast<size_t>(i)];
-        if (segment.state_out != nullptr) WriteState<decltype(t)>(in, segment);
-      }
-    });
+  ParallelForRanges(static_cast<int64_t>(in.segments.size()), grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const ConvSegment& segment = in.segments[static_cast<size_t>(i)];
+      if (segment.state_out != nullptr) WriteState(in, segment);
+    }
   });
 }
 
