@@ -99,6 +99,19 @@ float Number(K x) {
   }
 }
 
+// acc += p * value.
+template <class K>
+HWY_INLINE void AddRow(int64_t n, float p, const K* value, float* acc) {
+  const Tag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const Vec factor = hn::Set(d, p);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    hn::StoreU(hn::MulAdd(factor, LoadNumbers(d, value + i), hn::LoadU(d, acc + i)), d, acc + i);
+  }
+  for (; i < n; ++i) acc[i] += p * Number(value[i]);
+}
+
 // Keys or values of columns [begin, end) of a tile.
 template <class K>
 struct Rows {
@@ -247,22 +260,10 @@ class Part {
       for (int64_t r = 0; r < rows_; ++r) {
         float p = s_.scores[r * kKeyTile + t];
         if constexpr (std::is_same_v<K, int8_t>) p *= scales[s_.kv_head[r]];
-        AddRow(p, value + s_.offset[r], part_.sums.acc + r * Dim());
+        AddRow(Dim(), p, value + s_.offset[r], part_.sums.acc + r * Dim());
       }
       if constexpr (std::is_same_v<K, int8_t>) scales += a_.shape.kv_heads;
     }
-  }
-
-  template <class K>
-  HWY_INLINE void AddRow(float p, const K* value, float* acc) const {
-    const Tag d;
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    const Vec factor = hn::Set(d, p);
-    int64_t i = 0;
-    for (; i + lanes <= Dim(); i += lanes) {
-      hn::StoreU(hn::MulAdd(factor, LoadNumbers(d, value + i), hn::LoadU(d, acc + i)), d, acc + i);
-    }
-    for (; i < Dim(); ++i) acc[i] += p * Number(value[i]);
   }
 
   const FewArgs& a_;
@@ -298,7 +299,7 @@ void FinishSegment(const FewArgs& a, std::span<const FewPart> parts) {
       if (part.sums.acc == parts[0].sums.acc) {
         TileScale(dh, weight, acc, acc);
       } else {
-        for (int64_t i = 0; i < dh; ++i) acc[i] += weight * part.sums.acc[r * dh + i];
+        AddRow(dh, weight, part.sums.acc + r * dh, acc);
       }
     }
     const auto [query, head] = RowOf(a.shape, {&seg, r / of_head, seg.begin, 0}, r % of_head);
