@@ -55,13 +55,18 @@ class KvCache {
 
  private:
   struct Page;
+  struct Block;
   int64_t FirstPageStart() const { return first_ / kPageTokens * kPageTokens; }
+  std::shared_ptr<Page> NewPage();
   Page& Writable(size_t index);
   void ConvertTo(DType dtype);
 
   static constexpr int64_t kPageTokens = 128;  // 128 tokens of 1024 floats: 1 MiB of keys and values
+  static constexpr int64_t kLonePages = 8;     // the first ones, each by itself: short sequences take what they need
+  static constexpr int64_t kBlockBytes = int64_t{4} << 20;
   int64_t width_ = 0, window_ = 0, heads_ = 1, first_ = 0, end_ = 0;
   DType dtype_ = DType::kF32;
+  std::shared_ptr<Block> block_;              // where the next page comes from
   std::vector<std::shared_ptr<Page>> pages_;  // page i holds positions [FirstPageStart() + i * kPageTokens, ...)
   std::shared_ptr<Page> spare_;               // the last page that fell out of the window, used again
 };
