@@ -191,6 +191,25 @@ TEST(KvCache, CopiesShareUntilOneWrites) {
   EXPECT_NE(of_parent[1].k, of_child[1].k) << "the page that was written to is the child's own";
 }
 
+// Behind eight pages they come from blocks, which a copy goes on filling beside what it was copied from.
+TEST(KvCache, CopiesOfALongOneDoNotMeetInABlock) {
+  float counter = 1;
+  Pair parent{KvCache(4, 0), {.width = 4}};
+  const auto append = [&](Pair& to, int64_t n) {
+    const Rows rows(n, 4, &counter);
+    to.cache.Append(rows.K(), rows.V());
+    to.naive.Append(rows.K(), rows.V());
+  };
+  append(parent, 10 * kPage);
+  Pair child = parent;
+  for (int i = 0; i < 3; ++i) {
+    append(parent, kPage + 5);
+    append(child, kPage - 7);
+  }
+  ExpectSame(parent.cache, parent.naive);
+  ExpectSame(child.cache, child.naive);
+}
+
 TEST(KvCache, AWindowReusesItsPages) {
   float counter = 1;
   KvCache cache(4, 100);
