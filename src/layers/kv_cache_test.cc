@@ -194,7 +194,9 @@ TEST(KvCache, CopiesShareUntilOneWrites) {
 // Behind eight pages they come from blocks, which a copy goes on filling beside what it was copied from.
 TEST(KvCache, CopiesOfALongOneDoNotMeetInABlock) {
   float counter = 1;
-  Pair parent{KvCache(4, 0), {.width = 4}};
+  Pair parent;
+  parent.cache = KvCache(4, 0);
+  parent.naive.width = 4;
   const auto append = [&](Pair& to, int64_t n) {
     const Rows rows(n, 4, &counter);
     to.cache.Append(rows.K(), rows.V());
