@@ -23,14 +23,14 @@ TEST(ShippedModel, ScoresAFixedTextAsItDid) {
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const nlohmann::json report = nlohmann::json::parse(result.out);
   EXPECT_EQ(report.at("tokens"), 35);
-  EXPECT_NEAR(report.at("nll"), 97.681, 0.05);  // instruction sets differ by 1e-5
+  EXPECT_NEAR(report.at("nll"), 93.583, 0.05);  // instruction sets differ by 1e-5
 }
 
 TEST(ShippedModel, WritesWhatItWrote) {
   const ProgramResult result =
       RunTaipan({"generate", "--prompt", "The old man", "--max-tokens", "12", "--temperature", "0", "--dtype", "f32"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_EQ(result.out, ", who had been a man of the world, had been");
+  EXPECT_EQ(result.out, ", who was a man of great importance, and who");
 }
 
 TEST(ShippedModel, AnotherIsTakenWhereItIsNamed) {
