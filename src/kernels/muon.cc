@@ -29,7 +29,7 @@ namespace {
 struct Quintic {
   float a, b, c;
 };
-constexpr Quintic kSteps[] = {{7.3625f, -20.7434f, 15.1606f}, {2.9175f, -2.1824f, 0.4755f}};
+constexpr Quintic kFirst = {7.3625f, -20.7434f, 15.1606f}, kSecond = {2.9175f, -2.1824f, 0.4755f};
 
 struct MuonCoefficients {
   float gradient_scale, momentum;
@@ -79,24 +79,24 @@ void MomentumRoundedSimd(const MuonCoefficients& c, int64_t n, const Rounding& r
 void SetElement(float* at, float value) { *at = value; }
 void SetElement(BF16* at, float value) { *at = ToBF16(value); }
 
-// gram <- a I + b gram + c square.
+// to <- a I + b gram + c square.
 template <class T>
-void PolynomialRows(MatrixView gram, ConstMatrixView square, const Quintic& p) {
+void PolynomialRows(ConstMatrixView gram, ConstMatrixView square, const Quintic& p, MatrixView to) {
   const FloatTag d;
   const FloatVec b = hn::Set(d, p.b), c = hn::Set(d, p.c);
   for (int64_t r = 0; r < gram.rows; ++r) {
-    T* const row = gram.As<T>(r);
+    const T* const g = gram.As<T>(r);
     const float* const s = square.F32(r);
-    // The diagonal's sum is rounded once, too.
-    const float diagonal = p.a + (p.b * ToFloat(row[r]) + p.c * s[r]);
+    T* const row = to.As<T>(r);
     ForVectors(d, gram.cols, [&](int64_t i, auto part) HWY_ATTR {
-      Store(hn::MulAdd(b, Load(d, row + i, part), hn::Mul(c, Load(d, s + i, part))), d, row + i, part);
+      Store(hn::MulAdd(b, Load(d, g + i, part), hn::Mul(c, Load(d, s + i, part))), d, row + i, part);
     });
-    SetElement(row + r, diagonal);
+    // The diagonal's sum is rounded once, too.
+    SetElement(row + r, p.a + (p.b * ToFloat(g[r]) + p.c * s[r]));
   }
 }
-void PolynomialSimd(MatrixView gram, ConstMatrixView square, const Quintic& p) {
-  WithElementType(gram.dtype, [&](auto t) { PolynomialRows<decltype(t)>(gram, square, p); });
+void PolynomialSimd(ConstMatrixView gram, ConstMatrixView square, const Quintic& p, MatrixView to) {
+  WithElementType(gram.dtype, [&](auto t) { PolynomialRows<decltype(t)>(gram, square, p, to); });
 }
 
 // w <- w - (decay w + rate o), and its copy.
@@ -165,7 +165,34 @@ bool WithoutGaps(ConstMatrixView v, const MuonMatrix& of) {
 // FLOPs, but for a factor.
 double Work(const MuonMatrix& w) {
   const double k = static_cast<double>(std::min(w.param.rows, w.param.cols));
-  return k * k * (2 * static_cast<double>(std::max(w.param.rows, w.param.cols)) + k);
+  return k * k * (3 * static_cast<double>(std::max(w.param.rows, w.param.cols)) + 5 * k);
+}
+
+// What is below the diagonal, in tiles that stay in the nearest cache.
+void Mirror(MatrixView s) {
+  constexpr int64_t kTile = 16;
+  WithElementType(s.dtype, [&](auto t) {
+    using T = decltype(t);
+    for (int64_t r0 = 0; r0 < s.rows; r0 += kTile) {
+      for (int64_t c0 = 0; c0 <= r0; c0 += kTile) {
+        for (int64_t r = r0; r < std::min(r0 + kTile, s.rows); ++r) {
+          for (int64_t c = c0; c < std::min(c0 + kTile, r); ++c) s.As<T>(r)[c] = s.As<T>(c)[r];
+        }
+      }
+    }
+  });
+}
+
+// C = op(A) op(B) where that is symmetric: of a block of rows only what is not left of its diagonal is computed.
+void SymmetricProduct(ConstMatrixView a, bool transpose_a, ConstMatrixView b, bool transpose_b, MatrixView c) {
+  constexpr int64_t kRows = 96;
+  const int64_t k = transpose_a ? a.rows : a.cols;
+  for (int64_t r = 0; r < c.rows; r += kRows) {
+    const int64_t rows = std::min(kRows, c.rows - r);
+    TileProduct(k, a.dtype, {(transpose_a ? a.Cols(r, rows) : a.Rows(r, rows)).data, a.stride, transpose_a},
+                TileColumns({b.data, b.stride, transpose_b}, b.dtype, r), c.Rows(r, rows).Cols(r, c.cols - r), false);
+  }
+  Mirror(c);
 }
 
 // At least the largest singular value of X, at most k^(1/8) times it: the eighth root of the sum of their eighth
@@ -185,21 +212,24 @@ Quintic OfQuotient(const Quintic& p, float norm) {
 
 DType MuonProductType() { return ActiveProductIsa() >= ProductIsa::kAvx512BF16 ? DType::kBF16 : DType::kF32; }
 
-MatrixView Orthogonalise(MatrixView x, Arena& scratch) {
+MatrixView Orthogonalise(ConstMatrixView x, Arena& scratch) {
   const bool wide = x.rows <= x.cols;
   const int64_t k = std::min(x.rows, x.cols);
-  MatrixView next = scratch.Matrix(x.rows, x.cols, x.dtype);
-  const MatrixView gram = scratch.Matrix(k, k, x.dtype), square = scratch.Matrix(k, k);
-  for (const Quintic& step : kSteps) {
-    MatMul(x, !wide, x, wide, gram, Accumulate::kWrite);
-    MatMul(gram, false, gram, false, square, Accumulate::kWrite);
-    const float norm = &step == kSteps ? NormBound(square) : 1.0f;
-    HWY_DYNAMIC_DISPATCH(PolynomialSimd)(gram, square, OfQuotient(step, norm));
-    wide ? MatMul(gram, false, x, false, next, Accumulate::kWrite)
-         : MatMul(x, false, gram, false, next, Accumulate::kWrite);
-    std::swap(x, next);
-  }
-  return x;
+  const MatrixView result = scratch.Matrix(x.rows, x.cols, x.dtype), gram = scratch.Matrix(k, k, x.dtype),
+                   first = scratch.Matrix(k, k, x.dtype), other = scratch.Matrix(k, k, x.dtype),
+                   square = scratch.Matrix(k, k);
+  SymmetricProduct(x, !wide, x, wide, gram);
+  SymmetricProduct(gram, false, gram, false, square);
+  HWY_DYNAMIC_DISPATCH(PolynomialSimd)(gram, square, OfQuotient(kFirst, NormBound(square)), first);
+  // The Gram matrix of first X is gram first first; all of them commute.
+  SymmetricProduct(gram, false, first, false, other);
+  SymmetricProduct(other, false, first, false, gram);
+  SymmetricProduct(gram, false, gram, false, square);
+  HWY_DYNAMIC_DISPATCH(PolynomialSimd)(gram, square, kSecond, other);
+  SymmetricProduct(other, false, first, false, gram);
+  wide ? MatMul(gram, false, x, false, result, Accumulate::kWrite)
+       : MatMul(x, false, gram, false, result, Accumulate::kWrite);
+  return result;
 }
 
 void Muon(std::span<const MuonMatrix> matrices, const MuonSettings& settings, std::vector<Arena>& scratch) {
