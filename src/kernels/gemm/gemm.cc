@@ -6,6 +6,7 @@
 
 #include "base/parallel.h"
 #include "kernels/gemm/gemm_rows.h"
+#include "kernels/gemm/gemm_rows_f32.h"
 #include "kernels/gemm/gemm_tile.h"
 #include "kernels/gemm/input_watch.h"
 #include "kernels/gemm/quant_rows.h"
@@ -53,13 +54,22 @@ void PaddedTile(ConstMatrixView x, int64_t rows, TileOperand b, MatrixView y, bo
   CopyMatrix(out.Rows(0, y.rows), y);
 }
 
-void RowTile(ConstMatrixView x, TileOperand b, MatrixView y, bool add) {
-  const RowRule rule = RowRuleOf(x.dtype);
+void PaddedIfNeeded(ConstMatrixView x, TileOperand b, MatrixView y, bool add, const RowRule& rule) {
   const int64_t padded = RoundUp(std::max(x.rows, rule.least), rule.multiple);
   if (padded == x.rows) {
     TileProduct(x.cols, x.dtype, RowsOf(x), b, y, add);
   } else {
     PaddedTile(x, padded, b, y, add);
+  }
+}
+
+void RowTile(ConstMatrixView x, TileOperand b, MatrixView y, bool add) {
+  const RowRule rule = RowRuleOf(x.dtype);
+  if (x.dtype != DType::kF32 || x.cols <= rule.chain) return PaddedIfNeeded(x, b, y, add, rule);
+  for (int64_t k = 0; k < x.cols;) {
+    const int64_t count = ChainColumns(x.cols - k, rule.chain);
+    PaddedIfNeeded(x.Cols(k, count), TileRows(b, x.dtype, k), y, add || k > 0, rule);
+    k += count;
   }
 }
 
@@ -129,6 +139,10 @@ void Linear(ConstMatrixView x, const LinearWeight& w, MatrixView y, Accumulate a
   }
   if (x.dtype == DType::kBF16 && (x.rows <= kFewRows || rows_alone)) {
     FewRowsProduct(x, w.bf16, y, acc == Accumulate::kAdd);
+    return;
+  }
+  if (x.dtype == DType::kF32 && x.rows < RowRuleOf(DType::kF32).least && FewRowsMatchInF32(y.cols)) {
+    FewRowsProductF32(x, w.f32, y, acc == Accumulate::kAdd);
     return;
   }
   RowProduct(x, w.outputs(), Weight(w, x.dtype, 0, true), y, acc);

@@ -174,6 +174,10 @@ TileOperand TileColumns(TileOperand b, DType dtype, int64_t from) {
   return {static_cast<const uint8_t*>(b.data) + offset, b.stride, b.transposed};
 }
 
+TileOperand TileRows(TileOperand b, DType dtype, int64_t from) {
+  return {TileColumns({b.data, b.stride, !b.transposed}, dtype, from).data, b.stride, b.transposed};
+}
+
 void TileProduct(int64_t k, DType dtype, TileOperand a, TileOperand b, MatrixView c, bool add) {
   const OneThread one;        // with threads of its own oneDNN cuts K and changes the sums
   const HoldSignals signals;  // while its code has the stack pointer
@@ -225,7 +229,7 @@ bool HasInt8Products() {
 RowRule RowRuleOf(DType dtype) {
   if (dtype == DType::kBF16 && UsesAmxProducts()) return {NumThreads() <= 4 ? 512 : 128, 1, 1, 192};
   if (dtype == DType::kBF16 && ActiveProductIsa() >= ProductIsa::kAvx512BF16) return {256, 16, 16};
-  return HasAvx512() ? RowRule{256, 16, 1} : RowRule{96, 18, 6};
+  return HasAvx512() ? RowRule{256, 16, 1, 512, 384} : RowRule{96, 18, 6, 512, 256};
 }
 
 }  // namespace taipan
