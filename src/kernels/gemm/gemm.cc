@@ -65,7 +65,10 @@ void PaddedIfNeeded(ConstMatrixView x, TileOperand b, MatrixView y, bool add, co
 
 void RowTile(ConstMatrixView x, TileOperand b, MatrixView y, bool add) {
   const RowRule rule = RowRuleOf(x.dtype);
-  if (x.dtype != DType::kF32 || x.cols <= rule.chain) return PaddedIfNeeded(x, b, y, add, rule);
+  // Up to two chains, and whole ones, are what every kernel makes of K by itself.
+  if (x.dtype != DType::kF32 || x.cols < 2 * rule.chain || x.cols % rule.chain == 0) {
+    return PaddedIfNeeded(x, b, y, add, rule);
+  }
   for (int64_t k = 0; k < x.cols;) {
     const int64_t count = ChainColumns(x.cols - k, rule.chain);
     PaddedIfNeeded(x.Cols(k, count), TileRows(b, x.dtype, k), y, add || k > 0, rule);

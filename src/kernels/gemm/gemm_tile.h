@@ -37,11 +37,11 @@ struct RowRule {
   int64_t least;          // fewer are padded with zero rows
   int64_t multiple;       // other counts are padded up to one
   int64_t columns = 512;  // of a tile, about
-  int64_t chain = 0;      // f32: columns of K in a call, at most
+  int64_t chain = 0;      // f32: columns of K in a chain
 };
 RowRule RowRuleOf(DType dtype);
 
-// Columns of the next call where `left` are left of K: as even as possible at the end.
+// Columns of the next chain where `left` are left of K: as even as possible at the end.
 inline int64_t ChainColumns(int64_t left, int64_t chain) {
   return left >= 2 * chain ? chain : left > chain ? (left + 1) / 2 : left;
 }
