@@ -3,9 +3,10 @@
 //
 // In f32 a result row depends on its input row and the weight alone: never on the number of rows or threads. Tiles are
 // a function of the shapes, each is computed by one thread, and row counts at which oneDNN would sum in another order
-// are padded with zero rows or multiplied in its order by a kernel of our own. gemm_test.cc asserts it bit for bit. In bf16 products are exact, sums are f32; the same
-// holds from 16 rows on, fewer go through a kernel of our own that sums in another order. Quantized weights are read as
-// they are stored by up to 8 rows; for more their tiles become what the activations are, as if they had been so before.
+// are padded with zero rows or multiplied in its order by a kernel of our own; gemm_test.cc asserts it bit for bit. In
+// bf16 products are exact, sums are f32; the same holds from 16 rows on, fewer go through a kernel of our own that
+// sums in another order. Quantized weights are read as they are stored by up to 8 rows; for more their tiles become
+// what the activations are, as if they had been so before.
 
 #include "kernels/gemm/quant_matrix.h"
 #include "tensor/tensor.h"
