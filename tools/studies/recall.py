@@ -36,8 +36,7 @@ def run(program, task, options, rate, seed, steps):
     lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     head, last = next(l for l in lines if l.startswith("step")).split("\t"), lines[-1].split("\t")
     values = dict(zip(head, map(float, last)))
-    return {"state_bytes": int(lines[0].split()[-2]), "accuracy": values["accuracy"], "share": values["share"],
-            "seconds": values["seconds"]}
+    return {"state_bytes": int(lines[0].split()[-2]), "accuracy": values["accuracy"], "share": values["share"]}
 
 
 def measure(args):
