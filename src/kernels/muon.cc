@@ -29,7 +29,7 @@ namespace {
 struct Quintic {
   float a, b, c;
 };
-constexpr Quintic kFirst = {7.3625f, -20.7434f, 15.1606f}, kSecond = {2.9175f, -2.1824f, 0.4755f};
+constexpr Quintic kSteps[] = {{7.3625f, -20.7434f, 15.1606f}, {2.9175f, -2.1824f, 0.4755f}};
 
 struct MuonCoefficients {
   float gradient_scale, momentum;
@@ -79,24 +79,24 @@ void MomentumRoundedSimd(const MuonCoefficients& c, int64_t n, const Rounding& r
 void SetElement(float* at, float value) { *at = value; }
 void SetElement(BF16* at, float value) { *at = ToBF16(value); }
 
-// to <- a I + b gram + c square.
+// gram <- a I + b gram + c square.
 template <class T>
-void PolynomialRows(ConstMatrixView gram, ConstMatrixView square, const Quintic& p, MatrixView to) {
+void PolynomialRows(MatrixView gram, ConstMatrixView square, const Quintic& p) {
   const FloatTag d;
   const FloatVec b = hn::Set(d, p.b), c = hn::Set(d, p.c);
   for (int64_t r = 0; r < gram.rows; ++r) {
-    const T* const g = gram.As<T>(r);
+    T* const row = gram.As<T>(r);
     const float* const s = square.F32(r);
-    T* const row = to.As<T>(r);
-    ForVectors(d, gram.cols, [&](int64_t i, auto part) HWY_ATTR {
-      Store(hn::MulAdd(b, Load(d, g + i, part), hn::Mul(c, Load(d, s + i, part))), d, row + i, part);
-    });
     // The diagonal's sum is rounded once, too.
-    SetElement(row + r, p.a + (p.b * ToFloat(g[r]) + p.c * s[r]));
+    const float diagonal = p.a + (p.b * ToFloat(row[r]) + p.c * s[r]);
+    ForVectors(d, gram.cols, [&](int64_t i, auto part) HWY_ATTR {
+      Store(hn::MulAdd(b, Load(d, row + i, part), hn::Mul(c, Load(d, s + i, part))), d, row + i, part);
+    });
+    SetElement(row + r, diagonal);
   }
 }
-void PolynomialSimd(ConstMatrixView gram, ConstMatrixView square, const Quintic& p, MatrixView to) {
-  WithElementType(gram.dtype, [&](auto t) { PolynomialRows<decltype(t)>(gram, square, p, to); });
+void PolynomialSimd(MatrixView gram, ConstMatrixView square, const Quintic& p) {
+  WithElementType(gram.dtype, [&](auto t) { PolynomialRows<decltype(t)>(gram, square, p); });
 }
 
 // w <- w - (decay w + rate o), and its copy.
@@ -165,7 +165,7 @@ bool WithoutGaps(ConstMatrixView v, const MuonMatrix& of) {
 // FLOPs, but for a factor.
 double Work(const MuonMatrix& w) {
   const double k = static_cast<double>(std::min(w.param.rows, w.param.cols));
-  return k * k * (3 * static_cast<double>(std::max(w.param.rows, w.param.cols)) + 5 * k);
+  return k * k * (3 * static_cast<double>(std::max(w.param.rows, w.param.cols)) + k);
 }
 
 // What is below the diagonal, in tiles that stay in the nearest cache.
@@ -212,24 +212,21 @@ Quintic OfQuotient(const Quintic& p, float norm) {
 
 DType MuonProductType() { return ActiveProductIsa() >= ProductIsa::kAvx512BF16 ? DType::kBF16 : DType::kF32; }
 
-MatrixView Orthogonalise(ConstMatrixView x, Arena& scratch) {
+MatrixView Orthogonalise(MatrixView x, Arena& scratch) {
   const bool wide = x.rows <= x.cols;
   const int64_t k = std::min(x.rows, x.cols);
-  const MatrixView result = scratch.Matrix(x.rows, x.cols, x.dtype), gram = scratch.Matrix(k, k, x.dtype),
-                   first = scratch.Matrix(k, k, x.dtype), other = scratch.Matrix(k, k, x.dtype),
-                   square = scratch.Matrix(k, k);
-  SymmetricProduct(x, !wide, x, wide, gram);
-  SymmetricProduct(gram, false, gram, false, square);
-  HWY_DYNAMIC_DISPATCH(PolynomialSimd)(gram, square, OfQuotient(kFirst, NormBound(square)), first);
-  // The Gram matrix of first X is gram first first; all of them commute.
-  SymmetricProduct(gram, false, first, false, other);
-  SymmetricProduct(other, false, first, false, gram);
-  SymmetricProduct(gram, false, gram, false, square);
-  HWY_DYNAMIC_DISPATCH(PolynomialSimd)(gram, square, kSecond, other);
-  SymmetricProduct(other, false, first, false, gram);
-  wide ? MatMul(gram, false, x, false, result, Accumulate::kWrite)
-       : MatMul(x, false, gram, false, result, Accumulate::kWrite);
-  return result;
+  MatrixView next = scratch.Matrix(x.rows, x.cols, x.dtype);
+  const MatrixView gram = scratch.Matrix(k, k, x.dtype), square = scratch.Matrix(k, k);
+  for (const Quintic& step : kSteps) {
+    SymmetricProduct(x, !wide, x, wide, gram);
+    SymmetricProduct(gram, false, gram, false, square);
+    const float norm = &step == kSteps ? NormBound(square) : 1.0f;
+    HWY_DYNAMIC_DISPATCH(PolynomialSimd)(gram, square, OfQuotient(step, norm));
+    wide ? MatMul(gram, false, x, false, next, Accumulate::kWrite)
+         : MatMul(x, false, gram, false, next, Accumulate::kWrite);
+    std::swap(x, next);
+  }
+  return x;
 }
 
 void Muon(std::span<const MuonMatrix> matrices, const MuonSettings& settings, std::vector<Arena>& scratch) {

@@ -35,7 +35,7 @@ DType MuonProductType();
 
 // U V^T of a matrix U S V^T whose Frobenius norm is at most 1, nearly: with n the eighth root of the sum of the
 // singular values' eighth powers, those from 0.03 n up come between 0.62 and 1.38, smaller ones are multiplied by up
-// to 21.5 / n. The result is in memory of `scratch`.
-MatrixView Orthogonalise(ConstMatrixView x, Arena& scratch);
+// to 21.5 / n. The result is in x or in memory of `scratch`.
+MatrixView Orthogonalise(MatrixView x, Arena& scratch);
 
 }  // namespace taipan
