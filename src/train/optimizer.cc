@@ -75,7 +75,7 @@ void AppendParts(Weight& p, float* gradient, Tensor& momentum, double width, con
 }  // namespace
 
 void Optimizer::Step(ModelParams& params, std::span<float* const> gradients, const AdamWSettings& settings,
-                     const WeightGroups& trained, double width, uint64_t seed) {
+                     const WeightGroups& trained, double width, uint64_t seed, double momentum) {
   std::vector<MuonMatrix> matrices;
   CHECK_EQ(gradients.size(), moments_.size());
   size_t i = 0;
@@ -106,7 +106,11 @@ void Optimizer::Step(ModelParams& params, std::span<float* const> gradients, con
             {key, static_cast<uint64_t>(begin)}, also);
     }
   });
-  Muon(matrices, {.lr = settings.lr, .weight_decay = settings.weight_decay, .gradient_scale = settings.gradient_scale},
+  Muon(matrices,
+       {.lr = settings.lr,
+        .momentum = momentum,
+        .weight_decay = settings.weight_decay,
+        .gradient_scale = settings.gradient_scale},
        scratch_);
   shards_.GatherWeights(params, trained);
 }

@@ -49,12 +49,13 @@ class Optimizer {
 
   // One update, of bf16 copies too; it leaves the gradients zero, which saves a pass over them. Weight decay acts on
   // the parameters that declare it; settings.step is the number of this update, from 1. Weights of other groups than
-  // `trained` stay, whatever their gradients. Muon takes learning rate, decay and scale from the same settings.
+  // `trained` stay, whatever their gradients. Muon takes learning rate, decay and scale from the same settings, and
+  // `momentum`.
   // width: of the model, over the width that the learning rate is for (docs/math/mup.md). seed: of the rounding of bf16
   // moments, a function of it, the step and the place in the weight. gradients: of the elements of each weight that
   // this rank updates. It gets the others' weights, too; bf16 copies of these are old then.
   void Step(ModelParams& params, std::span<float* const> gradients, const AdamWSettings& settings,
-            const WeightGroups& trained = {}, double width = 1, uint64_t seed = 0);
+            const WeightGroups& trained = {}, double width = 1, uint64_t seed = 0, double momentum = 0.95);
 
   // "m.NAME" of every parameter and "v.NAME" of those that AdamW updates; they point to what is here. Load checks names
   // and shapes (UserError). Files hold everything, whatever the number of ranks: of several ranks the first takes items

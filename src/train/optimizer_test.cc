@@ -73,6 +73,26 @@ TEST(MuonOptimizer, MovesTheMapsOfAMatrixEachByItself) {
   EXPECT_EQ(parts, 2u * (5 + 1) + 4 + 3);  // two Mamba-2 blocks; q, k, v, o; the MLP
 }
 
+// Without momentum a step forgets the ones before.
+TEST(MuonOptimizer, RunsTakeTheirMomentum) {
+  const auto moment_after = [](double momentum, int steps) {
+    TrainSettings settings = MuonRun();
+    settings.momentum = momentum;
+    settings.learning_rate = 0;
+    settings.min_learning_rate = 0;
+    TestTraining training(settings);
+    const TestFolder folder;
+    for (int i = 0; i < steps; ++i) training.trainer.Step();
+    training.trainer.Save(folder.path());
+    const SafetensorsFile saved(folder / "optimizer.safetensors");
+    return saved.Read("m.model.layers.1.mixer.out_proj.weight");
+  };
+  const Tensor first = moment_after(0.5, 1), both = moment_after(0.5, 2), second = moment_after(0, 2);
+  for (int64_t i = 0; i < both.size(); ++i) {
+    EXPECT_NEAR(both.F32()[i], 0.5 * first.F32()[i] + second.F32()[i], 1e-6 * std::abs(both.F32()[i]) + 1e-9);
+  }
+}
+
 TEST(MuonOptimizer, SaveAndLoadContinueBitForBitOnAnyNumberOfThreads) {
   for (const ComputeType dtype : {ComputeType::kF32, ComputeType::kBF16}) {
     TrainSettings settings = MuonRun();

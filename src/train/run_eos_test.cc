@@ -86,9 +86,12 @@ TEST_F(RunEosTest, ARunFromBeforeItGoesOnWithoutOne) {
   ASSERT_EQ(RunTraining(request, hooks), RunEnd::kInterrupted);
   nlohmann::json saved = nlohmann::json::parse(ReadFile(folder_ / "run/run.json"));
   saved.erase("eos");
+  saved.erase("momentum");
   WriteFileAtomically(folder_ / "run/run.json", saved.dump());
   EXPECT_EQ(RequestedSettings("", {{"out", folder_ / "run"}}, /*resume=*/true).eos, "none");
+  EXPECT_EQ(RequestedSettings("", {{"out", folder_ / "run"}}, /*resume=*/true).momentum, 0.95);
   request = WithEnd("run");
+  request.settings.momentum = 0.95;
   request.resume = true;
   ASSERT_EQ(RunTraining(request, {}), RunEnd::kFinished);
   ExpectLikeStraightRun("run");

@@ -77,6 +77,7 @@ void ReadRunFile(const std::string& path, TrainSettings& s) { ReadRunKeys(ParseJ
 
 void ReadSavedRun(const std::string& path, TrainSettings& s) {
   s.eos = "none";
+  s.momentum = 0.95;
   ReadRunFile(path, s);
 }
 

@@ -61,6 +61,7 @@ struct TrainSettings {
   int64_t mup_base_width = 0;               // the hidden_size that the learning rate is for; 0: this model's
   std::string lr_range;                     // "A:B": a range test instead of a schedule
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
+  double momentum = 0.8;  // of Muon
   double weight_decay = 0.01;
   double clip_norm = 1.0;    // 0: no clipping
   double ema = 0;            // decay of the average of the weights, 0: none

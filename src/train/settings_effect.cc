@@ -32,6 +32,7 @@ std::vector<Rule> RulesOf(const TrainSettings& s, const ModelConfig& config, boo
       {!s.lr_range.empty(),
        {"learning_rate", "min_learning_rate", "warmup_steps", "schedule", "decay_steps"},
        "--lr-range sets the rate"},
+      {s.optimizer != OptimizerKind::kMuon, {"momentum"}, "AdamW has --beta1"},
       {s.schedule == Schedule::kCosine, {"decay_steps"}, "the cosine falls from the warm-up on"},
       {s.gumbel_noise == "off", {"gumbel_noise_until"}, "there is no noise"},
       {!new_weights, {"gate_bias", "initializer_range"}, "the weights are read, not initialised"},

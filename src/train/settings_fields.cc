@@ -150,6 +150,10 @@ void VisitOptimizer(TrainSettings& s, const FieldVisitor& visit) {
                  "0: the weights themselves",
          .range = AtLeastBelow(0, 1)},
         &s.ema);
+  visit({.name = "momentum",
+         .help = "of Muon; 0.95, as published, for more than some thousand steps",
+         .range = AtLeastBelow(0, 1)},
+        &s.momentum);
   visit({.name = "beta1", .help = "of AdamW", .range = AtLeastBelow(0, 1)}, &s.beta1);
   visit({.name = "beta2", .help = "of AdamW", .range = AtLeastBelow(0, 1)}, &s.beta2);
   // A smaller one is 0 as a 32-bit float and divides 0 by 0 where a gradient is 0.

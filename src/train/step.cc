@@ -81,7 +81,7 @@ StepResult TrainingStep::Run(LanguageModel& model, std::span<const Batch> batche
     adamw.gradient_scale = static_cast<float>(options.clip_norm / r.grad_norm);
   }
   const OpTimer timer("optimizer");
-  optimizer_.Step(model.params(), gradients_.own(), adamw, trained_, options.width, options.seed);
+  optimizer_.Step(model.params(), gradients_.own(), adamw, trained_, options.width, options.seed, options.momentum);
   gradients_.Used();
   if (IsByThreshold(model.config())) MoveBiases(model, options);
   if (!group_.alone()) model.RefreshCopies();

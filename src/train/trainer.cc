@@ -156,6 +156,7 @@ StepMetrics ModelTrainer::Step() {
                                       .eps = settings_.eps,
                                       .weight_decay = settings_.weight_decay,
                                       .step = m.step},
+                            .momentum = settings_.momentum,
                             .clip_norm = settings_.clip_norm,
                             .segment = settings_.segment,
                             .width = WidthRatio(settings_, model_.config()),
