@@ -31,11 +31,11 @@ tokenizer=$out/tokenizer.json
 [ -f "$tokenizer" ] || "$taipan" tokenizer train --vocab-size 4096 --data "$books/train" --out "$tokenizer"
 
 forms= # of Taipan, at the smaller size alone
-# train SIZE SEEDS STEPS OPTION...
+# train SIZE FOLDER SEEDS STEPS OPTION...
 train() {
-  local size=$1 seeds=$2 steps=$3
-  shift 3
-  "$root/tools/studies/gate.py" --size "$size" --out "$out/$size" --data "$books/train" --valid "$books/heldout" \
+  local size=$1 folder=$out/$2 seeds=$3 steps=$4
+  shift 4
+  "$root/tools/studies/gate.py" --size "$size" --out "$folder" --data "$books/train" --valid "$books/heldout" \
     --tokenizer "$tokenizer" --context 1024 --batch-size 4 --valid-tokens 16384 --steps "$steps" --seeds "$seeds" \
     --only "transformer;mamba2;jamba;samba;residual, threshold;paper;residual, random$forms" "$@"
 }
@@ -43,8 +43,11 @@ train() {
 for size in $sizes; do
   say "training, $size"
   case $size in
-    1m) forms=";residual, threshold, RoPE;residual, threshold, budget 0.05;residual, threshold, budget 0.5" train 1m "$seeds" 1500 ;;
-    8m) train 8m 1 1000 --learning-rate 1.5e-3 --initializer-range 0.056 ;;
+    1m)
+      forms=";residual, threshold, RoPE;residual, threshold, budget 0.05;residual, threshold, budget 0.5" train 1m 1m "$seeds" 1500
+      train 1m 1m-6e-3 "$seeds" 1500 --learning-rate 6e-3
+      cp "$out/1m-6e-3/results.json" "$root/bench/studies/rates-1m.json" ;;
+    8m) train 8m 8m 1 1000 --learning-rate 1.5e-3 --initializer-range 0.056 ;;
     *) die "--sizes: expected 1m or 8m, found \"$size\"" ;;
   esac
   say "the paper's evaluations, $size"

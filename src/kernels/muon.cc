@@ -33,7 +33,7 @@ struct Quintic {
 constexpr Quintic kSteps[] = {{7.3625f, -20.7434f, 15.1606f}, {2.9175f, -2.1824f, 0.4755f}};
 
 // A symmetric matrix is computed where its columns are not below the block of rows they are in: blocks of this many.
-constexpr int64_t kUpperBlock = 48;
+constexpr int64_t kUpperBlock = 16;
 
 struct MuonCoefficients {
   float gradient_scale, momentum;
@@ -204,7 +204,7 @@ void Mirror(ConstMatrixView upper, MatrixView to, Arena& scratch) {
 
 // Of a block of rows what is not left of its diagonal.
 void UpperByRows(ConstMatrixView x, bool wide, MatrixView c) {
-  constexpr int64_t kRows = 2 * kUpperBlock;
+  constexpr int64_t kRows = 6 * kUpperBlock;
   const int64_t depth = wide ? x.cols : x.rows;
   for (int64_t r = 0; r < c.rows; r += kRows) {
     const int64_t rows = std::min(kRows, c.rows - r);
@@ -213,19 +213,26 @@ void UpperByRows(ConstMatrixView x, bool wide, MatrixView c) {
   }
 }
 
-// Of a block of columns what is not below its diagonal: a third faster where oneDNN would pack the operand for every
-// block.
+// Of a panel of columns the rows above it, then in steps what is not below the diagonal. A quarter faster than rows
+// where oneDNN packs the operands for every block.
 void UpperByColumns(ConstMatrixView x, bool wide, MatrixView c, Arena& scratch) {
+  constexpr int64_t kPanel = 3 * kUpperBlock;
   const Arena::Scope scope(scratch);
-  const int64_t depth = wide ? x.cols : x.rows, stride = wide ? kUpperBlock : c.cols;
+  const int64_t depth = wide ? x.cols : x.rows, stride = wide ? kPanel : c.cols;
   uint32_t* const packed = scratch.Array<uint32_t>((depth + 1) / 2 * stride);
   if (!wide) PackPairs(depth, c.cols, x.As<BF16>(), x.stride, packed, stride);
-  for (int64_t j = 0; j < c.cols; j += kUpperBlock) {
-    const int64_t columns = std::min(kUpperBlock, c.cols - j);
-    if (wide) PackPairsTransposed(depth, columns, x.As<BF16>(j), x.stride, packed, stride);
-    TileGemmBF16({j + columns, columns, (depth + 1) / 2 * 2},
-                 wide ? PairsOfRows(x.As<BF16>(), x.stride) : PairsOfPackedTransposed(packed, stride),
-                 {wide ? packed : packed + j, stride}, {c.F32() + j, c.stride});
+  const TilePairs rows = wide ? PairsOfRows(x.As<BF16>(), x.stride) : PairsOfPackedTransposed(packed, stride);
+  for (int64_t j = 0; j < c.cols; j += kPanel) {
+    const int64_t end = std::min(j + kPanel, c.cols);
+    if (wide) PackPairsTransposed(depth, end - j, x.As<BF16>(j), x.stride, packed, stride);
+    const uint32_t* const panel = wide ? packed : packed + j;
+    int64_t done = 0;
+    for (int64_t from = j; from < end; from += kUpperBlock) {
+      const int64_t until = std::min(from + kUpperBlock, end);
+      TileGemmBF16({until - done, end - from, (depth + 1) / 2 * 2}, rows.Row(done), {panel + (from - j), stride},
+                   {c.F32(done) + from, c.stride});
+      done = until;
+    }
   }
 }
 

@@ -38,8 +38,8 @@ TEST(WithoutEffect, NamesWhatTheRunDoesNotDo) {
   EXPECT_EQ(Idle({"decay_steps"}, LayerKind::kMamba2), "--decay-steps: the cosine falls from the warm-up on");
   EXPECT_EQ(Idle({"decay_steps"}, LayerKind::kMamba2, true, [](TrainSettings& s) { s.schedule = Schedule::kWsd; }), "");
   EXPECT_EQ(Idle({"momentum"}, LayerKind::kMamba2), "--momentum: AdamW has --beta1");
-  EXPECT_EQ(
-      Idle({"momentum"}, LayerKind::kMamba2, true, [](TrainSettings& s) { s.optimizer = OptimizerKind::kMuon; }), "");
+  EXPECT_EQ(Idle({"momentum"}, LayerKind::kMamba2, true, [](TrainSettings& s) { s.optimizer = OptimizerKind::kMuon; }),
+            "");
   EXPECT_EQ(Idle({"recompute"}, LayerKind::kMamba2, true, [](TrainSettings& s) { s.recompute = Recompute::kMixer; }),
             "");
 }

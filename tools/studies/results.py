@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Writes the tables of docs/results.md from bench/studies/paper-*.json, which tools/studies/paper.py measured.
+"""Writes the tables of docs/results.md from what tools/studies measured: bench/studies/paper-*.json, which paper.py
+wrote, and rates-*.json, which gate.py did.
 
     tools/studies/results.py             the tables anew; the sentences around them stay
     tools/studies/results.py --check     fails where a table is not what the results give
 
-A table stands between `<!-- NAME SIZE -->` (of the patterns; `NAME SIZE forms`: of Taipan's forms) and `<!-- end -->`.
+A table stands between `<!-- NAME SIZE -->` (of the patterns; `NAME SIZE forms`: of Taipan's forms; `NAME SIZE rates`:
+at other learning rates) and `<!-- end -->`.
 """
 import argparse
 import json
@@ -23,8 +25,7 @@ FORMS = {"residual_threshold_budget-0.05": "budget 0.05", "residual_threshold": 
 
 
 class Results:
-    def __init__(self, size, names=PATTERNS):
-        runs = json.loads((ROOT / f"bench/studies/paper-{size}.json").read_text(encoding="utf-8"))["runs"]
+    def __init__(self, runs, names=PATTERNS):
         self.names = names
         self.by_pattern = {p: [r for r in runs if r["run"] == p] for p in names}
         self.by_pattern = {p: found for p, found in self.by_pattern.items() if found}
@@ -43,14 +44,17 @@ def grid(head, rows):
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def text_table(results):
+TEXT = ["pattern", "seeds", "bits/byte", "recall hits, nats", "others, nats", "share in use"]
+
+
+def text_rows(results):
     keys = [("bits_per_byte", 4), ("recall_hit_ce", 4), ("other_ce", 4)]
     rows = []
     for pattern, runs in results.by_pattern.items():
         figures = [results.mean(pattern, lambda r, k=key: r["valid"][k], digits) for key, digits in keys]
         shares = "; ".join(", ".join(f"{share:.3f}" for share in r["valid"]["share_in_use"]) for r in runs).strip("; ")
         rows.append([results.names[pattern], len(runs), *figures, shares])
-    return grid(["pattern", "seeds", "bits/byte", "recall hits, nats", "others, nats", "share in use"], rows)
+    return rows
 
 
 def task_table(results):
@@ -94,15 +98,30 @@ def passkey_table(results):
     return grid(["tokens", *(results.names[p] for p in results.by_pattern)], rows)
 
 
-TABLES = {"text": text_table, "tasks": task_table, "positions": position_table, "passkey": passkey_table}
-NAMES = {"forms": FORMS}
+TABLES = {"text": lambda results: grid(TEXT, text_rows(results)), "tasks": task_table, "positions": position_table, "passkey": passkey_table}
+
+
+def read(name):
+    return json.loads((ROOT / f"bench/studies/{name}.json").read_text(encoding="utf-8"))
+
+
+def rates_table(size):
+    """Text at other rates than the study's, of which alone the evaluations are."""
+    by_rate = {}
+    for run in read(f"rates-{size}"):
+        name = run["variant"].replace(", ", "_").replace(" ", "-")
+        by_rate.setdefault(run["learning_rate"], []).append({"run": name, "valid": run})
+    return grid(["rate", *TEXT], [[f"{rate:g}", *row] for rate, runs in sorted(by_rate.items())
+                                  for row in text_rows(Results(runs))])
 
 
 def filled(page):
     def table(match):
         name, size, of = match.groups()
         head = f"<!-- {name} {size}{of and ' ' + of or ''} -->"
-        return f"{head}\n{TABLES[name](Results(size, NAMES.get(of, PATTERNS)))}\n<!-- end -->"
+        text = (rates_table(size) if of == "rates" else
+                TABLES[name](Results(read(f"paper-{size}")["runs"], FORMS if of == "forms" else PATTERNS)))
+        return f"{head}\n{text}\n<!-- end -->"
     return re.sub(r"<!-- (\w+) (\w+)(?: (\w+))? -->\n.*?<!-- end -->", table, page, flags=re.S)
 
 
