@@ -151,7 +151,7 @@ void VisitOptimizer(TrainSettings& s, const FieldVisitor& visit) {
          .range = AtLeastBelow(0, 1)},
         &s.ema);
   visit({.name = "momentum",
-         .help = "of Muon; 0.95, as published, for more than some thousand steps",
+         .help = "of Muon; 0.95 in published recipes, whose batches are larger",
          .range = AtLeastBelow(0, 1)},
         &s.momentum);
   visit({.name = "beta1", .help = "of AdamW", .range = AtLeastBelow(0, 1)}, &s.beta1);
