@@ -32,7 +32,7 @@ struct Quintic {
 };
 constexpr Quintic kSteps[] = {{7.3625f, -20.7434f, 15.1606f}, {2.9175f, -2.1824f, 0.4755f}};
 
-// A symmetric matrix is computed where its columns are not below the block of rows they are in: blocks of this many.
+// Rows of a symmetric matrix, in blocks of this many, are computed from where the diagonal enters their block.
 constexpr int64_t kUpperBlock = 16;
 
 struct MuonCoefficients {

@@ -55,7 +55,8 @@ class Optimizer {
   // moments, a function of it, the step and the place in the weight. gradients: of the elements of each weight that
   // this rank updates. It gets the others' weights, too; bf16 copies of these are old then.
   void Step(ModelParams& params, std::span<float* const> gradients, const AdamWSettings& settings,
-            const WeightGroups& trained = {}, double width = 1, uint64_t seed = 0, double momentum = 0.95);
+            const WeightGroups& trained = {}, double width = 1, uint64_t seed = 0,
+            double momentum = MuonSettings().momentum);
 
   // "m.NAME" of every parameter and "v.NAME" of those that AdamW updates; they point to what is here. Load checks names
   // and shapes (UserError). Files hold everything, whatever the number of ranks: of several ranks the first takes items

@@ -27,8 +27,8 @@ struct StepResult {
 struct StepOptions {
   GateOptions gate;
   LossOptions loss;
-  AdamWSettings adamw;         // step: the number of this update, from 1
-  double momentum = 0.95;      // of Muon
+  AdamWSettings adamw;  // step: the number of this update, from 1
+  double momentum = MuonSettings().momentum;
   double clip_norm = 0;        // 0: no clipping
   int64_t segment = 0;         // tokens of a row in memory at a time, 0: all
   double width = 1;            // of the model, over the width that the learning rate is for
