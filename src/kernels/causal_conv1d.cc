@@ -36,7 +36,13 @@ constexpr int64_t kRowTile = TilePartials::kRows;
 struct Run {
   const ConvSegment* segment;
   int64_t begin, end;
+
+  // Then the tile writes its state too: as decoding's, on the core that has the inputs.
+  bool IsWholeSegment() const { return begin == 0 && end == segment->length; }
 };
+inline bool LiesInOneTile(const ConvSegment& s) {
+  return s.length > 0 && s.begin / kRowTile == (s.begin + s.length - 1) / kRowTile;
+}
 
 struct Tile {
   int64_t row, channel, channels;  // first row; first channel and how many
@@ -75,11 +81,11 @@ void ForTiles(const ConvInputs& in, F&& f) {
     f(Tile{row, channel, std::min(width, cols - channel),
            RunsInRows(in.segments, row, std::min(row + kRowTile, rows), runs)});
   };
-  constexpr int64_t kSerial = 16384;  // elements that one thread does in less time than it takes to wake another
+  constexpr int64_t kSerial = 1024;  // elements that one thread does in less time than it takes to call another
   if (rows * cols <= kSerial) {
     for (int64_t tile = 0; tile < tiles; ++tile) run(tile);
   } else {
-    ParallelFor(tiles, run);
+    ParallelForRuns(tiles, run);
   }
 }
 
@@ -137,7 +143,7 @@ template <int kWidth, class T, class P>
 struct Strip {
   const Taps<kWidth>& taps;
   const T* x;  // row 0 of the segment, from the first of the channels on
-  int64_t stride;
+  int64_t stride, length;
   const float* state;  // the same of state_in, or null
   int64_t state_stride, width;
   P part;
@@ -147,6 +153,7 @@ struct Strip {
       : taps(t),
         x(in.x.As<T>(segment.begin) + channel),
         stride(in.x.stride),
+        length(segment.length),
         state(segment.state_in != nullptr ? segment.state_in + channel : nullptr),
         state_stride(in.x.cols),
         width(kWidth > 0 ? kWidth : in.width),
@@ -169,12 +176,19 @@ struct Strip {
 
   // Takes in row t; returns its pre-activation.
   HWY_INLINE FloatVec Push(int64_t t) {
-    hwy::Prefetch(x + (t + kAhead) * stride);
+    if (t + kAhead < length) hwy::Prefetch(x + (t + kAhead) * stride);
     const FloatVec next = Load(FloatTag(), x + t * stride, part);
     ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { window[k] = k + 1 < width ? window[k + 1] : next; });
     FloatVec sum = taps.bias;
     ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP { sum = hn::MulAdd(taps.weight[k], window[k], sum); });
     return sum;
+  }
+
+  // After the segment's last Push: the inputs that the next one starts from. to: state_out, from the channels on.
+  HWY_INLINE void StoreState(float* to) const {
+    ForTaps<kWidth>(width, [&](int64_t k) TAIPAN_TAP {
+      if (k > 0) Store(window[k], FloatTag(), to + (k - 1) * state_stride, part);
+    });
   }
 };
 
@@ -186,9 +200,10 @@ HWY_INLINE void ForwardStrip(const ConvInputs& in, const Taps<kWidth>& taps, con
   strip.Fill(run.begin);
   T* out = y.As<T>(run.segment->begin + run.begin) + channel;
   for (int64_t t = run.begin; t < run.end; ++t, out += y.stride) {
-    hwy::Prefetch(out + kAhead * y.stride);
+    if (t + kAhead < run.segment->length) hwy::Prefetch(out + kAhead * y.stride);
     Store(Silu(d, strip.Push(t)), d, out, part);
   }
+  if (run.IsWholeSegment() && run.segment->state_out != nullptr) strip.StoreState(run.segment->state_out + channel);
 }
 
 template <int kWidth, class T>
@@ -324,7 +339,7 @@ void WriteStates(const ConvInputs& in) {
   ParallelForRanges(static_cast<int64_t>(in.segments.size()), grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const ConvSegment& segment = in.segments[static_cast<size_t>(i)];
-      if (segment.state_out != nullptr) WriteState(in, segment);
+      if (segment.state_out != nullptr && !LiesInOneTile(segment)) WriteState(in, segment);
     }
   });
 }

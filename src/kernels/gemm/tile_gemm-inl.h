@@ -91,18 +91,6 @@ HWY_INLINE void TileTranspose(int64_t rows, int64_t cols, const float* HWY_RESTR
   }
 }
 
-// Sum of a[i] * b[i].
-HWY_INLINE float TileDot(int64_t n, const float* a, const float* b) {
-  const hn::ScalableTag<float> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto sum = hn::Zero(d);
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) sum = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), sum);
-  float rest = 0;
-  for (; i < n; ++i) rest += a[i] * b[i];
-  return hn::GetLane(hn::SumOfLanes(d, sum)) + rest;
-}
-
 // y += a * x.
 HWY_INLINE void TileAxpy(int64_t n, float a, const float* x, float* y) {
   const hn::ScalableTag<float> d;
