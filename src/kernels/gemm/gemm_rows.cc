@@ -1,9 +1,10 @@
 #include "kernels/gemm/gemm_rows.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "base/parallel.h"
+#include "kernels/bf16_instructions.h"
+#include "kernels/gemm/gemm_rows_avx512.h"
 #include "kernels/gemm/read_ahead.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -16,52 +17,68 @@ HWY_BEFORE_NAMESPACE();
 namespace taipan {
 namespace HWY_NAMESPACE {
 
-constexpr int64_t kAhead = 4096;  // elements: what is asked of memory meanwhile
-
-// out[r] = x_r . w for kRows rows of x, `stride` floats apart. Two chains a row, so that additions overlap.
-template <int kRows>
-HWY_INLINE void Dots(const float* x, int64_t stride, const BF16* w, int64_t k, float* out) {
+// Neighbours of a vector of bf16 as floats, those at even places and those at odd ones.
+struct Halves {
+  FloatVec even, odd;
+};
+HWY_INLINE Halves LoadHalves(const BF16* p) {
   const FloatTag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const hn::Repartition<uint32_t, FloatTag> d32;
+  const auto both = hn::LoadU(d32, reinterpret_cast<const uint32_t*>(p));
+  return {hn::BitCast(d, hn::ShiftLeft<16>(both)), hn::BitCast(d, hn::And(both, hn::Set(d32, 0xffff0000u)))};
+}
+
+// sums[r * n] = x_r . w for kRows rows of x. Two chains a row, so that additions overlap.
+template <int kRows>
+HWY_INLINE void Dots(const ConstMatrixView& x, int64_t row, const BF16* w, int64_t n, float* sums) {
+  const FloatTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), k = x.cols, stride = x.stride;
+  const BF16* rows = x.As<BF16>(row);
   FloatVec even[kRows], odd[kRows];
   for (int r = 0; r < kRows; ++r) even[r] = odd[r] = hn::Zero(d);
   int64_t i = 0;
   for (; i + 2 * lanes <= k; i += 2 * lanes) {
-    AskForLine(w + i + kAhead);
-    const FloatVec a = LoadFloats(d, w + i), b = LoadFloats(d, w + i + lanes);
+    AskBehindBlocks(reinterpret_cast<const uint8_t*>(w + i), 2 * lanes * static_cast<int64_t>(sizeof(BF16)));
+    const Halves a = LoadHalves(w + i);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
-      even[r] = hn::MulAdd(a, hn::LoadU(d, x + r * stride + i), even[r]);
-      odd[r] = hn::MulAdd(b, hn::LoadU(d, x + r * stride + i + lanes), odd[r]);
+      const Halves b = LoadHalves(rows + r * stride + i);
+      even[r] = hn::MulAdd(a.even, b.even, even[r]);
+      odd[r] = hn::MulAdd(a.odd, b.odd, odd[r]);
     }
   }
   for (int r = 0; r < kRows; ++r) {
     float sum = SumLanes(d, hn::Add(even[r], odd[r]));
-    for (int64_t j = i; j < k; ++j) sum += x[r * stride + j] * ToFloat(w[j]);
-    out[r] = sum;
+    for (int64_t j = i; j < k; ++j) sum += ToFloat(rows[r * stride + j]) * ToFloat(w[j]);
+    sums[r * n] = sum;
   }
 }
 
-// Columns [begin, end) of y. x [T, K] as floats.
-void FewRowsRange(const float* x, ConstMatrixView w, int64_t begin, int64_t end, MatrixView y, bool add) {
-  const int64_t rows = y.rows;
-  const auto store = [&](int64_t r, int64_t n, const float* out, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) {
-      if (y.dtype == DType::kBF16) {
-        y.As<BF16>(r + i)[n] = ToBF16(out[i]);
-      } else {
-        float& to = y.F32(r + i)[n];
-        to = add ? to + out[i] : out[i];
-      }
-    }
-  };
-  for (int64_t n = begin; n < end; ++n) {
-    const BF16* row = w.As<BF16>(n);
-    float out[4];
+// sums [T, N] = x[T, K] w[N, K]^T.
+void FewRowsSums(ConstMatrixView x, ConstMatrixView w, float* sums) {
+  const int64_t n = w.rows;
+  for (int64_t i = 0; i < n; ++i) {
+    const BF16* row = w.As<BF16>(i);
     int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) Dots<4>(x + r * w.cols, w.cols, row, w.cols, out), store(r, n, out, 4);
-    for (; r + 2 <= rows; r += 2) Dots<2>(x + r * w.cols, w.cols, row, w.cols, out), store(r, n, out, 2);
-    for (; r < rows; ++r) Dots<1>(x + r * w.cols, w.cols, row, w.cols, out), store(r, n, out, 1);
+    for (; r + 4 <= x.rows; r += 4) Dots<4>(x, r, row, n, sums + r * n + i);
+    for (; r + 2 <= x.rows; r += 2) Dots<2>(x, r, row, n, sums + r * n + i);
+    for (; r < x.rows; ++r) Dots<1>(x, r, row, n, sums + r * n + i);
+  }
+}
+
+// y = or += sums.
+void StoreSums(const float* sums, bool add, MatrixView y) {
+  const FloatTag d;
+  for (int64_t r = 0; r < y.rows; ++r, sums += y.cols) {
+    ForVectors(d, y.cols, [&](int64_t i, auto part) HWY_ATTR {
+      const auto sum = Load(d, sums + i, part);
+      if (y.dtype == DType::kBF16) {
+        Store(sum, d, y.As<BF16>(r) + i, part);
+      } else {
+        float* const to = y.F32(r) + i;
+        Store(add ? hn::Add(Load(d, to, part), sum) : sum, d, to, part);
+      }
+    });
   }
 }
 
@@ -72,21 +89,23 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace taipan {
 
-HWY_EXPORT(FewRowsRange);
+HWY_EXPORT(FewRowsSums);
+HWY_EXPORT(StoreSums);
 
 void FewRowsProduct(ConstMatrixView x, ConstMatrixView w, MatrixView y, bool add) {
   CHECK_EQ(x.rows, y.rows);
   CHECK(!add || y.dtype == DType::kF32);
-  thread_local std::vector<float> wide;
-  wide.resize(static_cast<size_t>(x.rows * x.cols));
-  for (int64_t r = 0; r < x.rows; ++r) {
-    for (int64_t c = 0; c < x.cols; ++c) wide[static_cast<size_t>(r * x.cols + c)] = ToFloat(x.As<BF16>(r)[c]);
-  }
-  const float* rows = wide.data();
+  const auto product = bf16_instructions ? FewRowsSumsAvx512BF16 : HWY_DYNAMIC_DISPATCH(FewRowsSums);
+  constexpr int64_t kMost = 512;
   // A task reads 128 KiB of the weight: some ten microseconds.
-  const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, x.cols));
+  const int64_t grain = std::clamp<int64_t>(65536 / std::max<int64_t>(1, x.cols), 1, kMost);
   ParallelForRanges(w.rows, grain, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(FewRowsRange)(rows, w, begin, end, y, add);
+    alignas(64) float sums[kFewRows * kMost];
+    for (int64_t r = 0; r < x.rows; r += kFewRows) {
+      const int64_t count = std::min(kFewRows, x.rows - r);
+      product(x.Rows(r, count), w.Rows(begin, end - begin), sums);
+      HWY_DYNAMIC_DISPATCH(StoreSums)(sums, add, y.Rows(r, count).Cols(begin, end - begin));
+    }
   });
 }
 

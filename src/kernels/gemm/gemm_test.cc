@@ -4,8 +4,10 @@
 
 #include <cmath>
 
+#include "kernels/gemm/gemm_rows.h"
 #include "kernels/gemm/gemm_rows_f32.h"
 #include "kernels/gemm/gemm_tile.h"
+#include "kernels/gemm/tile_bf16.h"
 #include "kernels/test_util.h"
 
 namespace taipan {
@@ -253,6 +255,37 @@ TEST(GemmBF16, AgreesWithDoublePrecision) {
     LinearBackwardWeight(dy.values.Matrix(), x.values.Matrix(), dw.Matrix());
     EXPECT_LE(ErrorOf(dw.Matrix(), Product(Transposed(dy.exact, s.t, s.n), x.exact, s.n, s.k, s.t)), kTolerance);
   }
+}
+
+TEST(GemmFewRowsBF16, AgreeWithDoublePrecisionAndWithEachRowAlone) {
+  for (const bool instructions : {false, true}) {
+    AllowBF16Instructions(instructions);
+    test::ForEachSimdTarget([&] {
+      for (const auto& [n, k] : {std::pair{1, 1}, {5, 3}, {16, 64}, {35, 95}, {97, 161}, {600, 33}}) {
+        const RoundedMatrix w(n, k, 1), x(17, k, 2);
+        const auto expected = Product(x.exact, Transposed(w.exact, n, k), 17, n, k);
+        for (const int64_t rows : {1, 2, 3, 7, 8, 9, 17}) {
+          const std::vector<double> part(expected.begin(), expected.begin() + rows * n);
+          PaddedMatrix y(rows, n, 2, 3), alone(1, n);
+          Tensor y16({rows, n}, DType::kBF16);
+          const ConstMatrixView in = x.values.Matrix().Rows(0, rows);
+          FewRowsProduct(in, w.values.Matrix(), y.View(), false);
+          FewRowsProduct(in, w.values.Matrix(), y16.Matrix(), false);
+          FewRowsProduct(in.Rows(rows - 1, 1), w.values.Matrix(), alone.View(), false);
+          EXPECT_LE(ErrorOf(y.View(), part), kTolerance) << rows << " x " << n << " x " << k;
+          EXPECT_LE(ErrorOf(y16.Matrix(), part), kTolerance + 0x1p-8);
+          const std::vector<float> all = y.Dense();
+          EXPECT_TRUE(test::SameBits(std::vector<float>(all.end() - n, all.end()), alone.Dense()));
+          FewRowsProduct(in, w.values.Matrix(), y.View(), true);
+          std::vector<float> twice = all;
+          for (float& v : twice) v *= 2;
+          EXPECT_TRUE(test::SameBits(y.Dense(), twice));
+          EXPECT_TRUE(y.GuardsIntact());
+        }
+      }
+    });
+  }
+  AllowBF16Instructions(true);
 }
 
 TEST(GemmBF16, SameBitsForAnyThreads) {
