@@ -24,6 +24,8 @@ VARIANTS = {
     "jamba": ("jamba", []),
     "samba": ("samba", []),
     "paper": ("taipan", ["--paper"]),
+    "paper, lambda 3": ("taipan", ["--paper", "--budget-loss-weight", "3"]),
+    "paper, lambda 300": ("taipan", ["--paper", "--budget-loss-weight", "300"]),
     "mix, no noise": ("taipan", ["--paper", "--gumbel-noise", "off"]),
     "residual, argmax, no noise": ("taipan", ["--selection", "argmax", "--gumbel-noise", "off"]),
     "residual, threshold": ("taipan", []),
