@@ -143,6 +143,9 @@ int main(int argc, char** argv) {
   app.add_option("--length", o.task.length, "tokens a sequence");
   app.add_option("--contexts", o.task.contexts, "above 1: joint recall, the keys' values depend on a context token");
   app.add_option("--pairs", o.task.pairs, "key-value pairs a sequence");
+  app.add_option("--vocab", o.task.vocab, "ids: a blank, keys, values");
+  app.add_option("--query-power", o.task.power,
+                 "above 0: keys come back at every second place, sooner rather than later (zoology: 0.01 of 8192 ids)");
   app.add_option("--heads", o.heads, "attention heads");
   app.add_option("--d-state", o.d_state, "of the Mamba-2 blocks");
   app.add_option("--d-model", o.d_model, "");

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <numeric>
 
 #include "base/error.h"
+#include "base/power_law.h"
 #include "base/rng.h"
 #include "infer/continuations.h"
 #include "infer/sequence_reader.h"
@@ -38,19 +38,6 @@ void Ask(EvalItem& item, int64_t place, int64_t target) {
   item.targets.push_back(static_cast<int32_t>(target));
 }
 
-// The first `count` of [0, slots) drawn without replacement, i with a weight of (i + 1)^(power - 1).
-std::vector<int64_t> PowerLawSlots(const Draws& draw, int64_t slots, int64_t count, double power) {
-  std::vector<std::pair<double, int64_t>> waits;  // exponential, of rate = weight: who comes first was drawn first
-  for (int64_t i = 0; i < slots; ++i) {
-    const double rate = std::pow(static_cast<double>(i + 1), power - 1);
-    waits.push_back({-std::log(RandomUniform(draw.Key(2), static_cast<uint64_t>(i))) / rate, i});
-  }
-  std::partial_sort(waits.begin(), waits.begin() + count, waits.end());
-  std::vector<int64_t> chosen;
-  for (int64_t i = 0; i < count; ++i) chosen.push_back(waits[static_cast<size_t>(i)].second);
-  return chosen;
-}
-
 constexpr int64_t kJointContexts = 4;
 
 struct Setting {
@@ -64,7 +51,7 @@ EvalItem Mqar(const Setting& setting, int64_t vocab, const Draws& draw) {
   const int64_t body = 2 * setting.pairs, keys = vocab / 2 - 1, values = vocab - vocab / 2;
   EvalItem item;
   item.tokens.assign(static_cast<size_t>(setting.length), 0);
-  const std::vector<int64_t> slots = PowerLawSlots(draw, (setting.length - body) / 2, setting.pairs, kPower);
+  const std::vector<int64_t> slots = RandomByPowerLaw(draw.Key(2), (setting.length - body) / 2, setting.pairs, kPower);
   for (int64_t i = 0; i < setting.pairs; ++i) {
     const int64_t key = 1 + draw.Permuted(0, i, keys), value = vocab / 2 + draw.Permuted(1, i, values);
     const int64_t query = body + 2 * slots[static_cast<size_t>(i)];

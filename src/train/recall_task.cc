@@ -1,5 +1,6 @@
 #include "train/recall_task.h"
 
+#include "base/power_law.h"
 #include "base/rng.h"
 
 namespace taipan {
@@ -53,14 +54,17 @@ RecallSequence JointSequence(const RecallTask& task, uint64_t index) {
 RecallSequence MakeRecallSequence(const RecallTask& task, uint64_t index) {
   if (task.contexts > 1) return JointSequence(task, index);
   const int64_t keys = task.vocab / 2 - 1, values = task.vocab - task.vocab / 2, rest = task.length - 2 * task.pairs;
+  const bool by_power = task.power > 0;
   CHECK_GE(keys, task.pairs);
-  CHECK_GE(rest, task.pairs);
+  CHECK_GE(by_power ? rest / 2 : rest, task.pairs);
   const Draws draw{task, index};
   RecallSequence s = Blanks(task);
+  std::vector<int64_t> places;
+  if (by_power) places = RandomByPowerLaw(draw.Key(2), rest / 2, task.pairs, task.power);
   for (int64_t i = 0; i < task.pairs; ++i) {
     const int64_t key = 1 + draw.Permuted(0, i, keys);
-    const int64_t value = task.vocab / 2 + draw.Below(1, i, values);
-    const int64_t query = 2 * task.pairs + draw.Permuted(2, i, rest);
+    const int64_t value = task.vocab / 2 + (by_power ? draw.Permuted(1, i, values) : draw.Below(1, i, values));
+    const int64_t query = 2 * task.pairs + (by_power ? 2 * places[static_cast<size_t>(i)] : draw.Permuted(2, i, rest));
     s.tokens[static_cast<size_t>(2 * i)] = static_cast<int32_t>(key);
     s.tokens[static_cast<size_t>(2 * i + 1)] = static_cast<int32_t>(value);
     s.tokens[static_cast<size_t>(query)] = static_cast<int32_t>(key);

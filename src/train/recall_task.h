@@ -12,6 +12,9 @@ struct RecallTask {
   int64_t length = 128;  // tokens a sequence
   int64_t pairs = 16;
   int64_t vocab = 256;  // 0: blank; keys 1 ... vocab/2 - 1; values vocab/2 ... vocab - 1
+  // 0: a key comes back anywhere, and values may be equal. Above 0 as in zoology, which has 0.01 and 8192 ids: at every
+  // second place, place i with a weight of (i + 1)^(power - 1), and no value twice.
+  double power = 0;
   // Joint recall (after "Overcoming Long-Context Limitations of State-Space Models via Context-Dependent Sparse
   // Attention", 2025) where above 1: the same pairs / contexts keys stand behind each of so many context tokens (the
   // lowest keys), with values of their own; a context token and a key ask for the value. Which pair matters depends on

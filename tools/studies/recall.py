@@ -4,9 +4,9 @@ the keys that a query sees.
 
     tools/studies/recall.py --out DIR [--program build/examples/recall/taipan_recall] [--tasks 64x4,64x8] [--seeds 1]
 
-A task LENGTHxPAIRS is taipan_recall's. Each model is trained at every rate of --rates; the figure shows its best, as
-published comparisons do. DIR/results.json gets a record a run and what it has is not run again; DIR/recall.svg and a
-table are made of it.
+A task LENGTHxPAIRS is taipan_recall's, of 256 ids; zoology-LENGTHxPAIRS has zoology's 8,192 and its places. Each model
+is trained at every rate of --rates; the figure shows its best, as published comparisons do. DIR/results.json gets a
+record a run and what it has is not run again; DIR/recall.svg and a table are made of it.
 """
 import argparse
 import itertools
@@ -16,6 +16,7 @@ import pathlib
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+ZOOLOGY = "zoology-"
 TAIPAN = ["--last-layer", "selective_attention", "--refinement", "residual", "--selection", "threshold",
           "--gumbel-noise", "off", "--budget-ramp", "300:900"]
 COLOURS = {"mamba2": "#c2703d", "window": "#3a9a5b", "taipan": "#3b82c4"}
@@ -29,9 +30,15 @@ def variants(length):
         yield "taipan", window, [*TAIPAN, "--window", str(window)]
 
 
+def parts(task):
+    """Length, pairs, and the options of the kind of task."""
+    options = ["--vocab", "8192", "--query-power", "0.01"] if task.startswith(ZOOLOGY) else []
+    return *map(int, task.removeprefix(ZOOLOGY).split("x")), options
+
+
 def run(program, task, options, rate, seed, steps):
-    length, pairs = task.split("x")
-    command = [program, *options, "--length", length, "--pairs", pairs, "--learning-rate", str(rate), "--seed", str(seed),
+    length, pairs, more = parts(task)
+    command = [program, *options, *more, "--length", str(length), "--pairs", str(pairs), "--learning-rate", str(rate), "--seed", str(seed),
                "--steps", str(steps), "--eval-every", str(steps), "--threads", "1"]
     lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     head, last = next(l for l in lines if l.startswith("step")).split("\t"), lines[-1].split("\t")
@@ -45,7 +52,7 @@ def measure(args):
     key = ("task", "model", "size", "rate", "seed", "steps")
     known = {tuple(r[k] for k in key) for r in records}
     for task, rate, seed in itertools.product(args.tasks, args.rates, args.seeds):
-        for model, size, options in variants(int(task.split("x")[0])):
+        for model, size, options in variants(parts(task)[0]):
             named = dict(zip(key, (task, model, size, rate, seed, args.steps)))
             if tuple(named.values()) in known:
                 continue
@@ -106,8 +113,9 @@ def svg(records):
     bounds, body = (min(sizes) / 1.1, max(sizes) * 1.1), []
     tasks = best(records)
     for i, (task, models) in enumerate(tasks.items()):
-        length, pairs = task.split("x")
-        body += panel(f"{pairs} pairs in {length} tokens: accuracy", models, 50 + 370 * i, bounds)
+        length, pairs, zoology = parts(task)
+        title = f"{pairs} pairs in {length} tokens{' of 8,192 ids' if zoology else ''}: accuracy"
+        body += panel(title, models, 50 + 370 * i, bounds)
     width = 370 * len(tasks) + 10
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="310" viewBox="0 0 {width} 310">'
             '<style>text{font:12px sans-serif;fill:#888}</style>' + "".join(body) + "</svg>\n")
