@@ -24,7 +24,7 @@ done
 [ -d "$books/train" ] && [ -d "$books/heldout" ] || die "--books: expected a folder with train and heldout, found \"$books\""
 [ -d "$eval_data" ] || die "--eval-data: no such folder: \"$eval_data\""
 
-"$root/scripts/build.sh"
+"$root/scripts/build.sh" taipan_program taipan_recall
 taipan=$root/build/taipan
 mkdir -p "$out"
 tokenizer=$out/tokenizer.json
@@ -40,18 +40,28 @@ train() {
     --only "transformer;mamba2;jamba;samba;residual, threshold;paper;residual, random$forms" "$@"
 }
 
+# evaluations NAME: of the runs in the folder of that name
+evaluations() {
+  say "the paper's evaluations, $1"
+  "$root/tools/studies/paper.py" --runs "$out/$1" --held "$books/heldout" --data "$eval_data" --out "$out/paper-$1"
+  cp "$out/paper-$1/results.json" "$root/bench/studies/paper-$1.json"
+}
+
 for size in $sizes; do
   say "training, $size"
   case $size in
     1m)
       forms=";residual, threshold, RoPE;residual, threshold, budget 0.05;residual, threshold, budget 0.5" train 1m 1m "$seeds" 1500
       train 1m 1m-6e-3 "$seeds" 1500 --learning-rate 6e-3
-      cp "$out/1m-6e-3/results.json" "$root/bench/studies/rates-1m.json" ;;
+      cp "$out/1m-6e-3/results.json" "$root/bench/studies/rates-1m.json"
+      evaluations 1m-6e-3 ;;
     8m) train 8m 8m 1 1000 --learning-rate 1.5e-3 --initializer-range 0.056 ;;
     *) die "--sizes: expected 1m or 8m, found \"$size\"" ;;
   esac
-  say "the paper's evaluations, $size"
-  "$root/tools/studies/paper.py" --runs "$out/$size" --held "$books/heldout" --data "$eval_data" --out "$out/paper-$size"
-  cp "$out/paper-$size/results.json" "$root/bench/studies/paper-$size.json"
+  evaluations "$size"
 done
+say "associative recall"
+"$root/tools/studies/recall.py" --out "$out/recall" --tasks 64x8,zoology-64x4 --rates 0.006 --seeds "$seeds"
+cp "$out/recall/results.json" "$root/bench/studies/recall.json"
+cp "$out/recall/recall.svg" "$root/docs/recall-bytes.svg"
 "$root/tools/studies/results.py"

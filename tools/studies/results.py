@@ -122,7 +122,7 @@ def filled(page):
         text = (rates_table(size) if of == "rates" else
                 TABLES[name](Results(read(f"paper-{size}")["runs"], FORMS if of == "forms" else PATTERNS)))
         return f"{head}\n{text}\n<!-- end -->"
-    return re.sub(r"<!-- (\w+) (\w+)(?: (\w+))? -->\n.*?<!-- end -->", table, page, flags=re.S)
+    return re.sub(r"<!-- (\w+) ([\w-]+)(?: (\w+))? -->\n.*?<!-- end -->", table, page, flags=re.S)
 
 
 def main():
