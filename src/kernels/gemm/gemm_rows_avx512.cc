@@ -34,7 +34,8 @@ TAIPAN_AVX512BF16 void Dots(const ConstMatrixView& x, int64_t row, const BF16* w
   for (int r = 0; r < kRows; ++r) even[r] = odd[r] = _mm512_setzero_ps();
   int64_t i = 0;
   for (; i + 2 * kPairs <= k; i += 2 * kPairs) {
-    AskBehindBlocks(reinterpret_cast<const uint8_t*>(w + i), 128);
+    // Further ahead brings several rows 1.1 to 1.2 times the rate, and would cost one row a tenth (Zen 4).
+    AskBehindBlocks(reinterpret_cast<const uint8_t*>(w + i), 128, kRows < 4 ? 2048 : 4096);
     const __m512bh a = Load(w + i), b = Load(w + i + kPairs);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {

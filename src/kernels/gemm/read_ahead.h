@@ -17,9 +17,9 @@ namespace taipan {
 inline const bool kReadsOnAmd = CpuIsAmd();
 
 // Blocks of few bits: what lies behind `bytes` at p.
-inline void AskBehindBlocks(const uint8_t* p, int64_t bytes) {
+inline void AskBehindBlocks(const uint8_t* p, int64_t bytes, int64_t ahead_on_amd = 2048) {
   if (kReadsOnAmd) {
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + 2048 + i, 0, 2);
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + ahead_on_amd + i, 0, 2);
   } else {
     for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + 8192 + i, 0, 3);
   }
