@@ -55,7 +55,9 @@ for size in $sizes; do
       train 1m 1m-6e-3 "$seeds" 1500 --learning-rate 6e-3
       cp "$out/1m-6e-3/results.json" "$root/bench/studies/rates-1m.json"
       evaluations 1m-6e-3 ;;
-    8m) train 8m 8m 1 1000 --learning-rate 1.5e-3 --initializer-range 0.056 ;;
+    8m)
+      train 8m 8m 1 1000 --learning-rate 1.5e-3 --initializer-range 0.056
+      cp "$out/8m/results.json" "$root/bench/studies/gate-text-8m.json" ;;
     *) die "--sizes: expected 1m or 8m, found \"$size\"" ;;
   esac
   evaluations "$size"

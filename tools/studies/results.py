@@ -5,8 +5,8 @@ wrote, and rates-*.json, which gate.py did.
     tools/studies/results.py             the tables anew; the sentences around them stay
     tools/studies/results.py --check     fails where a table is not what the results give
 
-A table stands between `<!-- NAME SIZE -->` (of the patterns; `NAME SIZE forms`: of Taipan's forms; `NAME SIZE rates`:
-at other learning rates) and `<!-- end -->`.
+A table stands between `<!-- NAME SIZE -->` (of the patterns; `NAME SIZE forms`: of Taipan's forms; `text SIZE rates`:
+at other learning rates; `text SIZE runs`: of gate-text-SIZE.json, which gate.py wrote) and `<!-- end -->`.
 """
 import argparse
 import json
@@ -105,12 +105,23 @@ def read(name):
     return json.loads((ROOT / f"bench/studies/{name}.json").read_text(encoding="utf-8"))
 
 
+def of_gate(run):
+    """A record of gate.py as one of paper.py."""
+    return {"run": run["variant"].replace(", ", "_").replace(" ", "-"), "valid": run}
+
+
+def runs_table(size):
+    """Text alone, of runs that were not evaluated."""
+    found = read(f"gate-text-{size}")
+    runs = found if isinstance(found, list) else found["runs"]
+    return grid(TEXT, text_rows(Results([of_gate(run) for run in runs])))
+
+
 def rates_table(size):
-    """Text at other rates than the study's, of which alone the evaluations are."""
+    """Text at other rates than the study's."""
     by_rate = {}
     for run in read(f"rates-{size}"):
-        name = run["variant"].replace(", ", "_").replace(" ", "-")
-        by_rate.setdefault(run["learning_rate"], []).append({"run": name, "valid": run})
+        by_rate.setdefault(run["learning_rate"], []).append(of_gate(run))
     return grid(["rate", *TEXT], [[f"{rate:g}", *row] for rate, runs in sorted(by_rate.items())
                                   for row in text_rows(Results(runs))])
 
@@ -119,7 +130,7 @@ def filled(page):
     def table(match):
         name, size, of = match.groups()
         head = f"<!-- {name} {size}{of and ' ' + of or ''} -->"
-        text = (rates_table(size) if of == "rates" else
+        text = (rates_table(size) if of == "rates" else runs_table(size) if of == "runs" else
                 TABLES[name](Results(read(f"paper-{size}")["runs"], FORMS if of == "forms" else PATTERNS)))
         return f"{head}\n{text}\n<!-- end -->"
     return re.sub(r"<!-- (\w+) ([\w-]+)(?: (\w+))? -->\n.*?<!-- end -->", table, page, flags=re.S)
