@@ -87,14 +87,14 @@ def train(name, seed, args):
     return run
 
 
-def result(name, seed, rate, run):
+def result(name, seed, run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     valid = [line for line in lines if "valid_ce" in line][-1]
     steps = [line for line in lines if "ce" in line]
     return {
         "variant": name,
         "seed": seed,
-        "learning_rate": float(rate),
+        "learning_rate": json.loads((run / "run.json").read_text())["learning_rate"],
         "bits_per_byte": valid["valid_bits_per_byte"],
         "recall_hit_ce": valid["valid_recall_hit_ce"],
         "other_ce": valid["valid_other_ce"],
@@ -134,7 +134,7 @@ def main():
     results = []
     for seed in args.seeds.split(","):
         for name in args.only.split(";"):
-            results.append(result(name, int(seed), args.learning_rate, train(name, int(seed), args)))
+            results.append(result(name, int(seed), train(name, int(seed), args)))
             (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
 
