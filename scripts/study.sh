@@ -63,7 +63,7 @@ for size in $sizes; do
   evaluations "$size"
 done
 say "associative recall"
-"$root/tools/studies/recall.py" --out "$out/recall" --tasks 64x8,zoology-64x4 --rates 0.006 --seeds "$seeds"
+"$root/tools/studies/recall.py" --out "$out/recall" --tasks 64x8,zoology-64x4 --rates 0.006 --steps 2600 --seeds "$seeds"
 cp "$out/recall/results.json" "$root/bench/studies/recall.json"
 cp "$out/recall/recall.svg" "$root/docs/recall-bytes.svg"
 "$root/tools/studies/results.py"
