@@ -38,7 +38,8 @@ def parts(task):
 
 def run(program, task, options, rate, seed, steps):
     length, pairs, more = parts(task)
-    command = [program, *options, *more, "--length", str(length), "--pairs", str(pairs), "--learning-rate", str(rate), "--seed", str(seed),
+    command = [program, *options, *more, "--length", str(length), "--pairs", str(pairs),
+               "--learning-rate", str(rate), "--seed", str(seed),
                "--steps", str(steps), "--eval-every", str(steps), "--threads", "1"]
     lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     head, last = next(l for l in lines if l.startswith("step")).split("\t"), lines[-1].split("\t")
@@ -131,7 +132,7 @@ def main():
     parser.add_argument("--steps", type=int, default=1300)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    records = measure(args)
+    records = [r for r in measure(args) if r["steps"] == args.steps]
     (args.out / "recall.svg").write_text(svg(records), encoding="utf-8")
     print(table(records))
 
